@@ -1,0 +1,246 @@
+"""The thin driver: all that a backend author implements to get rings, fences, pools and budgets.
+
+:func:`forge3d_core.device.assemble` puts the shared algorithms over a driver and returns a
+:class:`~forge3d_core.protocols.Device`. The driver does what its API does differently and nothing
+else: it takes memory, runs commands on lanes, and says when a submission is complete.
+
+What the core promises a driver
+    * ``submit`` is never called by two threads at once; every other method may be.
+    * No lock that a caller could wait on is held during ``wait``.
+    * Arguments have been checked: ranges lie inside their memory, objects belong to this device,
+      memory has been granted by the budget, and nothing is freed while a submission uses it.
+    * ``retire`` is called once for each token, after its ``query`` or ``wait`` said True.
+
+What a driver promises the core
+    * Native errors become forge3d errors at its own edge: ``DeviceLost``, ``OutOfDeviceMemory``,
+      ``KernelError``; nothing native leaks out.
+    * A failed call has changed nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.protocols import DeviceInfo, Heap, Kernel, KernelSource, TextureFormat
+
+Direction = Literal["upload", "readback"]
+Token = Any  # whatever the driver makes of a submission
+
+
+class HostBlock(Protocol):
+    """Host-visible memory that the device copies from (upload) or to (readback)."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def view(self) -> NDArray[np.uint8]:
+        """Return all of it as a 1-d array over the memory itself.
+
+        Called only when no submission that names the block is outstanding. An upload block's view is
+        writable. The array may dangle after the next ``submit`` that names the block: the core takes
+        its views back before.
+        """
+
+
+class Memory(Protocol):
+    """A core buffer or texture, as commands name it; ``native`` is what the driver allocated."""
+
+    @property
+    def native(self) -> Any: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class TextureMemory(Memory, Protocol):
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def format(self) -> TextureFormat: ...
+
+
+@attrs.frozen(eq=False)
+class Upload:
+    """Copy bytes from an upload block to a buffer; any offsets and sizes."""
+
+    block: HostBlock
+    block_offset: int
+    target: Memory
+    offset: int
+    nbytes: int
+
+
+@attrs.frozen(eq=False)
+class Download:
+    """Copy bytes from a buffer to a readback block.
+
+    ``block_offset`` and ``offset`` agree modulo ``limits.copy_alignment``, and the block has room to
+    round both ends outwards to that alignment: a driver may copy the wider range.
+    """
+
+    source: Memory
+    offset: int
+    block: HostBlock
+    block_offset: int
+    nbytes: int
+
+
+@attrs.frozen(eq=False)
+class UploadRows:
+    """Copy ``size`` (width, height) texels to a texture at ``origin`` (x, y).
+
+    ``block_offset`` is a multiple of ``limits.staging_alignment``, ``row_pitch`` of
+    ``limits.row_pitch_alignment``.
+    """
+
+    block: HostBlock
+    block_offset: int
+    row_pitch: int
+    target: TextureMemory
+    origin: tuple[int, int]
+    size: tuple[int, int]
+
+
+@attrs.frozen(eq=False)
+class DownloadRows:
+    """The other way round."""
+
+    source: TextureMemory
+    origin: tuple[int, int]
+    size: tuple[int, int]
+    block: HostBlock
+    block_offset: int
+    row_pitch: int
+
+
+@attrs.frozen(eq=False)
+class Copy:
+    """Copy bytes between two buffers (or disjoint parts of one); any offsets and sizes."""
+
+    source: Memory
+    source_offset: int
+    target: Memory
+    target_offset: int
+    nbytes: int
+
+
+@attrs.frozen(eq=False)
+class Fill:
+    """Set bytes of a buffer to ``value`` (0 to 255); any offset and size."""
+
+    target: Memory
+    offset: int
+    nbytes: int
+    value: int
+
+
+@attrs.frozen(eq=False)
+class Dispatch:
+    """Run a kernel over ``threads`` (x, y, z), each at least 1; the driver rounds up to workgroups.
+
+    ``params`` are Python ints and floats in the order of ``kernel.source.params``, in range.
+    """
+
+    kernel: Kernel
+    buffers: tuple[Memory, ...]
+    params: tuple[int | float, ...]
+    threads: tuple[int, int, int]
+
+
+Command = Upload | Download | UploadRows | DownloadRows | Copy | Fill | Dispatch
+
+
+class Driver(Protocol):
+    """What a backend implements."""
+
+    @property
+    def info(self) -> DeviceInfo:
+        """The device, with its limits filled in."""
+
+    @property
+    def native(self) -> Any: ...
+
+    def footprint(self, nbytes: int, heap: Heap) -> int:
+        """Return the bytes that an allocation of ``nbytes`` really takes, rounding included."""
+
+    def allocate_buffer(self, nbytes: int) -> Any:
+        """Return zeroed device memory (zero as any later submission sees it)."""
+
+    def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
+        """Return a zeroed texture, or raise ``UsageError`` for a format that this device lacks."""
+
+    def allocate_block(self, nbytes: int, direction: Direction) -> HostBlock:
+        """Return zeroed host-visible memory, accessible to the host at once."""
+
+    def free(self, native: Any) -> None:
+        """Give back what one of the three made. Never raises."""
+
+    def adopt(self, native: Any) -> tuple[Any, int]:
+        """Return what ``Memory.native`` should be for the caller's own object, and its bytes.
+
+        Raises ``UsageError`` for anything that is not memory of this device.
+        """
+
+    def compile(self, source: KernelSource) -> tuple[str, Any]:
+        """Compile for the best language that ``source`` has and this device speaks.
+
+        Return the language and what ``Kernel.native`` should be. Called once for each source.
+        """
+
+    def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Token]) -> Token:
+        """Run ``commands`` in order on ``lane``, after what was submitted there and after the tokens.
+
+        Never waits for the device. When the token is complete the commands' writes are visible and
+        every host block they name is accessible to the host again. Tokens in ``after`` may be
+        complete, even retired.
+        """
+
+    def query(self, token: Token) -> bool:
+        """Whether the submission is complete, without blocking; True for a retired token.
+
+        Raises what made the submission fail.
+        """
+
+    def wait(self, token: Token, seconds: float) -> bool:
+        """Like ``query``, waiting up to ``seconds`` without burning a core; see :func:`poll_until`."""
+
+    def retire(self, token: Token) -> None:
+        """Take back what the token holds (an event for the pool, say)."""
+
+    def close(self, timeout: float) -> None:
+        """Let submitted work end for up to ``timeout`` seconds, then give everything back.
+
+        Called once. A native device that was adopted stays open.
+        """
+
+
+SPIN_SECONDS = 30e-6
+SHORTEST_SLEEP = 20e-6
+LONGEST_SLEEP = 2e-3
+
+
+def poll_until(query: Callable[[], bool], seconds: float) -> bool:
+    """Ask ``query`` until it is true or ``seconds`` have passed: a driver's ``wait`` by polling.
+
+    Spins for a moment, since most waits are short, then sleeps a sixteenth of the time waited so far:
+    the answer is at most that much late and a long wait costs next to nothing.
+    """
+    start = time.perf_counter()
+    while not query():
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return query()
+        if elapsed > SPIN_SECONDS:
+            pause = min(max(elapsed / 16, SHORTEST_SLEEP), LONGEST_SLEEP)
+            time.sleep(min(pause, seconds - elapsed))
+    return True

@@ -1,0 +1,57 @@
+"""The nouns, as protocols: what users call and the conformance suite checks.
+
+Any object that has these methods and keeps their contracts will do; nothing need be inherited.
+"""
+
+from forge3d_core.protocols.backend import ApiRange, ApiVersion, Backend
+from forge3d_core.protocols.budget import BudgetMetrics, BudgetTracker, Heap, MemoryKind, Reservation
+from forge3d_core.protocols.device import Device, DeviceInfo, DeviceKind, DeviceOptions, Lane, Limits
+from forge3d_core.protocols.fence import FencePoint, Timeline
+from forge3d_core.protocols.kernel import Access, Binding, CommandList, Kernel, KernelSource, Param
+from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
+from forge3d_core.protocols.readback import (
+    AsyncReadbackConfig,
+    Backpressure,
+    Lease,
+    ReadbackHandle,
+    ReadbackPool,
+    ReadbackStats,
+)
+from forge3d_core.protocols.ring import RingStats, StagingRing, StagingSlice
+
+__all__ = [
+    "Access",
+    "ApiRange",
+    "ApiVersion",
+    "AsyncReadbackConfig",
+    "Backend",
+    "Backpressure",
+    "Binding",
+    "BudgetMetrics",
+    "BudgetTracker",
+    "Buffer",
+    "CommandList",
+    "Device",
+    "DeviceInfo",
+    "DeviceKind",
+    "DeviceOptions",
+    "FencePoint",
+    "Heap",
+    "Kernel",
+    "KernelSource",
+    "Lane",
+    "Lease",
+    "Limits",
+    "MemoryKind",
+    "Param",
+    "ReadbackHandle",
+    "ReadbackPool",
+    "ReadbackStats",
+    "Reservation",
+    "RingStats",
+    "StagingRing",
+    "StagingSlice",
+    "Texture",
+    "TextureFormat",
+    "Timeline",
+]

@@ -1,0 +1,112 @@
+"""The budget: every byte by kind and heap, and a hard limit on what the host can see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol, runtime_checkable
+
+import attrs
+
+MemoryKind = Literal["buffer", "texture"]
+Heap = Literal["host_visible", "device_local"]
+
+
+@attrs.frozen
+class BudgetMetrics:
+    """A snapshot, all of one instant. Names from the memory management guide; sizes in bytes."""
+
+    buffer_count: int
+    buffer_bytes: int
+    texture_count: int
+    texture_bytes: int
+    host_visible_bytes: int
+    device_local_bytes: int
+    total_bytes: int
+    peak_bytes: int  # the highest total ever
+    peak_host_visible_bytes: int
+    limit_bytes: int  # on host-visible memory
+    refusals: int
+
+    @property
+    def within_budget(self) -> bool:
+        return self.host_visible_bytes <= self.limit_bytes
+
+    @property
+    def utilization(self) -> float:
+        """Host-visible bytes over their limit; 0 for a limit of 0."""
+        return self.host_visible_bytes / self.limit_bytes if self.limit_bytes else 0.0
+
+
+@runtime_checkable
+class Reservation(Protocol):
+    """Bytes taken from a budget until they are released, once; later calls do nothing."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def kind(self) -> MemoryKind: ...
+
+    @property
+    def heap(self) -> Heap: ...
+
+    @property
+    def released(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+    def __enter__(self) -> Reservation: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
+class BudgetTracker(Protocol):
+    """Accounts for memory and refuses what would pass the limit.
+
+    Contract
+        At no instant, on any number of threads, is more than ``limit`` host-visible memory reserved.
+        Device-local memory is counted and, unless the backend says otherwise, not limited. A refused
+        reservation leaves no trace but the count of refusals. Before it refuses, the tracker asks
+        its reclaimers to give back what they only keep for later. Three refusals are told apart:
+        :class:`BudgetExceeded` is more than the limit itself, :class:`BudgetExhausted` would fit if
+        others gave back, :class:`OutOfDeviceMemory` is the driver's.
+
+    Thread-safety: all methods may be called from any thread. Callbacks run on the thread that
+    crossed the mark, outside the tracker's lock.
+    """
+
+    @property
+    def limit(self) -> int:
+        """Host-visible bytes allowed; 512 MiB unless configured."""
+
+    def set_limit(self, nbytes: int | str) -> None:
+        """Change the limit. Below what is reserved now it refuses new reservations until it fits."""
+
+    def reserve(
+        self,
+        nbytes: int,
+        *,
+        kind: MemoryKind = "buffer",
+        heap: Heap = "host_visible",
+        timeout: float | None = 0.0,
+    ) -> Reservation:
+        """Take ``nbytes``; wait up to ``timeout`` seconds (0: not at all, None: for ever) for room."""
+
+    def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
+        """Raise what ``reserve`` would raise now, without taking anything or counting a refusal."""
+
+    def metrics(self) -> BudgetMetrics: ...
+
+    def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
+        """Register ``reclaim(nbytes_wanted) -> nbytes_given_back``; returns a function that removes it.
+
+        It is called outside the tracker's lock, by the thread that wants memory.
+        """
+
+    def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:
+        """Call back each time host-visible use rises to or past ``fraction`` of the limit.
+
+        Once per crossing: use must fall below before it calls again. Returns a function that removes
+        it. The guides' marks are 0.75 and 0.90.
+        """

@@ -1,0 +1,166 @@
+"""A device: it owns memory, lanes and a budget, and makes everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import attrs
+
+from forge3d_core.protocols.budget import BudgetTracker
+from forge3d_core.protocols.fence import FencePoint, Timeline
+from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
+from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
+from forge3d_core.protocols.readback import AsyncReadbackConfig, ReadbackPool
+from forge3d_core.protocols.ring import StagingRing
+from forge3d_core.units import MIB, parse_bytes
+
+DeviceKind = Literal["discrete", "integrated", "virtual", "cpu", "simulator"]
+
+
+@attrs.frozen
+class Limits:
+    """What a device can and cannot do; sizes in bytes."""
+
+    max_buffer_size: int
+    max_texture_size: int = 16384  # texels along one side of a 2-d texture
+    copy_alignment: int = 1  # offsets and sizes that the API copies without help from a kernel
+    row_pitch_alignment: int = 1  # distance between the rows of a texture in a staging block
+    staging_alignment: int = 64  # offset of a slice in its staging block
+    max_groups: tuple[int, int, int] = (65535, 65535, 65535)
+    max_group_threads: int = 1024
+    languages: tuple[str, ...] = ()  # kernel languages, best first: "host", "wgsl", "cuda"
+    lanes: tuple[str, ...] = ("upload", "compute", "download")
+    concurrent_lanes: bool = True  # False: the lanes are logical, one native queue runs them in order
+
+
+@attrs.frozen
+class DeviceInfo:
+    """What a probe tells of one device."""
+
+    backend: str
+    name: str
+    kind: DeviceKind
+    selector: str  # what to write after "backend:" to open exactly this one
+    driver: str = ""  # the API and driver version
+    score: int = 0  # the higher, the better; see docs/decisions on automatic choice
+    memory_bytes: int | None = None
+    limits: Limits | None = None
+
+
+@attrs.frozen
+class DeviceOptions:
+    """What the core asks of every backend when it opens a device; the same keys as in a config file.
+
+    ``budget``: the limit on host-visible memory, 512 MiB by default (source: the memory management
+    guide). ``drain_timeout``: seconds that ``close`` lets submitted work end.
+    """
+
+    budget: int = attrs.field(default=512 * MIB, converter=parse_bytes)
+    drain_timeout: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
+
+
+@runtime_checkable
+class Lane(Protocol):
+    """An in-order queue of work on the device."""
+
+    @property
+    def name(self) -> str:
+        """``upload``, ``compute``, ``download`` or a name that the device lists in its limits."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline that grows as this lane's work completes."""
+
+
+@runtime_checkable
+class Device(Protocol):
+    """An open device.
+
+    Contract
+        Work that is submitted to one lane runs in the order of submission. Between lanes the device
+        orders what touches the same memory: a submission that reads a buffer waits for the last
+        submission that wrote it, and one that writes waits for all that read or wrote it. ``after``
+        adds to that and never takes away, so a program without a single ``after`` is correct and a
+        program with them says what the device cannot know.
+
+        Fresh memory is zero. All memory goes through ``budget``. ``close`` is idempotent, wakes
+        every waiter with :class:`Closed`, lets submitted work end for a bounded time, and gives back
+        all that the device made; after it every method raises :class:`Closed`. When the device is
+        lost, every present and later wait raises :class:`DeviceLost` within a second. In a forked
+        child every method raises :class:`Forked`.
+
+    Thread-safety: all methods may be called from any thread at any time.
+    """
+
+    @property
+    def info(self) -> DeviceInfo: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def budget(self) -> BudgetTracker: ...
+
+    @property
+    def lanes(self) -> Mapping[str, Lane]: ...
+
+    @property
+    def native(self) -> Any:
+        """The API's own device (``wgpu.GPUDevice``, ``cupy.cuda.Device``), for interop."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def create_buffer(self, nbytes: int | str, *, label: str = "") -> Buffer:
+        """Return ``nbytes`` (from 1) of zeroed device memory.
+
+        Raises :class:`TooLarge` above ``limits.max_buffer_size``, a :class:`BudgetError` when
+        refused.
+        """
+
+    def create_texture(
+        self, width: int, height: int, format: TextureFormat | str = "rgba8unorm", *, label: str = ""
+    ) -> Texture:
+        """Return a zeroed 2-d texture of ``width`` × ``height`` texels."""
+
+    def create_kernel(self, source: KernelSource) -> Kernel:
+        """Compile ``source`` in a language that this device speaks; the result is cached.
+
+        Raises :class:`KernelError` with the compiler's lines, or naming the languages on both sides.
+        """
+
+    def command_list(self, *, label: str = "") -> CommandList:
+        """Return an empty list to record on; recording is free of device calls."""
+
+    def submit(
+        self, commands: CommandList, *, lane: str = "compute", after: Iterable[FencePoint] = ()
+    ) -> FencePoint:
+        """Submit recorded work once and return the point at which it is complete.
+
+        ``after`` names points of any lane of this device that have been submitted; the device, not
+        the caller, waits for them. Raises :class:`UsageError` for a point not yet submitted (only
+        the host can wait for those) and :class:`ForeignObject` for another device's.
+        """
+
+    def staging_ring(
+        self, *, ring_count: int = 3, buffer_size: int | str = "1 MiB", lane: str = "upload"
+    ) -> StagingRing:
+        """Return a ring of ``ring_count`` (1 to 8) blocks of ``buffer_size`` host-visible bytes."""
+
+    def readback_pool(
+        self, config: AsyncReadbackConfig | None = None, *, lane: str = "download", **changes: Any
+    ) -> ReadbackPool:
+        """Return a readback pool; ``changes`` are fields of :class:`AsyncReadbackConfig`."""
+
+    def adopt(self, native: Any, *, label: str = "") -> Buffer:
+        """Wrap native memory of this device as a buffer; closing the buffer leaves it to its owner."""
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Wait until everything submitted so far is complete; raises as a point's ``wait`` does."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Device: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...

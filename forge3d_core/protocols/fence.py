@@ -1,0 +1,75 @@
+"""Timelines and points: how anybody learns that the device has finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Timeline(Protocol):
+    """A number that only grows, one for each submission to a lane, as the work really completes.
+
+    Contract
+        ``completed`` never decreases and never runs ahead of the device: a value counts once the
+        device has finished that submission and its writes are visible, not when it was submitted.
+        ``submitted`` is the value of the newest submission; values start at 1 and have no gaps.
+
+        The first failure sticks: every value that is not complete by then raises it, now and later;
+        values that were complete stay complete. ``completed`` does not block.
+
+    Thread-safety: everything may be called from any thread.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def submitted(self) -> int: ...
+
+    @property
+    def completed(self) -> int: ...
+
+    @property
+    def failure(self) -> Exception | None: ...
+
+    def point(self, value: int) -> FencePoint:
+        """Return the point at ``value``, which may lie in the future."""
+
+
+@runtime_checkable
+class FencePoint(Protocol):
+    """One value of one timeline.
+
+    Contract
+        Waiting for a value that nobody has submitted yet is legal and wakes when it completes. A
+        value already passed costs no driver call. A wait burns no core. Any number of threads and
+        coroutines may wait for the same point.
+    """
+
+    @property
+    def timeline(self) -> Timeline: ...
+
+    @property
+    def value(self) -> int: ...
+
+    @property
+    def done(self) -> bool:
+        """Whether the work is complete; never blocks, and raises nothing: a failed point is not done."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the work is complete.
+
+        ``timeout`` in seconds; None waits for ever, 0 only looks. Raises :class:`FenceTimeout`,
+        naming the lane and what is outstanding, and the timeline's failure if it has one
+        (:class:`DeviceLost`, :class:`KernelError`, :class:`Closed`).
+        """
+
+    def on_done(self, callback: Callable[[FencePoint, Exception | None], None]) -> None:
+        """Call ``callback(point, error)`` exactly once, on any thread, as soon as the point is settled.
+
+        ``error`` is None when the work is complete. The callback must return quickly and not raise.
+        """
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait without blocking the running asyncio loop; raises as ``wait`` does."""

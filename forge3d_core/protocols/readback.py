@@ -1,0 +1,175 @@
+"""The readback pool: how results come home without stalling."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.protocols.fence import FencePoint
+from forge3d_core.protocols.memory import Buffer, Texture
+from forge3d_core.units import parse_bytes
+
+Backpressure = Literal["wait", "raise", "degrade"]
+
+
+@attrs.frozen
+class AsyncReadbackConfig:
+    """How a readback pool behaves. Source of the first three: the async readback guide.
+
+    ``double_buffered``: several blocks, so that one read is in flight while another is taken;
+    without it one block serves all reads in turn. ``pre_allocate``: allocate blocks of
+    ``buffer_size`` when the pool is made rather than when first needed. ``max_pending_ops``: reads
+    that hold a block at any one time. ``backpressure``: what a read beyond that does: *wait* until
+    the oldest has landed, *raise* :class:`Busy`, or *degrade* to a synchronous read. ``timeout``:
+    seconds that *wait* waits.
+    """
+
+    double_buffered: bool = True
+    pre_allocate: bool = True
+    max_pending_ops: int = attrs.field(
+        default=4, validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)]
+    )
+    backpressure: Backpressure = attrs.field(
+        default="wait", validator=attrs.validators.in_(("wait", "raise", "degrade"))
+    )
+    buffer_size: int = attrs.field(default=1024**2, converter=parse_bytes, validator=attrs.validators.ge(1))
+    timeout: float | None = 30.0
+
+
+@attrs.frozen
+class ReadbackStats:
+    """A snapshot of a pool; counts since it was made. Names from the async readback guide."""
+
+    total_operations: int
+    completed_operations: int  # whose bytes have landed
+    pending_operations: int  # that hold a block now
+    cancelled_operations: int  # cancelled, or dropped before their bytes were taken
+    failed_operations: int
+    dropped_frames: int  # by a streaming reader that wanted only the latest
+    average_time_ms: float  # from read to landing, completed operations only
+    bytes_read: int
+    block_allocations: int  # host blocks taken from the device; flat in the steady state
+    blocks: int  # host blocks held now
+    block_bytes: int
+    waits: int  # reads that had to wait, raise or degrade for want of a block
+
+
+@runtime_checkable
+class Lease(Protocol):
+    """A zero-copy, read-only view of a read's bytes.
+
+    Contract
+        ``array`` shows the bytes in the pooled block itself and stays valid until ``release``; the
+        block is not reused before, nor while an array derived from it is alive. After release
+        ``array`` raises :class:`StateError`.
+    """
+
+    @property
+    def array(self) -> NDArray[Any]: ...
+
+    def release(self) -> None: ...
+
+    def __enter__(self) -> NDArray[Any]: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
+class ReadbackHandle(Protocol):
+    """One read on its way home.
+
+    Contract
+        ``wait`` and ``try_get`` return the same owned array every time. A handle that is dropped or
+        cancelled gives its block back once the device is done with it.
+
+    Thread-safety: any thread may wait; handles may be passed between threads.
+    """
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether ``wait`` would return without waiting for the device."""
+
+    @property
+    def point(self) -> FencePoint:
+        """When the device has finished the copy."""
+
+    def wait(self, timeout: float | None = None) -> NDArray[Any]:
+        """Return the bytes as an owned array (or the array given to ``read`` as ``out``)."""
+
+    def try_get(self) -> NDArray[Any] | None:
+        """Return what ``wait`` would, or None if it is not complete. Never blocks on the device."""
+
+    def lease(self, timeout: float | None = None) -> Lease:
+        """Return a zero-copy view once complete. Not after ``wait``, which has moved the bytes out:
+        then the lease shows that owned array."""
+
+    def cancel(self) -> None:
+        """Give up the bytes; ``wait`` then raises :class:`Cancelled`. Idempotent; too late is fine."""
+
+    def __await__(self) -> Generator[Any, None, NDArray[Any]]:
+        """Like ``wait``, without blocking the running asyncio loop."""
+
+
+@runtime_checkable
+class ReadbackPool(Protocol):
+    """Pooled host-visible blocks that device memory is read into.
+
+    Contract
+        ``read`` returns at once (under *wait* backpressure: once a block is free) and reads the
+        bytes as they are after all work submitted before it, whatever is submitted later. A block
+        never shows another read's bytes. Never more than ``max_pending_ops`` reads hold a block.
+        In the steady state nothing is allocated.
+
+    Thread-safety: all methods may be called from any thread.
+    """
+
+    @property
+    def config(self) -> AsyncReadbackConfig: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def read(
+        self,
+        source: Buffer | Texture,
+        *,
+        offset: int = 0,
+        nbytes: int | None = None,
+        dtype: Any = None,
+        shape: int | tuple[int, ...] | None = None,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        out: NDArray[Any] | None = None,
+        after: Iterable[FencePoint] = (),
+    ) -> ReadbackHandle:
+        """Start a read and return its handle.
+
+        Of a buffer: ``nbytes`` from ``offset``, as ``dtype`` (default uint8) and ``shape`` (default
+        1-d). ``shape`` with ``dtype`` gives ``nbytes`` where that is left out. Of a texture: ``size``
+        texels (width, height) from ``origin``, as an array (height, width[, channels]) with the rows'
+        padding removed. ``out``, C-contiguous and of exactly the right bytes, receives the data when
+        the handle completes, and is what ``wait`` returns.
+
+        An empty region gives a complete handle with an empty array. Raises :class:`OutOfRange`,
+        :class:`UsageError` for a dtype or shape that does not fit, :class:`Busy`.
+        """
+
+    def stats(self) -> ReadbackStats: ...
+
+    def close(self) -> None:
+        """Cancel what is pending, give the blocks back when the device is done; idempotent.
+
+        Completed handles keep what they have; leases stay valid until released.
+        """
+
+    def __enter__(self) -> ReadbackPool: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+    async def __aenter__(self) -> ReadbackPool: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...

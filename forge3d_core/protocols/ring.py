@@ -1,0 +1,150 @@
+"""The staging ring: how bytes get to the device."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from forge3d_core.protocols.fence import FencePoint
+from forge3d_core.protocols.memory import Buffer, Texture
+
+
+@attrs.frozen
+class RingStats:
+    """A snapshot of a ring; counts since it was made. Source: the staging-ring guide (O1)."""
+
+    ring_count: int
+    buffer_size: int
+    current_ring_index: int
+    bytes_in_flight: int  # submitted and, when asked, not yet complete
+    buffer_stalls: int  # allocations that found the ring full
+    allocations: int
+    bytes_staged: int  # committed since the ring was made
+    submissions: int
+
+
+@runtime_checkable
+class StagingSlice(Protocol):
+    """A run of host-visible bytes to write, then commit once.
+
+    Contract
+        ``view`` and ``array`` are writable memory, not a copy. ``commit`` takes them back: from then
+        on ``view`` raises :class:`SliceSpent`, and every array that the slice handed out is empty
+        and read-only, so a late write raises instead of reaching the device. An array *derived* from
+        one (a reshape, a slice) that is still alive makes ``commit`` raise :class:`ViewHeld` and
+        change nothing; ask ``array`` for the shape you want and nothing need be derived.
+
+    Thread-safety: one thread at a time; a slice may be handed to another thread.
+    """
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def offset(self) -> int:
+        """Where it starts in its block."""
+
+    @property
+    def ring_index(self) -> int: ...
+
+    @property
+    def view(self) -> NDArray[np.uint8]:
+        """All ``nbytes`` as a 1-d array. Write only: its memory may be slow to read."""
+
+    def array(self, dtype: Any, shape: int | tuple[int, ...] | None = None) -> NDArray[Any]:
+        """The same memory as ``dtype`` and ``shape`` (default: as many as fit, 1-d)."""
+
+    def commit(self, target: Buffer, offset: int = 0) -> None:
+        """Record the copy of all ``nbytes`` to ``target`` at ``offset``; it is submitted by ``advance``.
+
+        Raises :class:`OutOfRange`, :class:`ViewHeld`, :class:`SliceSpent`; after an error the slice
+        is as before.
+        """
+
+    def commit_rows(
+        self,
+        target: Texture,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        row_pitch: int | None = None,
+    ) -> None:
+        """Record the copy of rows to a texture; ``row_pitch`` is the bytes from row to row in the slice.
+
+        The pitch defaults to the row's bytes rounded up to ``limits.row_pitch_alignment``.
+        """
+
+    def release(self) -> None:
+        """Give an uncommitted slice back unused; idempotent."""
+
+
+@runtime_checkable
+class StagingRing(Protocol):
+    """``ring_count`` blocks of ``buffer_size`` host-visible bytes, handed out in order.
+
+    Contract
+        Live slices never overlap and start at ``limits.staging_alignment``. A block comes back into
+        use when the device has finished with what was staged in it, never before, and then it does.
+        When a request does not fit in the current block the ring moves on by itself; when the next
+        block is still in flight the ring is full: ``allocate`` returns None at once, changes nothing
+        but the stall count, and ``reserve`` waits. More than ``buffer_size`` can never fit in one
+        slice: :class:`TooLarge`. ``upload`` takes any size.
+
+    Thread-safety: all methods may be called from any thread; ``reserve`` is first come, first served.
+    """
+
+    @property
+    def ring_count(self) -> int: ...
+
+    @property
+    def buffer_size(self) -> int: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def allocate(self, nbytes: int) -> StagingSlice | None:
+        """Return a slice of ``nbytes`` (from 1), or None when the ring is full."""
+
+    def reserve(self, nbytes: int, timeout: float | None = None) -> StagingSlice:
+        """Like ``allocate``, but wait for room; raises :class:`FenceTimeout` after ``timeout`` seconds."""
+
+    def advance(self, timeout: float | None = None) -> FencePoint:
+        """Submit what was committed, move to the next block, and return the point that covers it all.
+
+        The point covers everything committed to this ring so far. With nothing committed nothing is
+        submitted. Slices that other threads are still writing are waited for; slices of the calling
+        thread raise :class:`SliceOutstanding`, as waiting for them would never end.
+        """
+
+    def upload(
+        self,
+        data: ArrayLike,
+        target: Buffer | Texture,
+        offset: int = 0,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        timeout: float | None = None,
+    ) -> FencePoint:
+        """Stage and submit an array of any size, in chunks that overlap with the device's copies.
+
+        ``offset`` (bytes) applies to buffers, ``origin`` (texels) to textures; a texture takes an
+        array of shape (rows, columns) or (rows, columns, channels) whose texels have the format's
+        size. The caller may overwrite ``data`` as soon as the call returns. An empty array submits
+        nothing. Raises :class:`OutOfRange`, :class:`UsageError` for a dtype without a byte layout.
+        """
+
+    def stats(self) -> RingStats: ...
+
+    def close(self) -> None:
+        """Submit what is committed, give the blocks back when the device is done; idempotent.
+
+        Slices that were not committed are released. Afterwards every method but ``stats`` and
+        ``close`` raises :class:`Closed`.
+        """
+
+    def __enter__(self) -> StagingRing: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...

@@ -1,0 +1,57 @@
+"""Sizes as people write them: ``"4 MiB"``, ``"1.5GB"``, ``65536``."""
+
+from __future__ import annotations
+
+import re
+from operator import index
+
+from forge3d_core.errors import UsageError
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    **{p: 1000**i for i, p in enumerate(("kb", "mb", "gb", "tb"), 1)},
+    **{p: 1024**i for i, p in enumerate(("kib", "mib", "gib", "tib"), 1)},
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+
+def parse_bytes(size: int | str) -> int:
+    """Return a number of bytes from an int or from text such as ``"4 MiB"`` or ``"2 GB"``.
+
+    Powers of 1024 carry the ``i`` (KiB, MiB, GiB, TiB), powers of 1000 do not. Raises
+    :class:`UsageError` for a negative number, an unknown unit or a fraction of a byte.
+    """
+    if not isinstance(size, str):
+        try:
+            number = index(size)
+        except TypeError:
+            raise UsageError(f"a size is an int or text such as '4 MiB', not {size!r}") from None
+        if isinstance(size, bool) or number < 0:
+            raise UsageError(f"a size is a number of bytes from 0 up, not {size!r}")
+        return number
+    match = _SIZE.fullmatch(size)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise UsageError(f"{size!r} is not a size; write for example '512 MiB', '2 GB' or '65536'")
+    value = float(match[1]) * unit if "." in match[1] else int(match[1]) * unit
+    if value != int(value):
+        raise UsageError(f"{size!r} is not a whole number of bytes")
+    return int(value)
+
+
+def format_bytes(nbytes: int) -> str:
+    """Return ``nbytes`` for people: ``'512 B'``, ``'4 MiB'``, ``'1.25 GiB'``."""
+    size = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024 or unit == "GiB":
+            return f"{size:.4g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def align_up(value: int, alignment: int) -> int:
+    """Return the least multiple of ``alignment`` that is not below ``value``."""
+    return -(-value // alignment) * alignment
