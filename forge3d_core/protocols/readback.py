@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
-import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.protocols.fence import FencePoint
