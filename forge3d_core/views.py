@@ -1,0 +1,110 @@
+"""Host-visible memory lent out as numpy arrays, and taken back."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.errors import UsageError, ViewHeld
+
+# What `sys.getrefcount` counts for a root that only the loan knows: the attribute and the argument.
+_OWN_REFERENCES = 2
+
+
+class Loan:
+    """One run of host memory, lent as arrays that can be emptied again.
+
+    A numpy array cannot be told that its memory has gone, and a mapped range that is unmapped, or a
+    staging block that is in flight, must not be written through an array somebody kept. So every
+    array is handed out over one private *root*. Taking back empties the arrays that were handed out
+    in place (a later use raises), and the root's reference count tells whether others were derived
+    from them, for numpy makes the root the base of every view of a view.
+
+    Thread-safety: one thread at a time.
+    """
+
+    __slots__ = ("__weakref__", "_lent", "_root")
+
+    def __init__(self, memory: NDArray[np.uint8], *, writable: bool) -> None:
+        view = memoryview(memory.data)  # not an ndarray, so that numpy stops here when it collapses bases
+        self._root: NDArray[np.uint8] | None = np.frombuffer(
+            view if writable else view.toreadonly(), np.uint8
+        )
+        self._lent: list[NDArray[Any]] = []
+
+    def array(
+        self, dtype: Any = np.uint8, shape: int | tuple[int, ...] | None = None, row_pitch: int | None = None
+    ) -> NDArray[Any]:
+        """Lend the memory as ``dtype`` and ``shape``, default 1-d and as many items as fit.
+
+        With ``row_pitch`` the first axis steps that many bytes, and the padding does not show.
+        Raises :class:`UsageError` when the items do not fit or the dtype holds Python objects.
+        """
+        root = self._root
+        assert root is not None, "the loan was taken back"
+        item = byte_dtype(dtype)
+        if shape is None:
+            shape = (root.nbytes // item.itemsize,)
+        elif isinstance(shape, int):
+            shape = (shape,)
+        row = item.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        pitch = row if row_pitch is None else row_pitch
+        if min(shape, default=0) < 0 or (shape[0] and (shape[0] - 1) * pitch + row > root.nbytes):
+            raise UsageError(f"{item} of shape {shape} does not fit in the {root.nbytes} bytes lent")
+        inner = np.cumprod((1, *shape[:0:-1]), dtype=np.int64)[::-1] * item.itemsize
+        strides = (pitch, *inner[1:].tolist()) if len(shape) > 1 else (pitch,)
+        lent: NDArray[Any] = np.ndarray(shape, item, buffer=root, strides=strides)
+        lent.flags.writeable = root.flags.writeable
+        self._lent.append(lent)
+        return lent
+
+    def take_back(self) -> None:
+        """Empty what was handed out, or raise :class:`ViewHeld` and change nothing."""
+        root = self._root
+        if root is None:
+            return
+        del root
+        derived = sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
+        if derived > 0:
+            raise ViewHeld(
+                f"{derived} array(s) derived from this memory are still alive and would outlive it; "
+                "drop them first (del), or ask .array(dtype, shape) for the shape instead of reshaping"
+            )
+        self._empty()
+
+    def surrender(self, then: Callable[[], object]) -> None:
+        """Empty what was handed out and call ``then`` once no derived array is alive, perhaps now.
+
+        ``then`` may run inside the garbage collector: it must take no lock.
+        """
+        root = self._root
+        if root is None:
+            then()
+            return
+        weakref.finalize(root, then).atexit = False
+        del root
+        self._empty()
+
+    def _empty(self) -> None:
+        for lent in self._lent:
+            # numpy's own protocol for giving an array new contents; it drops the base.
+            lent.__setstate__((1, (0,), lent.dtype, False, b""))  # type: ignore[arg-type]
+            lent.flags.writeable = False
+        self._lent.clear()
+        self._root = None
+
+
+def byte_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return ``dtype`` as a numpy dtype whose items are plain bytes, or raise :class:`UsageError`."""
+    try:
+        item: np.dtype[Any] = np.dtype(dtype)
+    except TypeError as error:
+        raise UsageError(f"{dtype!r} is not a numpy dtype: {error}") from None
+    if item.hasobject or item.itemsize == 0:
+        raise UsageError(f"dtype {item} has no byte layout; use a fixed-size numeric dtype such as float32")
+    return item
