@@ -303,6 +303,4 @@ def _entry(nbytes: int, kind: MemoryKind, heap: Heap) -> Entry:
         raise UsageError(f"kind is 'buffer' or 'texture', not {kind!r}")
     if heap not in ("host_visible", "device_local"):
         raise UsageError(f"heap is 'host_visible' or 'device_local', not {heap!r}")
-    if isinstance(nbytes, str):
-        raise UsageError(f"a reservation is an int of bytes, not {nbytes!r}")
     return Entry(parse_bytes(nbytes), kind, heap)

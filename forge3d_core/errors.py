@@ -164,3 +164,13 @@ class KernelError(ForgeError):
 
 class DeviceLost(ForgeError):
     """The device is gone. Every present and later wait raises this, and nothing is recycled."""
+
+
+def again(error: Exception) -> Exception:
+    """Return a fresh exception like ``error``: one instance raised on many threads shares a traceback."""
+    try:
+        fresh = type(error)(*error.args)
+    except TypeError:
+        return error
+    fresh.__cause__ = error
+    return fresh

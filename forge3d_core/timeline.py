@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.errors import Closed, FenceTimeout, ForgeError, UsageError
+from forge3d_core.errors import Closed, FenceTimeout, ForgeError, UsageError, again
 
 Settled = Callable[[protocols.FencePoint, Exception | None], None]
 
@@ -143,7 +143,7 @@ class Timeline:
             if value <= self._completed:
                 return None
             if self._failure is not None:
-                raise _again(self._failure)
+                raise again(self._failure)
             if value > self._submitted:
                 raise UsageError(
                     f"point {value} of lane {self.name!r} is not submitted yet (the newest is "
@@ -155,7 +155,7 @@ class Timeline:
     def check(self) -> None:
         """Raise the failure, if there is one."""
         if self._failure is not None:
-            raise _again(self._failure)
+            raise again(self._failure)
 
     def poll(self) -> None:
         """Take note of what the device has finished. Never blocks: one poller at a time is enough."""
@@ -251,7 +251,7 @@ class Timeline:
         """Return the leading submissions that are complete, some at a time; only the poller calls this."""
         with self._changed:
             head = list(itertools.islice(self._pending, 64))
-        finished = []
+        finished: list[tuple[int, Any]] = []
         for entry in head:
             try:
                 if not self.signals.query(entry[1]):
@@ -324,23 +324,13 @@ def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = Non
         raise FenceTimeout(f"none of {len(candidates)} points was complete within {timeout} s: {lanes}")
     point, error = first[0]
     if error is not None:
-        raise _again(error)
+        raise again(error)
     return point
 
 
 def closed_error(what: str) -> Closed:
     """The failure that a timeline gets when its device closes."""
     return Closed(f"{what} was closed")
-
-
-def _again(failure: Exception) -> Exception:
-    """Return a fresh exception like ``failure``: one instance on many threads would share a traceback."""
-    try:
-        again = type(failure)(*failure.args)
-    except TypeError:
-        return failure
-    again.__cause__ = failure
-    return again
 
 
 def _remaining(deadline: float | None, most: float | None = None) -> Any:

@@ -25,17 +25,25 @@ class Loan:
     in place (a later use raises), and the root's reference count tells whether others were derived
     from them, for numpy makes the root the base of every view of a view.
 
+    ``gone`` is called when the memory can no longer be reached, unless it was taken back: by the
+    collector if a loan is simply dropped, so it must take no lock.
+
     Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("__weakref__", "_lent", "_root")
+    __slots__ = ("_gone", "_lent", "_root")
 
-    def __init__(self, memory: NDArray[np.uint8], *, writable: bool) -> None:
+    def __init__(
+        self, memory: NDArray[np.uint8], *, writable: bool, gone: Callable[[], object] | None = None
+    ) -> None:
         view = memoryview(memory.data)  # not an ndarray, so that numpy stops here when it collapses bases
         self._root: NDArray[np.uint8] | None = np.frombuffer(
             view if writable else view.toreadonly(), np.uint8
         )
         self._lent: list[NDArray[Any]] = []
+        self._gone = weakref.finalize(self._root, gone) if gone is not None else None
+        if self._gone is not None:
+            self._gone.atexit = False
 
     def array(
         self, dtype: Any = np.uint8, shape: int | tuple[int, ...] | None = None, row_pitch: int | None = None
@@ -64,30 +72,24 @@ class Loan:
         return lent
 
     def take_back(self) -> None:
-        """Empty what was handed out, or raise :class:`ViewHeld` and change nothing."""
-        root = self._root
-        if root is None:
+        """Empty what was handed out, or raise :class:`ViewHeld` and change nothing.
+
+        ``gone`` is not called: the caller knows.
+        """
+        if self._root is None:
             return
-        del root
         derived = sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
         if derived > 0:
             raise ViewHeld(
                 f"{derived} array(s) derived from this memory are still alive and would outlive it; "
                 "drop them first (del), or ask .array(dtype, shape) for the shape instead of reshaping"
             )
+        if self._gone is not None:
+            self._gone.detach()
         self._empty()
 
-    def surrender(self, then: Callable[[], object]) -> None:
-        """Empty what was handed out and call ``then`` once no derived array is alive, perhaps now.
-
-        ``then`` may run inside the garbage collector: it must take no lock.
-        """
-        root = self._root
-        if root is None:
-            then()
-            return
-        weakref.finalize(root, then).atexit = False
-        del root
+    def surrender(self) -> None:
+        """Empty what was handed out; ``gone`` is called once no derived array is alive, perhaps now."""
         self._empty()
 
     def _empty(self) -> None:
