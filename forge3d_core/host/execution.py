@@ -1,0 +1,154 @@
+"""Commands, carried out on numpy memory by the lane's own thread."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.driver import (
+    Command,
+    Copy,
+    Direction,
+    Dispatch,
+    Download,
+    DownloadRows,
+    Fill,
+    Memory,
+    TextureMemory,
+    Upload,
+    UploadRows,
+)
+from forge3d_core.errors import KernelError
+from forge3d_core.protocols import Binding, TextureFormat
+from forge3d_core.units import align_up
+
+Bytes = NDArray[np.uint8]
+
+
+@attrs.frozen(eq=False)
+class Block:
+    """Host-visible memory; on this machine, memory like any other."""
+
+    memory: Bytes
+    direction: Direction
+
+    @property
+    def nbytes(self) -> int:
+        return self.memory.nbytes
+
+    def view(self) -> Bytes:
+        view = self.memory.view()
+        view.flags.writeable = self.direction == "upload"
+        return view
+
+
+@attrs.frozen(eq=False)
+class Link:
+    """The simulated way between host and device; ``halt`` ends every wait on it."""
+
+    bytes_per_second: int | None
+    latency: float
+    halt: threading.Event
+
+    def carry(self, nbytes: int) -> None:
+        seconds = self.latency + (nbytes / self.bytes_per_second if self.bytes_per_second else 0.0)
+        if seconds:
+            self.halt.wait(min(seconds, threading.TIMEOUT_MAX))
+
+
+def block_grid(format: TextureFormat, width: int, height: int) -> tuple[int, int]:
+    """Return rows and bytes per row of ``width`` × ``height`` texels, in blocks of the format."""
+    return -(-height // format.block[1]), -(-width // format.block[0]) * format.block_bytes
+
+
+@attrs.frozen(eq=False)
+class Executor:
+    """Runs commands one after the other. Raises only :class:`KernelError`."""
+
+    link: Link
+    alignment: int
+
+    def run(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            self._run(command)
+
+    def _run(self, command: Command) -> None:
+        match command:
+            case Upload(block, start, target, offset, nbytes):
+                self.link.carry(nbytes)
+                target.native[offset : offset + nbytes] = _staged(block, start, nbytes)
+            case Download(source, offset, block, start, nbytes):
+                self.link.carry(nbytes)
+                # Copied as an API with this alignment would: neighbours in the block are overwritten.
+                lead = offset % self.alignment
+                end = min(align_up(offset + nbytes, self.alignment), source.native.nbytes)
+                wider = source.native[offset - lead : end]
+                _staged(block, start - lead, wider.nbytes)[:] = wider
+            case UploadRows(block, start, pitch, target, origin, size):
+                texels = _texels(target, origin, size)
+                self.link.carry(texels.size)
+                texels[:] = _rows(block, start, pitch, texels.shape)
+            case DownloadRows(source, origin, size, block, start, pitch):
+                texels = _texels(source, origin, size)
+                self.link.carry(texels.size)
+                _rows(block, start, pitch, texels.shape)[:] = texels
+            case Copy(source, source_offset, target, target_offset, nbytes):
+                target.native[target_offset : target_offset + nbytes] = source.native[
+                    source_offset : source_offset + nbytes
+                ]
+            case Fill(target, offset, nbytes, value):
+                target.native[offset : offset + nbytes] = value
+            case Dispatch():
+                _dispatch(command)
+            case _:
+                assert_never(command)
+
+
+def _staged(block: Any, start: int, nbytes: int) -> Bytes:
+    memory: Bytes = block.memory
+    return memory[start : start + nbytes]
+
+
+def _rows(block: Any, start: int, pitch: int, shape: tuple[int, ...]) -> Bytes:
+    return np.ndarray(shape, np.uint8, buffer=block.memory, offset=start, strides=(pitch, 1))
+
+
+def _texels(texture: TextureMemory, origin: tuple[int, int], size: tuple[int, int]) -> Bytes:
+    rows, row_bytes = block_grid(texture.format, *size)
+    column = origin[0] // texture.format.block[0] * texture.format.block_bytes
+    row = origin[1] // texture.format.block[1]
+    memory: Bytes = texture.native
+    return memory[row : row + rows, column : column + row_bytes]
+
+
+def _argument(memory: Memory, binding: Binding) -> NDArray[Any]:
+    dtype = np.dtype(binding.dtype)
+    view: NDArray[Any] = memory.native[: memory.nbytes // dtype.itemsize * dtype.itemsize].view(dtype)
+    view.flags.writeable = binding.access != "read"
+    return view
+
+
+def _dispatch(command: Dispatch) -> None:
+    source = command.kernel.source
+    arrays = [_argument(m, b) for m, b in zip(command.buffers, source.bindings, strict=True)]
+    # Rounded to what a device would be given, and still Python numbers, which promote weakly.
+    scalars = [
+        float(np.float32(value)) if param.dtype == "f4" else value
+        for value, param in zip(command.params, source.params, strict=True)
+    ]
+    try:
+        command.kernel.native(command.threads, *arrays, *scalars)
+    except BaseException as error:  # a kernel that calls sys.exit() must not end the lane silently
+        where = traceback.extract_tb(error.__traceback__)[1:]
+        place = f" at {where[-1].filename}:{where[-1].lineno}" if where else " when it was called"
+        traceback.clear_frames(error.__traceback__)  # its locals are views of device memory
+        raise KernelError(
+            f"kernel {source.name!r} over {command.threads} threads raised "
+            f"{type(error).__name__}: {error}{place}; this lane runs nothing more"
+        ) from error
