@@ -1,0 +1,1 @@
+"""Proves a forge3d backend against written guarantees, and proves that the proof can fail."""

@@ -1,0 +1,94 @@
+"""The catalogue: every clause, looked up by id, glob, area and level."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import attrs
+
+from forge3d_conformance.catalogue.clause import Clause, Level, Status
+from forge3d_conformance.errors import CatalogueError, UnknownClause
+
+
+@attrs.frozen
+class Area:
+    """A part of the contract; its name begins the ids of its clauses."""
+
+    name: str
+    title: str
+    about: str
+
+
+@attrs.frozen(slots=False)
+class Catalogue:
+    """Every clause, in the order of the areas and of their files. Immutable, hence thread-safe."""
+
+    version: str
+    capabilities: Mapping[str, str]
+    areas: tuple[Area, ...]
+    clauses: tuple[Clause, ...]
+
+    def __attrs_post_init__(self) -> None:
+        areas = {area.name for area in self.areas}
+        seen: set[str] = set()
+        for clause in self.clauses:
+            if clause.id in seen:
+                raise CatalogueError(f"clause {clause.id} stands twice in the catalogue; ids are unique")
+            if clause.area not in areas:
+                raise CatalogueError(f"clause {clause.id} belongs to no area of {sorted(areas)}")
+            for name in set(clause.requires) - self.capabilities.keys():
+                raise CatalogueError(
+                    f"clause {clause.id} requires {name!r}; the capabilities are {sorted(self.capabilities)}"
+                )
+            seen.add(clause.id)
+
+    def __len__(self) -> int:
+        return len(self.clauses)
+
+    def __iter__(self) -> Iterator[Clause]:
+        return iter(self.clauses)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._by_id
+
+    def __getitem__(self, id: str) -> Clause:
+        """Return the clause ``id``; raises :class:`UnknownClause`, naming the nearest."""
+        try:
+            return self._by_id[id]
+        except KeyError:
+            near = difflib.get_close_matches(id, self._by_id, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; see docs/guarantees.md"
+            raise UnknownClause(f"no clause is called {id!r}{hint}") from None
+
+    def select(
+        self,
+        glob: str = "*",
+        *,
+        area: str | None = None,
+        level: Level | None = None,
+        status: Status | None = None,
+    ) -> tuple[Clause, ...]:
+        """Return the clauses that match everything given, in order; possibly none."""
+        return tuple(
+            clause
+            for clause in self.clauses
+            if fnmatch.fnmatchcase(clause.id, glob)
+            and area in (None, clause.area)
+            and level in (None, clause.level)
+            and status in (None, clause.status)
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """What a report must agree on with its reader: ids, levels, states and needs, not wording."""
+        rules = [[c.id, c.level, c.status, sorted(c.requires)] for c in self.clauses]
+        return hashlib.sha256(json.dumps(rules, separators=(",", ":")).encode()).hexdigest()
+
+    @cached_property
+    def _by_id(self) -> dict[str, Clause]:
+        return {clause.id: clause for clause in self.clauses}
