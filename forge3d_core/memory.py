@@ -133,18 +133,18 @@ class Allocator:
                     self._deferred.append(allocation)
 
     def close(self) -> None:
-        """Free everything that no array shows: the driver has drained or the device is lost."""
-        self.sweep()
+        """Give every reservation back: the driver has closed and taken its memory along."""
         with self._lock:
-            rest, self._live, self._deferred = [*self._live, *self._deferred], set(), []
+            rest = [*self._live, *self._deferred]
+            self._live, self._deferred = set(), []
         for allocation in rest:
-            if not allocation.holds:
-                self._free(allocation)
+            if allocation.reservation is not None:
+                allocation.reservation.release()
         held = sum(bool(allocation.holds) for allocation in rest)
         if held:
             warnings.warn(
-                f"{held} host-visible block(s) are still shown by numpy arrays and are kept until the "
-                "process ends; drop arrays derived from slices and leases before closing the device",
+                f"the device closed while numpy arrays still show {held} host-visible block(s); drop arrays "
+                "derived from slices and leases before closing",
                 ResourceWarning,
                 stacklevel=3,
             )

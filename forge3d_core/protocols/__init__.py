@@ -16,6 +16,7 @@ from forge3d_core.protocols.readback import (
     ReadbackHandle,
     ReadbackPool,
     ReadbackStats,
+    ReadbackStream,
 )
 from forge3d_core.protocols.ring import RingStats, StagingRing, StagingSlice
 
@@ -47,6 +48,7 @@ __all__ = [
     "ReadbackHandle",
     "ReadbackPool",
     "ReadbackStats",
+    "ReadbackStream",
     "Reservation",
     "RingStats",
     "StagingRing",

@@ -114,6 +114,31 @@ class ReadbackHandle(Protocol):
 
 
 @runtime_checkable
+class ReadbackStream(Protocol):
+    """Frames of one source, of which only the latest matters.
+
+    Contract
+        ``push`` starts a read of the source as it is now and never blocks: where the pool has no
+        room, as a copy in flight cannot be called back, it gives this frame up.
+        ``latest`` returns the newest frame that has landed since the last call, or None. Frames
+        given up, and frames passed over for a newer one, are counted as dropped.
+
+    Thread-safety: one thread at a time.
+    """
+
+    @property
+    def dropped_frames(self) -> int: ...
+
+    def push(self, after: Iterable[FencePoint] = ()) -> bool:
+        """Start a read; return False where the frame was dropped at once."""
+
+    def latest(self) -> NDArray[Any] | None: ...
+
+    def close(self) -> None:
+        """Cancel what is in flight; idempotent."""
+
+
+@runtime_checkable
 class ReadbackPool(Protocol):
     """Pooled host-visible blocks that device memory is read into.
 
@@ -156,6 +181,12 @@ class ReadbackPool(Protocol):
         An empty region gives a complete handle with an empty array. Raises :class:`OutOfRange`,
         :class:`UsageError` for a dtype or shape that does not fit, :class:`Busy`.
         """
+
+    async def read_async(self, source: Buffer | Texture, **region: Any) -> ReadbackHandle:
+        """Like ``read``, but a wait for a free block does not block the running asyncio loop."""
+
+    def stream(self, source: Buffer | Texture, **region: Any) -> ReadbackStream:
+        """Return a reader that wants only the latest bytes of ``source``; ``region`` as in ``read``."""
 
     def stats(self) -> ReadbackStats: ...
 

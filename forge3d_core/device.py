@@ -1,0 +1,328 @@
+"""The assembled device: the shared algorithms over one driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import attrs
+
+from forge3d_core import protocols
+from forge3d_core.budget import Ledger
+from forge3d_core.commands import CompiledKernel, RecordedCommands
+from forge3d_core.copying import HostCopier
+from forge3d_core.driver import Command, Driver
+from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
+from forge3d_core.formats import texture_format
+from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
+from forge3d_core.protocols import (
+    AsyncReadbackConfig,
+    DeviceInfo,
+    DeviceOptions,
+    FencePoint,
+    KernelSource,
+    Limits,
+    TextureFormat,
+)
+from forge3d_core.readback import Pool
+from forge3d_core.ring import Ring
+from forge3d_core.timeline import Timeline, wait_all
+from forge3d_core.units import parse_bytes
+
+
+@attrs.frozen(eq=False)
+class DeviceLane:
+    """See :class:`forge3d_core.protocols.Lane`."""
+
+    name: str
+    timeline: Timeline
+
+
+class _Closable(Protocol):
+    def abandon(self) -> None: ...
+
+
+def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledDevice:
+    """Return a device over ``driver``: rings, pools, fences, ordering and budget are the core's.
+
+    If it raises, the driver has been closed.
+    """
+    try:
+        return AssembledDevice(driver, options or DeviceOptions())
+    except BaseException:
+        driver.close(0.0)
+        raise
+
+
+class AssembledDevice:
+    """See :class:`forge3d_core.protocols.Device`."""
+
+    def __init__(self, driver: Driver, options: DeviceOptions) -> None:
+        info = driver.info
+        if info.limits is None:
+            raise UsageError(f"the driver of {info.backend!r} opened a device without limits")
+        self.info: DeviceInfo = info
+        self.limits: Limits = info.limits
+        self.budget = Ledger(options.budget)
+        self.allocator = Allocator(driver, self.budget)
+        self.copier = HostCopier()
+        self._driver = driver
+        self._options = options
+        self._pid = os.getpid()
+        self._lanes = {
+            name: DeviceLane(name, Timeline(name, driver, self._failed)) for name in self.limits.lanes
+        }
+        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
+        self._kernels: dict[Hashable, CompiledKernel] = {}
+        self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
+        self._submission = threading.Lock()
+        self._state = threading.RLock()
+        self._closed = False
+        self._lost: Exception | None = None
+        # The ledger must not keep the device alive: it settles through the allocator alone.
+        self.budget.settle = self.allocator.sweep
+
+    @property
+    def native(self) -> Any:
+        return self._driver.native
+
+    @property
+    def driver(self) -> Driver:
+        """The driver underneath, for the backend's own tests."""
+        return self._driver
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def create_buffer(self, nbytes: int | str, *, label: str = "") -> DeviceBuffer:
+        self.check()
+        size = parse_bytes(nbytes)
+        if size < 1:
+            raise UsageError("a buffer has at least 1 byte")
+        with self._noticing_loss():
+            allocation = self.allocator.buffer(size)
+        return DeviceBuffer(self, self.allocator, allocation, size, label)
+
+    def create_texture(
+        self, width: int, height: int, format: TextureFormat | str = "rgba8unorm", *, label: str = ""
+    ) -> DeviceTexture:
+        self.check()
+        most = self.limits.max_texture_size
+        if not (isinstance(width, int) and isinstance(height, int)) or not (
+            1 <= width <= most and 1 <= height <= most
+        ):
+            raise UsageError(
+                f"a texture is 1 to {most} texels wide and high here, not {width!r} x {height!r}"
+            )
+        layout = texture_format(format)
+        with self._noticing_loss():
+            allocation = self.allocator.texture(width, height, layout)
+        return DeviceTexture(self, self.allocator, allocation, (width, height), layout, label)
+
+    def create_kernel(self, source: KernelSource) -> CompiledKernel:
+        self.check()
+        with self._state:
+            key = _identity(source)
+            kernel = self._kernels.get(key)
+            if kernel is None:
+                with self._noticing_loss():
+                    language, native = self._driver.compile(source)
+                kernel = self._kernels[key] = CompiledKernel(source, language, native, self)
+            return kernel
+
+    def command_list(self, *, label: str = "") -> RecordedCommands:
+        self.check()
+        return RecordedCommands(self, self.limits, label)
+
+    def submit(
+        self,
+        commands: protocols.CommandList,
+        *,
+        lane: str = "compute",
+        after: Iterable[FencePoint] = (),
+    ) -> FencePoint:
+        self.check()
+        if not isinstance(commands, RecordedCommands) or commands.owner is not self:
+            raise ForeignObject(f"{commands!r} was not made by this device's command_list")
+        self._lane(lane)
+        recorded = commands.take()
+        try:
+            writes = list(commands.writes)
+            reads = [allocation for allocation in commands.reads if allocation not in commands.writes]
+            return self.submit_commands(lane, recorded, reads, writes, after)
+        except BaseException:
+            commands.give_back()
+            raise
+
+    def submit_commands(
+        self,
+        lane: str,
+        commands: list[Command],
+        reads: list[Allocation],
+        writes: list[Allocation],
+        after: Iterable[FencePoint] = (),
+    ) -> FencePoint:
+        """Submit on ``lane`` behind everything that these allocations and ``after`` ask for."""
+        self.check()
+        timeline = self._lane(lane).timeline
+        explicit = list(after)
+        with self._submission:
+            points = [
+                *explicit,
+                *(p for allocation in reads for p in allocation.dependencies(lane, writes=False)),
+                *(p for allocation in writes for p in allocation.dependencies(lane, writes=True)),
+            ]
+            tokens = self._tokens(points)
+            with self._noticing_loss():
+                point = timeline.enqueue(lambda: self._driver.submit(lane, commands, tokens))
+            for allocation in reads:
+                allocation.used(lane, point, writes=False)
+            for allocation in writes:
+                allocation.used(lane, point, writes=True)
+        return point
+
+    def staging_ring(
+        self, *, ring_count: int = 3, buffer_size: int | str = "1 MiB", lane: str = "upload"
+    ) -> Ring:
+        self.check()
+        self._lane(lane)
+        with self._noticing_loss():
+            ring = Ring(self, ring_count, parse_bytes(buffer_size), lane)
+        self._children.add(ring)
+        return ring
+
+    def readback_pool(
+        self, config: AsyncReadbackConfig | None = None, *, lane: str = "download", **changes: Any
+    ) -> Pool:
+        self.check()
+        self._lane(lane)
+        try:
+            wanted = attrs.evolve(config or AsyncReadbackConfig(), **changes)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"readback_pool: {error}") from None
+        with self._noticing_loss():
+            pool = Pool(self, wanted, lane)
+        self._children.add(pool)
+        return pool
+
+    def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
+        self.check()
+        memory, nbytes = self._driver.adopt(native)
+        allocation = Allocation(memory, None, owned=False)
+        return DeviceBuffer(self, self.allocator, allocation, nbytes, label)
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        self.check()
+        wait_all([lane.timeline.point(lane.timeline.submitted) for lane in self._lanes.values()], timeout)
+        self.allocator.sweep()
+
+    def idle_point(self, lane: str) -> FencePoint:
+        """Return a point of ``lane`` that has always been complete."""
+        return self._lanes[lane].timeline.point(0)
+
+    def check(self) -> None:
+        """Raise :class:`Forked`, :class:`Closed` or :class:`DeviceLost` unless the device can be used."""
+        if self._pid != os.getpid():
+            raise Forked(
+                f"device {self.info.name!r} was opened by process {self._pid}, and GPU state does not survive a "
+                "fork; open a device in the child, or start workers with the 'spawn' method"
+            )
+        if self._closed:
+            raise Closed(f"device {self.info.name!r} was closed")
+        if self._lost is not None:
+            raise again(self._lost)
+
+    def close(self) -> None:
+        if self._pid != os.getpid():
+            return  # the parent's to close; a child has neither the threads nor the GPU state
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+        ended = Closed(f"device {self.info.name!r} was closed")
+        for lane in self._lanes.values():
+            lane.timeline.poll()
+            lane.timeline.fail(ended)
+        for child in list(self._children):
+            child.abandon()
+        with self._submission:  # a submission under way ends first
+            started = time.monotonic()
+            self._driver.close(0.0 if self._lost else self._options.drain_timeout)
+        if time.monotonic() - started > self._options.drain_timeout > 0:
+            warnings.warn(
+                f"device {self.info.name!r} still had work in flight {self._options.drain_timeout:g} s after "
+                "close; it was abandoned",
+                ResourceWarning,
+                stacklevel=2,
+            )
+        self.allocator.close()
+        self.copier.close()
+        self._kernels.clear()
+
+    def __enter__(self) -> AssembledDevice:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or self._pid != os.getpid():
+            return
+        with contextlib.suppress(Exception):
+            warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, source=self)
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "lost" if self._lost else "open"
+        return f"<device {self.info.backend}:{self.info.selector} {self.info.name!r} {state}>"
+
+    def _lane(self, name: str) -> DeviceLane:
+        try:
+            return self._lanes[name]
+        except (KeyError, TypeError):
+            raise UsageError(f"no lane {name!r}; this device has {', '.join(self._lanes)}") from None
+
+    def _tokens(self, points: list[FencePoint]) -> list[Any]:
+        """Return the driver's tokens of the points that the device still has to wait for."""
+        mine = {lane.timeline for lane in self._lanes.values()}
+        newest: dict[Timeline, int] = {}
+        for point in points:
+            if point.timeline not in mine:
+                raise ForeignObject(
+                    f"point {point.value} of lane {point.timeline.name!r} belongs to another device; "
+                    "wait for it on the host"
+                )
+            assert isinstance(point.timeline, Timeline)
+            newest[point.timeline] = max(point.value, newest.get(point.timeline, 0))
+        tokens = (timeline.token(value) for timeline, value in newest.items())
+        return [token for token in tokens if token is not None]
+
+    @contextlib.contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except DeviceLost as error:
+            self._failed(error)
+            raise
+
+    def _failed(self, error: Exception) -> None:
+        """Tell every lane of a loss; any other failure is its own lane's alone."""
+        if isinstance(error, DeviceLost) and self._lost is None:
+            self._lost = error
+            for lane in self._lanes.values():
+                lane.timeline.fail(error)
+
+
+def _identity(source: KernelSource) -> Hashable:
+    """Return what makes two sources the same kernel; a mapping does not hash, its items do."""
+    sources = tuple(sorted(source.sources.items(), key=lambda item: item[0]))
+    return source.name, sources, source.bindings, source.params, source.workgroup

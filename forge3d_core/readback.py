@@ -1,0 +1,416 @@
+"""The readback pool, once for all backends: blocks lent to reads, landed in owned arrays, lent again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import attrs
+from numpy.typing import NDArray
+
+from forge3d_core import protocols
+from forge3d_core.copying import HostCopier
+from forge3d_core.driver import Command
+from forge3d_core.errors import Busy, Closed, FenceTimeout
+from forge3d_core.memory import Allocation, Allocator
+from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
+from forge3d_core.readback_handle import Handle, Operation
+from forge3d_core.readback_region import Region
+from forge3d_core.readback_stream import Stream
+from forge3d_core.units import align_up
+
+LOOK_SECONDS = 0.05
+"""How often a wait for a leased block looks up, for a loss or a close that nobody announced."""
+
+
+class PoolHost(Protocol):
+    """What a pool needs of its device."""
+
+    allocator: Allocator
+    copier: HostCopier
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def check(self) -> None: ...
+
+    def submit_commands(
+        self,
+        lane: str,
+        commands: list[Command],
+        reads: list[Allocation],
+        writes: list[Allocation],
+        after: Iterable[FencePoint] = (),
+    ) -> FencePoint: ...
+
+    def idle_point(self, lane: str) -> FencePoint: ...
+
+
+def block_size(nbytes: int) -> int:
+    """Round up so that sizes repeat and at most a sixteenth is wasted."""
+    step = max(4096, (1 << (nbytes - 1).bit_length()) // 32)
+    return align_up(nbytes, step)
+
+
+@attrs.define(eq=False)
+class _Counts:
+    total: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    dropped_frames: int = 0
+    seconds: float = 0.0
+    bytes_read: int = 0
+    allocations: int = 0
+    waits: int = 0
+
+
+class Pool:
+    """See :class:`forge3d_core.protocols.ReadbackPool`.
+
+    A read holds a block from its submission until its bytes have *landed*: until somebody takes them
+    or a later read needs the block and moves them out, which gives the same array to whoever asks
+    afterwards. So a caller may start any number of reads before taking the first, and the bound on
+    blocks holds all the same.
+    """
+
+    def __init__(self, host: PoolHost, config: AsyncReadbackConfig, lane: str) -> None:
+        self.config = config
+        self.lane = lane
+        self._host = host
+        self._depth = config.max_pending_ops if config.double_buffered else 1
+        self._changed = threading.Condition()
+        self._idle: list[Allocation] = []
+        self._blocks: list[Allocation] = []  # idle or lent; shared with the finalizer
+        self._pending: deque[Operation] = deque()  # that hold a block, oldest first
+        self._taken = 0  # blocks promised to reads that are not pending yet
+        self._counts = _Counts()
+        self._closed = False
+        self.dropped: deque[Operation] = deque()  # handles that the garbage collector found
+        self._finalizer = weakref.finalize(self, _drop_all, host.allocator, self._blocks)
+        self._finalizer.atexit = False
+        self._forget_reclaimer = host.allocator.budget.add_reclaimer(_reclaimer(self))
+        if config.pre_allocate:
+            try:
+                for _ in range(self._depth):
+                    self._idle.append(self._allocate(config.buffer_size))
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def read(
+        self,
+        source: protocols.Buffer | protocols.Texture,
+        *,
+        offset: int = 0,
+        nbytes: int | None = None,
+        dtype: Any = None,
+        shape: int | tuple[int, ...] | None = None,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        out: NDArray[Any] | None = None,
+        after: Iterable[FencePoint] = (),
+    ) -> Handle:
+        region = self._region(source, offset, nbytes, dtype, shape, origin, size, out)
+        if not region.nbytes:
+            return self._empty(region)
+        block = self._acquire(region.block_bytes)
+        if block is None:
+            return self._synchronously(region, after)
+        return self._start(region, block, after)
+
+    async def read_async(self, source: protocols.Buffer | protocols.Texture, **region: Any) -> Handle:
+        return await asyncio.to_thread(self.read, source, **region)
+
+    def stream(self, source: protocols.Buffer | protocols.Texture, **region: Any) -> Stream:
+        self.check()
+        return Stream(self, source, region)
+
+    def try_read(
+        self, source: protocols.Buffer | protocols.Texture, after: Iterable[FencePoint], **region: Any
+    ) -> Handle | None:
+        """Start a read if a block is free now; the policy does not matter."""
+        where = self._region(source, **region)
+        if not where.nbytes:
+            return self._empty(where)
+        block = self._try_acquire(where.block_bytes)
+        return None if block is None else self._start(where, block, after)
+
+    def drop_frame(self) -> None:
+        """Count a frame that a stream gave up."""
+        with self._changed:
+            self._counts.dropped_frames += 1
+
+    def stats(self) -> ReadbackStats:
+        self._collect()
+        with self._changed:
+            counts = self._counts
+            return ReadbackStats(
+                total_operations=counts.total,
+                completed_operations=counts.completed,
+                pending_operations=len(self._pending) + self._taken,
+                cancelled_operations=counts.cancelled,
+                failed_operations=counts.failed,
+                dropped_frames=counts.dropped_frames,
+                average_time_ms=1e3 * counts.seconds / counts.completed if counts.completed else 0.0,
+                bytes_read=counts.bytes_read,
+                block_allocations=counts.allocations,
+                blocks=len(self._blocks),
+                block_bytes=sum(block.native.nbytes for block in self._blocks),
+                waits=counts.waits,
+            )
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            pending = list(self._pending)
+            self._changed.notify_all()
+        self._forget_reclaimer()
+        for operation in pending:
+            operation.cancel()
+        if self._finalizer.detach() is not None:
+            for block in list(self._blocks):
+                self._host.allocator.release(block)
+            self._blocks.clear()
+
+    abandon = close
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Pool:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def check(self) -> None:
+        """Raise unless the pool and its device are open."""
+        self._host.check()
+        if self._closed:
+            raise Closed("the readback pool was closed; make another with device.readback_pool()")
+
+    def give_back(self, operation: Operation, block: Allocation) -> None:
+        """Take a block back from a read that is over; its last submission is complete."""
+        with self._changed:
+            if operation in self._pending:
+                self._pending.remove(operation)
+            if not self._closed and block in self._blocks:
+                self._idle.append(block)
+            self._changed.notify_all()
+
+    def landed(self, nbytes: int, seconds: float) -> None:
+        """Count a read whose bytes have landed."""
+        with self._changed:
+            self._counts.completed += 1
+            self._counts.bytes_read += nbytes
+            self._counts.seconds += seconds
+
+    def cancelled(self) -> None:
+        """Count a read that was given up."""
+        with self._changed:
+            self._counts.cancelled += 1
+
+    def failed(self) -> None:
+        """Count a read whose submission failed."""
+        with self._changed:
+            self._counts.failed += 1
+
+    def reclaim(self, nbytes: int) -> int:
+        """Give idle blocks back to the budget, largest first, until ``nbytes`` are; return how many were."""
+        given = 0
+        while given < nbytes:
+            with self._changed:
+                if not self._idle:
+                    break
+                block = max(self._idle, key=lambda idle: idle.native.nbytes)
+                self._idle.remove(block)
+                self._blocks.remove(block)
+            given += block.native.nbytes
+            self._host.allocator.release(block)
+        return given
+
+    def _region(
+        self,
+        source: protocols.Buffer | protocols.Texture,
+        offset: int = 0,
+        nbytes: int | None = None,
+        dtype: Any = None,
+        shape: int | tuple[int, ...] | None = None,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> Region:
+        self.check()
+        limits = self._host.limits
+        region = Region.of(self._host, limits, source, offset, nbytes, dtype, shape, origin, size)
+        return region.into(out)
+
+    def _empty(self, region: Region) -> Handle:
+        operation = Operation(self, self._host.copier, region, None, self._host.idle_point(self.lane))
+        with self._changed:
+            self._counts.total += 1
+        operation.land()
+        return Handle(operation, self)
+
+    def _start(self, region: Region, block: Allocation, after: Iterable[FencePoint]) -> Handle:
+        """Submit a read into a block that was promised to it."""
+        try:
+            point = self._host.submit_commands(
+                self.lane, [region.command(block.native)], [region.allocation], [block], after
+            )
+        except BaseException:
+            with self._changed:
+                self._taken -= 1
+                self._idle.append(block)
+                self._changed.notify_all()
+            raise
+        operation = Operation(self, self._host.copier, region, block, point)
+        with self._changed:
+            self._taken -= 1
+            self._counts.total += 1
+            self._pending.append(operation)
+        return Handle(operation, self)
+
+    def _acquire(self, nbytes: int) -> Allocation | None:
+        """Return a block under the configured policy; None means degrade to a synchronous read."""
+        block = self._try_acquire(nbytes)
+        if block is not None:
+            return block
+        with self._changed:
+            self._counts.waits += 1
+        if self.config.backpressure == "raise":
+            raise Busy(
+                f"{self._depth} read(s) are pending, as many as this pool allows; take or cancel one, raise "
+                "max_pending_ops, or use backpressure='wait'"
+            )
+        if self.config.backpressure == "degrade":
+            return None
+        timeout = self.config.timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._await_one(deadline)
+            block = self._try_acquire(nbytes)
+            if block is not None:
+                return block
+
+    def _try_acquire(self, nbytes: int) -> Allocation | None:
+        """Return a block if one is free or can be freed without waiting, and promise it to the caller."""
+        self._collect()
+        while True:
+            with self._changed:
+                self.check()
+                if len(self._pending) + self._taken < self._depth:
+                    self._taken += 1
+                    break
+                oldest = next((op for op in self._pending if op.movable and op.point.done), None)
+            if oldest is None:
+                return None
+            oldest.land()
+        try:
+            return self._block(nbytes)
+        except BaseException:
+            with self._changed:
+                self._taken -= 1
+                self._changed.notify_all()
+            raise
+
+    def _block(self, nbytes: int) -> Allocation:
+        """Return an idle block that is large enough, or a new one in its place."""
+        surplus: Allocation | None = None
+        with self._changed:
+            fitting = [block for block in self._idle if block.native.nbytes >= nbytes]
+            if fitting:
+                block = min(fitting, key=lambda idle: idle.native.nbytes)
+                self._idle.remove(block)
+                return block
+            if self._idle and len(self._blocks) >= self._depth:
+                surplus = self._idle.pop(0)
+                self._blocks.remove(surplus)
+        if surplus is not None:
+            self._host.allocator.release(surplus)
+        return self._allocate(max(nbytes, self.config.buffer_size))
+
+    def _allocate(self, nbytes: int) -> Allocation:
+        block = self._host.allocator.block(block_size(nbytes), "readback")
+        with self._changed:
+            self._blocks.append(block)
+            self._counts.allocations += 1
+        return block
+
+    def _await_one(self, deadline: float | None) -> None:
+        """Wait until something may have become free."""
+        with self._changed:
+            oldest = next((op for op in self._pending if op.movable), None)
+            left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise FenceTimeout(
+                    f"readback pool on lane {self.lane!r}: no block came free in {self.config.timeout} s; "
+                    f"{len(self._pending)} of {self._depth} reads hold one"
+                    + ("" if oldest else ", all of them leased: release a lease")
+                )
+            if oldest is None:
+                self._changed.wait(min(left, LOOK_SECONDS))
+                return
+        try:
+            oldest.point.wait(left if deadline is not None else None)
+        except FenceTimeout:
+            pass  # the deadline is looked at again above
+        except Exception:
+            oldest.fail()
+            raise
+
+    def _synchronously(self, region: Region, after: Iterable[FencePoint]) -> Handle:
+        """Read through a block of its own, and wait."""
+        block = self._host.allocator.block(region.block_bytes, "readback")
+        try:
+            point = self._host.submit_commands(
+                self.lane, [region.command(block.native)], [region.allocation], [block], after
+            )
+            with self._changed:
+                self._counts.total += 1
+            operation = Operation(self, self._host.copier, region, block, point)
+            point.wait()
+            operation.land()
+        finally:
+            self._host.allocator.release(block)
+        return Handle(operation, self)
+
+    def _collect(self) -> None:
+        """Cancel reads whose handles were dropped, and free the blocks of cancelled reads that are over."""
+        while self.dropped:
+            self.dropped.popleft().cancel()
+        with self._changed:
+            over = [op for op in self._pending if op.is_cancelled and op.point.done]
+        for operation in over:
+            operation.land()
+
+
+def _reclaimer(pool: Pool) -> Any:
+    """Return a reclaimer that does not keep the pool alive."""
+    reference = weakref.ref(pool)
+
+    def reclaim(nbytes: int) -> int:
+        alive = reference()
+        return alive.reclaim(nbytes) if alive is not None else 0
+
+    return reclaim
+
+
+def _drop_all(allocator: Allocator, blocks: list[Allocation]) -> None:
+    for block in blocks:
+        allocator.drop(block)

@@ -1,0 +1,250 @@
+"""One read on its way home, the handle that its caller holds, and the lease."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.copying import HostCopier
+from forge3d_core.errors import Cancelled, FenceTimeout, StateError
+from forge3d_core.memory import Allocation
+from forge3d_core.protocols import FencePoint
+from forge3d_core.readback_region import Region
+from forge3d_core.timeline import settled
+from forge3d_core.views import Loan
+
+INLINE_BYTES = 64 * 1024
+"""Up to here a coroutine copies on its own loop; more would hold up the loop's other tasks."""
+
+
+class OperationHost(Protocol):
+    """What a read needs of its pool."""
+
+    dropped: deque[Operation]
+
+    def give_back(self, operation: Operation, block: Allocation) -> None: ...
+
+    def landed(self, nbytes: int, seconds: float) -> None: ...
+
+    def cancelled(self) -> None: ...
+
+    def failed(self) -> None: ...
+
+
+class _State(enum.Enum):
+    FLYING = "flying"  # holds a block, bytes perhaps there already
+    LANDED = "landed"  # bytes are in the result array
+    LEASED = "leased"  # holds a block that arrays show
+    SPENT = "spent"  # the lease was released, the bytes are gone
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@attrs.define(eq=False)
+class Operation:
+    """One read: its block goes back exactly once, whoever comes first."""
+
+    pool: OperationHost
+    copier: HostCopier
+    region: Region
+    block: Allocation | None
+    point: FencePoint
+    started: float = attrs.field(factory=time.perf_counter, init=False)
+    _result: NDArray[Any] | None = attrs.field(default=None, init=False)
+    _state: _State = attrs.field(default=_State.FLYING, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+
+    @property
+    def movable(self) -> bool:
+        """Whether the block can be had back by waiting for the device and landing."""
+        return self._state in (_State.FLYING, _State.CANCELLED)
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._state is _State.CANCELLED
+
+    @property
+    def is_complete(self) -> bool:
+        return self._state in (_State.LANDED, _State.LEASED) or self.point.done
+
+    def take(self, timeout: float | None) -> NDArray[Any]:
+        """Wait, and return the owned array."""
+        if self._state is _State.FLYING:
+            self._await(timeout)
+        return self.land_and_get()
+
+    def land_and_get(self) -> NDArray[Any]:
+        """Return the owned array of a read whose point is complete."""
+        self.land()
+        with self._lock:
+            if self._state is _State.LEASED and self._result is None:
+                self._result = self._copy_out()
+            if self._result is not None:
+                return self._result
+            if self._state is _State.CANCELLED:
+                raise Cancelled(
+                    "this readback was cancelled (or its pool closed) before its bytes were taken"
+                )
+            if self._state is _State.FAILED:
+                self.point.wait(0)  # raises what made it fail
+            raise StateError("the bytes of this readback were leased, and the lease was released")
+
+    def land(self) -> None:
+        """Move the bytes out of the block and give it back; only once the point is complete."""
+        with self._lock:
+            if self._state is _State.FLYING:
+                self._result = self._copy_out()
+                self._state = _State.LANDED
+                self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
+            elif self._state is not _State.CANCELLED:
+                return
+            block, self.block = self.block, None
+        if block is not None:
+            self.pool.give_back(self, block)
+
+    def lease(self, timeout: float | None) -> BlockLease:
+        """Wait, and lend the block itself (or the owned array, if the bytes have landed)."""
+        if self._state is _State.FLYING:
+            self._await(timeout)
+        with self._lock:
+            if self._state is _State.LEASED:
+                raise StateError("this readback is leased already; release that lease first")
+            if self._state is not _State.FLYING or self.block is None:
+                return BlockLease(None, None, self.land_and_get())
+            self._state = _State.LEASED
+            self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
+            block, key = self.block, object()
+        block.holds.add(key)
+        returns = self.pool.dropped
+
+        def gone() -> None:  # the last array over the block is gone; may run inside the collector
+            block.holds.discard(key)
+            returns.append(self)
+
+        loan = Loan(self.region.bytes_in(block.native), writable=False, gone=gone)
+        return BlockLease(self, loan, self.region.lend(loan))
+
+    def cancel(self) -> None:
+        """Give up; or, for a lease whose arrays are gone, give the block back."""
+        with self._lock:
+            if self._state is _State.LEASED and self.block is not None and not self.block.holds:
+                self._state = _State.SPENT
+                block, self.block = self.block, None
+            elif self._state is _State.FLYING:
+                self._state = _State.CANCELLED
+                self.pool.cancelled()
+                return
+            else:
+                return
+        self.pool.give_back(self, block)
+
+    def fail(self) -> None:
+        """Note that the submission failed: the block is never used again."""
+        with self._lock:
+            if self._state is _State.FLYING:
+                self._state = _State.FAILED
+                self.pool.failed()
+
+    def _await(self, timeout: float | None) -> None:
+        try:
+            self.point.wait(timeout)
+        except FenceTimeout:
+            raise
+        except Exception:
+            self.fail()
+            raise
+
+    def _copy_out(self) -> NDArray[Any]:
+        result = self.region.result()
+        if self.block is not None:
+            rows = self.region.rows(self.region.bytes_in(self.block.native))
+            self.copier.copy(result.reshape(-1).view(np.uint8).reshape(rows.shape), rows)
+        return result
+
+
+class BlockLease:
+    """See :class:`forge3d_core.protocols.Lease`."""
+
+    def __init__(self, operation: Operation | None, loan: Loan | None, array: NDArray[Any]) -> None:
+        self._operation = operation
+        self._loan = loan
+        self._array: NDArray[Any] | None = array
+        if loan is None:  # an owned array: nothing to give back, but as read-only as a block's
+            self._array = array.view()
+            self._array.flags.writeable = False
+
+    @property
+    def array(self) -> NDArray[Any]:
+        if self._array is None:
+            raise StateError("this lease was released; its memory may hold other bytes by now")
+        return self._array
+
+    def release(self) -> None:
+        self._array = None
+        loan, self._loan = self._loan, None
+        if loan is not None and self._operation is not None:
+            loan.surrender()
+            self._operation.cancel()  # at once, unless a derived array still shows the block
+
+    def __enter__(self) -> NDArray[Any]:
+        return self.array
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+class Handle:
+    """See :class:`forge3d_core.protocols.ReadbackHandle`."""
+
+    def __init__(self, operation: Operation, pool: OperationHost) -> None:
+        self._operation = operation
+        # Dropped, it gives its block back; the collector only leaves a note for the pool.
+        weakref.finalize(self, pool.dropped.append, operation).atexit = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._operation.is_complete
+
+    @property
+    def point(self) -> FencePoint:
+        return self._operation.point
+
+    def wait(self, timeout: float | None = None) -> NDArray[Any]:
+        return self._operation.take(timeout)
+
+    def try_get(self) -> NDArray[Any] | None:
+        if not self.is_complete and not self._operation.is_cancelled:
+            self._raise_failure()
+            return None
+        return self._operation.land_and_get()
+
+    def lease(self, timeout: float | None = None) -> BlockLease:
+        return self._operation.lease(timeout)
+
+    def cancel(self) -> None:
+        self._operation.cancel()
+
+    def __await__(self) -> Generator[Any, None, NDArray[Any]]:
+        return self._take().__await__()
+
+    async def _take(self) -> NDArray[Any]:
+        if not self.is_complete and not self._operation.is_cancelled:
+            await settled(self.point)
+        if self._operation.region.nbytes <= INLINE_BYTES:
+            return self._operation.land_and_get()
+        return await asyncio.to_thread(self._operation.land_and_get)
+
+    def _raise_failure(self) -> None:
+        if self.point.timeline.failure is not None and not self.point.done:
+            self._operation.fail()
+            self.point.wait(0)
