@@ -8,7 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -64,7 +64,7 @@ class LedgerReservation:
     def release(self) -> None:
         self._tracker.release(self._entry)
 
-    def __enter__(self) -> LedgerReservation:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

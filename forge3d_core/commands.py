@@ -61,7 +61,8 @@ class RecordedCommands:
                 "itself; copy through another buffer"
             )
         if nbytes:
-            self._record(Copy(origin.memory, source_offset, goal.memory, target_offset, nbytes), (origin,), (goal,))
+            command = Copy(origin.memory, source_offset, goal.memory, target_offset, nbytes)
+            self._record(command, (origin,), (goal,))
         return self
 
     def fill(

@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import attrs
 
@@ -232,8 +232,8 @@ class AssembledDevice:
         """Raise :class:`Forked`, :class:`Closed` or :class:`DeviceLost` unless the device can be used."""
         if self._pid != os.getpid():
             raise Forked(
-                f"device {self.info.name!r} was opened by process {self._pid}, and GPU state does not survive a "
-                "fork; open a device in the child, or start workers with the 'spawn' method"
+                f"device {self.info.name!r} was opened by process {self._pid}; GPU state does not survive "
+                "a fork; open a device in the child, or start workers with the 'spawn' method"
             )
         if self._closed:
             raise Closed(f"device {self.info.name!r} was closed")
@@ -267,7 +267,7 @@ class AssembledDevice:
         self.copier.close()
         self._kernels.clear()
 
-    def __enter__(self) -> AssembledDevice:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -277,7 +277,7 @@ class AssembledDevice:
         if getattr(self, "_closed", True) or self._pid != os.getpid():
             return
         with contextlib.suppress(Exception):
-            warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, source=self)
+            warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
         with contextlib.suppress(Exception):
             self.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import attrs
 
@@ -55,7 +55,7 @@ class Reservation(Protocol):
 
     def release(self) -> None: ...
 
-    def __enter__(self) -> Reservation: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import attrs
 from numpy.typing import NDArray
@@ -196,10 +196,10 @@ class ReadbackPool(Protocol):
         Completed handles keep what they have; leases stay valid until released.
         """
 
-    def __enter__(self) -> ReadbackPool: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
 
-    async def __aenter__(self) -> ReadbackPool: ...
+    async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...

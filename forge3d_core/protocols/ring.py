@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import attrs
 import numpy as np
@@ -145,6 +145,6 @@ class StagingRing(Protocol):
         ``close`` raises :class:`Closed`.
         """
 
-    def __enter__(self) -> StagingRing: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
