@@ -383,11 +383,11 @@ class Ring:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, exc_type: object, *exc_info: object) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         try:
             self.close()
         except ViewHeld:
-            if exc_type is None:
+            if exc_info[0] is None:
                 raise
             self.abandon()  # the body failed half way through a slice; its error is the one to show
 
