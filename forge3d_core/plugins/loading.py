@@ -1,0 +1,150 @@
+"""Loading one plugin: import it, register its hooks, ask for its backend, check what comes back."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import attrs
+import pluggy
+
+from forge3d_core import hookspecs
+from forge3d_core.errors import BackendError, IncompatibleApi, MissingDependency, PluginFailed
+from forge3d_core.plugins.discovery import OWN_PACKAGE, Candidate
+from forge3d_core.plugins.isolation import contained, describe, isolated
+from forge3d_core.plugins.spec import normalise
+from forge3d_core.protocols import ApiRange, Backend, DeviceInfo
+
+_log = logging.getLogger("forge3d")
+_BACKEND_MEMBERS = ("name", "api", "probe", "open", "adopt")
+
+
+@attrs.frozen(eq=False)
+class Plugin:
+    """A loaded plugin. ``hooks`` call this plugin only, so no plugin's hook can stop another's."""
+
+    candidate: Candidate
+    backend: Backend
+    hooks: Any
+
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+    def probe(self, seconds: float) -> tuple[DeviceInfo, ...]:
+        """Return the devices it finds; raises a :class:`BackendError` for whatever else happens."""
+        return isolated(self._devices, seconds, f"{self.name}'s probe", backend=self.name)
+
+    def _devices(self) -> tuple[DeviceInfo, ...]:
+        try:
+            devices = tuple(self.backend.probe())
+        except ImportError as error:
+            raise import_failure(self.candidate, error, f"{self.name}'s probe") from error
+        strangers = [d for d in devices if not isinstance(d, DeviceInfo)]
+        if strangers:
+            raise PluginFailed(
+                f"{self.name}'s probe returned {strangers[0]!r} where a DeviceInfo belongs", backend=self.name
+            )
+        return devices
+
+    def notify(self, hook: str, **arguments: Any) -> None:
+        """Call a lifecycle hook; what it raises is logged and goes no further."""
+        try:
+            getattr(self.hooks, hook)(**arguments)
+        except (Exception, SystemExit) as error:
+            _log.warning("%s's %s hook failed: %s", self.name, hook, describe(error))
+
+
+def load(candidate: Candidate, seconds: float) -> Plugin:
+    """Return the plugin, loaded; raises the :class:`BackendError` that tells why it cannot be."""
+    doing = f"importing {candidate.name} from {candidate}"
+    plugin = isolated(lambda: _load(candidate, doing), seconds, doing, backend=candidate.name)
+    version = hookspecs.API.negotiate(plugin.backend.api)
+    if version is None:
+        raise _other_api(candidate, f"speaks plugin API {plugin.backend.api}", plugin.backend.api)
+    return plugin
+
+
+def _load(candidate: Candidate, doing: str) -> Plugin:
+    try:
+        module = candidate.fetch()
+    except ImportError as error:
+        raise import_failure(candidate, error, doing) from error
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, candidate.name)
+        manager.check_pending()
+    except Exception as error:
+        raise PluginFailed(
+            f"{candidate} does not fit the hooks of {OWN_PACKAGE}: {describe(error)}", backend=candidate.name
+        ) from error
+    if not manager.hook.forge3d_backend.get_hookimpls():
+        raise PluginFailed(
+            f"{candidate.target} has no forge3d_backend hook; decorate one with @hookimpl",
+            backend=candidate.name,
+        )
+    try:
+        answers = manager.hook.forge3d_backend()
+    except ImportError as error:
+        raise import_failure(candidate, error, f"{candidate.name}'s forge3d_backend hook") from error
+    except BaseException as error:
+        raise contained(error, f"{candidate.name}'s forge3d_backend hook", candidate.name) from error
+    return Plugin(candidate, _checked(candidate, answers[0] if answers else None), manager.hook)
+
+
+def _checked(candidate: Candidate, backend: Any) -> Backend:
+    missing = [m for m in _BACKEND_MEMBERS if not hasattr(backend, m)]
+    if missing:
+        problem = f"returned {backend!r}, which has no {', '.join(missing)}"
+    elif not isinstance(backend.api, ApiRange):
+        problem = f"returned a backend whose api is {backend.api!r}, not an ApiRange"
+    elif not isinstance(backend.name, str) or normalise(backend.name) != candidate.name:
+        problem = f"returned a backend named {backend.name!r}, the entry point says {candidate.name!r}"
+    else:
+        return backend  # type: ignore[no-any-return]
+    raise PluginFailed(f"{candidate.name}'s forge3d_backend hook {problem}", backend=candidate.name)
+
+
+def import_failure(candidate: Candidate, error: ImportError, doing: str) -> BackendError:
+    """Return what an ``ImportError`` in a plugin's code means.
+
+    A module that is not the plugin's own is a missing dependency; a name that the core does not have
+    means that the plugin was written for another core; anything else is the plugin's own fault.
+    """
+    if isinstance(error, BackendError):
+        return error
+    package = (error.name or "").partition(".")[0]
+    if package == OWN_PACKAGE and not candidate.ours:
+        return _other_api(candidate, f"was written for another forge3d-core ({describe(error)})", None)
+    if package and package != candidate.package:
+        fix = f'pip install "{requirement(candidate, package)}"'
+        message = (
+            f"{candidate.name} needs {package}, which cannot be imported ({describe(error)}); try: {fix}"
+        )
+        return MissingDependency(message, backend=candidate.name, fix=fix)
+    return PluginFailed(f"{doing} raised {describe(error)}", backend=candidate.name, fix=reinstall(candidate))
+
+
+def requirement(candidate: Candidate, package: str) -> str:
+    """Return what to ask pip for to get ``package``: the plugin's own requirement where it states one."""
+    for text in candidate.requires:
+        plain = text.partition(";")[0].strip()
+        name = re.match(r"[A-Za-z0-9._-]+", plain)
+        if name and (normalise(name[0]) + "-").startswith(normalise(package) + "-"):
+            return plain
+    return package
+
+
+def reinstall(candidate: Candidate) -> str | None:
+    """Return the command that installs the candidate's distribution afresh."""
+    return f"pip install --force-reinstall {candidate.distribution}" if candidate.version else None
+
+
+def _other_api(candidate: Candidate, what: str, theirs: ApiRange | None) -> IncompatibleApi:
+    older = theirs is not None and theirs.newest < hookspecs.API.oldest
+    upgrade = candidate.distribution if older else f"forge3d-core {candidate.distribution}"
+    fix = f"pip install --upgrade {upgrade}"
+    message = f"{candidate} {what}, this core understands {hookspecs.API}; try: {fix}"
+    return IncompatibleApi(message, backend=candidate.name, fix=fix)

@@ -1,0 +1,55 @@
+"""Which plugins may run at all, decided from names alone, before any of their code runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+
+import attrs
+
+from forge3d_core.plugins.discovery import Candidate
+from forge3d_core.plugins.spec import normalise
+
+
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(map(normalise, names))
+
+
+@attrs.frozen
+class Policy:
+    """Allow and deny lists of backend or distribution names, and whether plugins load unasked.
+
+    ``allow``: only these may load; None sets no bound, an empty list lets nothing in. ``deny``: these
+    may not, whatever the allow list says. ``autoload`` off: only the core's own backends, those on
+    the allow list, and one named by an argument or by ``FORGE3D_BACKEND`` may load; a name in a file
+    that was merely found in the folder is no such request. A name of a distribution stands for all
+    that it offers.
+    """
+
+    allow: frozenset[str] | None = attrs.field(default=None, converter=attrs.converters.optional(_names))
+    deny: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
+    autoload: bool = True
+
+    def __and__(self, other: Policy) -> Policy:
+        """Return the policy that forbids whatever either of the two forbids."""
+        bounds = [allow for allow in (self.allow, other.allow) if allow is not None]
+        allow = reduce(frozenset.intersection, bounds) if bounds else None
+        return Policy(allow, self.deny | other.deny, self.autoload and other.autoload)
+
+    def denies(self, candidate: Candidate) -> bool:
+        """Whether the deny list names the candidate or its distribution."""
+        return bool(self.deny & candidate.identities)
+
+    def refusal(self, candidate: Candidate, *, requested: bool) -> str | None:
+        """Return why ``candidate`` may not load, or None. ``requested``: somebody named it."""
+        if self.denies(candidate):
+            named = ", ".join(sorted(self.deny & candidate.identities))
+            return f"the deny list names {named}"
+        if self.allow is not None:
+            if self.allow & candidate.identities:
+                return None
+            listed = ", ".join(sorted(self.allow)) or "nothing"
+            return f"the allow list holds {listed} only"
+        if not self.autoload and not requested and not candidate.ours:
+            return "autoload is off and neither an allow list nor a request names it"
+        return None

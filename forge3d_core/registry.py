@@ -1,0 +1,249 @@
+"""The registry: every known plugin, what state it is in, and those that have been loaded.
+
+It is the one piece of global state. Finding plugins imports nothing; each is loaded only when it is
+asked for, by name, after the policy has let it, and what happens to one never reaches another.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import groupby
+
+import attrs
+
+from forge3d_core.errors import (
+    BackendDenied,
+    BackendError,
+    NoDevice,
+    PluginFailed,
+    UnknownBackend,
+    UsageError,
+)
+from forge3d_core.hookspecs import hookimpl
+from forge3d_core.plugins import Candidate, Hung, Plugin, Policy, State, Status, discover, load, normalise
+from forge3d_core.protocols import Backend
+
+IMPORT_TIMEOUT = 10.0
+PROBE_TIMEOUT = 10.0  # a cold CUDA start, imports included, takes several seconds
+
+PUBLISHED = {"host": "forge3d-core", "wgpu": "forge3d-wgpu", "cuda": "forge3d-cuda"}
+"""The distributions of the backends that this project publishes, to say what to install."""
+
+PERMISSIVE = Policy()
+
+HERE = "(this program)"
+"""Stands for a distribution where a program registered a plugin itself."""
+
+
+@attrs.define(eq=False)
+class _Slot:
+    """What has become of one candidate: loaded, failed, or not tried yet."""
+
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    plugin: Plugin | None = None
+    failure: BackendError | None = None
+
+
+@attrs.define(eq=False)
+class Registry:
+    """Knows the plugins. ``discovery`` lists the installed ones; replace it to embed or to test.
+
+    A plugin is loaded at most once in a process; a failure sticks until :meth:`refresh`.
+    Thread-safety: all methods may be called from any thread; no lock is held while a plugin probes.
+    """
+
+    discovery: Callable[[], Iterable[Candidate]] = discover
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _installed: tuple[Candidate, ...] | None = attrs.field(default=None, init=False)
+    _registered: list[Candidate] = attrs.field(factory=list, init=False)
+    _slots: dict[Candidate, _Slot] = attrs.field(factory=dict, init=False)
+
+    def candidates(self) -> dict[str, tuple[Candidate, ...]]:
+        """Return what offers each name, sorted by name; nothing is imported."""
+        with self._lock:
+            if self._installed is None:
+                self._installed = tuple(self.discovery())
+            known = sorted([*self._registered, *self._installed], key=lambda c: (c.name, c.distribution))
+        return {name: tuple(group) for name, group in groupby(known, key=lambda c: c.name)}
+
+    def refresh(self) -> None:
+        """Look at the installed distributions afresh, and give failed plugins another chance."""
+        with self._lock:
+            self._installed = None
+            self._slots = {c: slot for c, slot in self._slots.items() if slot.failure is None}
+
+    def register(self, plugin: object, name: str | None = None) -> Callable[[], None]:
+        """Offer ``plugin`` (an object or module with hooks, or a bare backend) without installing it.
+
+        ``name`` defaults to the backend's. Returns a function that takes it back. Like any plugin it
+        is judged by the policy and collides with another of its name. Raises :class:`UsageError`
+        when there is no name to be had or the program has registered that name before.
+        """
+        name = normalise(name or str(getattr(plugin, "name", "")))
+        if not name:
+            raise UsageError(f"{plugin!r} has no name; pass the backend's: register(plugin, name='...')")
+        hooks = _Bare(plugin) if isinstance(plugin, Backend) else plugin
+        candidate = Candidate(name, HERE, "", type(plugin).__module__, fetch=lambda: hooks)
+        with self._lock:
+            if any(c.name == name for c in self._registered):
+                raise UsageError(
+                    f"this program has registered a backend {name!r} before; take that back first"
+                )
+            self._registered.append(candidate)
+        return partial(self._unregister, candidate)
+
+    def _unregister(self, candidate: Candidate) -> None:
+        with self._lock:
+            self._registered[:] = [c for c in self._registered if c is not candidate]
+            self._slots.pop(candidate, None)
+
+    def find(self, name: str, policy: Policy = PERMISSIVE, *, requested: bool = True) -> Candidate:
+        """Return the one candidate that ``policy`` lets load under ``name``, having run none of its code.
+
+        Raises :class:`UnknownBackend`, :class:`BackendDenied`, or :class:`PluginFailed` for a name
+        that several distributions offer and for damaged metadata.
+        """
+        name = normalise(name)
+        offered = self.candidates().get(name)
+        if offered is None:
+            with self._lock:
+                self._installed = None  # it may have been installed since
+            offered = self.candidates().get(name)
+        if offered is None:
+            raise self._unknown(name)
+        rivals = [c for c in offered if not policy.denies(c)]
+        rivals = [c for c in rivals if c.problem is None] or rivals  # the damaged hide nobody
+        if len(rivals) > 1:
+            raise _collision(name, rivals)
+        candidate = rivals[0] if rivals else offered[0]
+        refusal = policy.refusal(candidate, requested=requested)
+        if refusal is not None:
+            fix = "forge3d explain" if rivals else f"take {name} off the deny list"
+            raise BackendDenied(
+                f"backend {name!r} ({candidate}) is not loaded: {refusal}; `forge3d explain` shows which "
+                f"line says so",
+                backend=name,
+                fix=fix,
+            )
+        if candidate.problem:
+            raise PluginFailed(f"{candidate}: {candidate.problem}", backend=name)
+        return candidate
+
+    def load(
+        self,
+        name: str,
+        policy: Policy = PERMISSIVE,
+        *,
+        requested: bool = True,
+        timeout: float = IMPORT_TIMEOUT,
+    ) -> Plugin:
+        """Return the plugin called ``name``, importing that one and no other.
+
+        ``requested``: somebody asked for it by name; see :class:`Policy`. ``timeout`` in seconds.
+        Raises the :class:`BackendError` that says why it cannot be had.
+        """
+        candidate = self.find(name, policy, requested=requested)
+        with self._lock:
+            slot = self._slots.setdefault(candidate, _Slot())
+        with slot.lock:
+            if slot.failure is not None:
+                raise _afresh(slot.failure)
+            if slot.plugin is None:
+                try:
+                    slot.plugin = load(candidate, timeout)
+                except BackendError as error:
+                    slot.failure = error
+                    raise
+            return slot.plugin
+
+    def loaded(self) -> tuple[Plugin, ...]:
+        """Return the plugins that have been loaded and have not failed since."""
+        with self._lock:
+            slots = tuple(self._slots.values())
+        return tuple(slot.plugin for slot in slots if slot.plugin is not None and slot.failure is None)
+
+    def status(
+        self,
+        name: str,
+        policy: Policy = PERMISSIVE,
+        *,
+        requested: bool = False,
+        import_timeout: float = IMPORT_TIMEOUT,
+        probe_timeout: float = PROBE_TIMEOUT,
+    ) -> Status:
+        """Load and probe ``name`` as far as that goes and tell its state; raises nothing.
+
+        Timeouts in seconds. A plugin that hangs once counts as failed from then on.
+        """
+        name = normalise(name)
+        try:
+            plugin = self.load(name, policy, requested=requested, timeout=import_timeout)
+            try:
+                devices = plugin.probe(probe_timeout)
+            except Hung as error:
+                self._give_up(plugin, error)
+                raise
+            if not devices:
+                raise NoDevice(f"{name} works and finds no device on this machine", backend=name)
+        except BackendError as error:
+            return Status.failed(name, self.candidates().get(name, ()), error)
+        return Status(name, State.AVAILABLE, (plugin.candidate,), devices=devices)
+
+    def _give_up(self, plugin: Plugin, error: BackendError) -> None:
+        with self._lock:
+            slot = self._slots.get(plugin.candidate)
+            if slot is not None:
+                slot.failure = error
+
+    def _unknown(self, name: str) -> UnknownBackend:
+        known = sorted(self.candidates())
+        near = difflib.get_close_matches(name, {*known, *PUBLISHED}, n=1)
+        fix = f"pip install {PUBLISHED[name]}" if name in PUBLISHED else None
+        if fix:
+            advice = f"install it: {fix}"
+        elif near:
+            advice = f"did you mean {near[0]!r}?"
+        else:
+            advice = "`forge3d backends` lists what can be had"
+        installed = ", ".join(known) or "none"
+        return UnknownBackend(
+            f"no installed distribution offers a backend {name!r} (installed: {installed}); {advice}",
+            backend=name,
+            fix=fix,
+        )
+
+
+def _collision(name: str, rivals: list[Candidate]) -> PluginFailed:
+    culprit = rivals[-1].distribution
+    return PluginFailed(
+        f"{len(rivals)} distributions offer a backend {name!r}, so none is loaded: "
+        f"{' and '.join(map(str, rivals))}; uninstall one, or deny one by its distribution's name "
+        f"(FORGE3D_DENY={normalise(culprit)})",
+        backend=name,
+        fix=f"pip uninstall {culprit}",
+    )
+
+
+def _afresh(error: BackendError) -> BackendError:
+    fresh = copy.copy(error)  # one instance raised on many threads would share a traceback
+    fresh.__cause__ = error.__cause__
+    return fresh
+
+
+@attrs.frozen(eq=False)
+class _Bare:
+    """The plugin object around a backend that was registered bare."""
+
+    backend: Backend
+
+    @hookimpl
+    def forge3d_backend(self) -> Backend:
+        return self.backend
+
+
+REGISTRY = Registry()
+"""The registry that ``open_device`` and the command line use."""

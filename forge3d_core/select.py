@@ -1,0 +1,105 @@
+"""Selection: open the device that arguments and configuration choose.
+
+Precedence: argument > ``FORGE3D_BACKEND`` > nearest project file > user's file > automatic. An
+explicit choice never falls back to another backend: it opens, or says why not and what to do.
+
+Automatic choice opens the device with the highest ``DeviceInfo.score``; between equals the backend's
+name decides. By convention: CUDA 400, discrete GPU 300, integrated 200, virtual 100, an API's CPU
+adapter 10, the host backend 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from forge3d_core.config import configuration
+from forge3d_core.decision import Decision, Request, decide, nothing_opens
+from forge3d_core.errors import BackendError, DeviceLost, ForgeError, PluginFailed, UsageError
+from forge3d_core.plugins import BackendSpec, Plugin, contained
+from forge3d_core.protocols import Device
+from forge3d_core.registry import REGISTRY, Registry
+
+
+def open_device(
+    backend: str | BackendSpec | None = None,
+    *,
+    budget: int | str | None = None,
+    drain_timeout: float | None = None,
+    registry: Registry = REGISTRY,
+) -> Device:
+    """Open the device that arguments and configuration choose; the best there is when they are silent.
+
+    ``backend``: ``"name"`` or ``"name:selector"`` (``"wgpu:llvmpipe"``, ``"cuda:1"``), or ``"auto"``.
+    ``budget``: the limit on host-visible bytes, ``"512 MiB"`` unless configured. ``drain_timeout``:
+    seconds that ``close`` lets submitted work end. Thread-safety: may be called from any thread.
+
+    Raises the :class:`BackendError` that says why there is no device and what would help,
+    :class:`UsageError` for a bad argument and :class:`ConfigError` for a bad source.
+    """
+    request = Request.of(configuration(backend=backend, budget=budget, drain_timeout=drain_timeout))
+    if request.spec.automatic:
+        device = _open_best(decide(request, registry), registry)
+    else:
+        plugin = _load(registry, request, request.spec.name, named=request.named)
+        device = _opened(plugin, partial(plugin.backend.open, request.spec.selector, request.options))
+    return _announced(device, registry)
+
+
+def adopt_device(
+    native: Any,
+    backend: str,
+    *,
+    budget: int | str | None = None,
+    drain_timeout: float | None = None,
+    registry: Registry = REGISTRY,
+) -> Device:
+    """Wrap a native device that the caller already has; closing the result leaves it open.
+
+    ``backend`` names whose device it is (``"wgpu"``, ``"cuda"``); configuration cannot know that.
+    Otherwise as :func:`open_device`; raises :class:`UsageError` too for what is no device of that
+    backend.
+    """
+    request = Request.of(configuration(backend=backend, budget=budget, drain_timeout=drain_timeout))
+    if request.spec.automatic or request.spec.selector:
+        raise UsageError(f"adopt_device takes the name of one backend, such as 'wgpu', not {str(backend)!r}")
+    plugin = _load(registry, request, request.spec.name, named=True)
+    return _announced(_opened(plugin, partial(plugin.backend.adopt, native, request.options)), registry)
+
+
+def _load(registry: Registry, request: Request, name: str, *, named: bool) -> Plugin:
+    return registry.load(name, request.policy, requested=named, timeout=request.import_timeout)
+
+
+def _open_best(decision: Decision, registry: Registry) -> Device:
+    request, refusals = decision.request, list[str]()
+    for info in decision.ranked:
+        try:
+            plugin = _load(registry, request, info.backend, named=False)
+            return _opened(plugin, partial(plugin.backend.open, info.selector, request.options))
+        except (BackendError, DeviceLost) as error:
+            refusals.append(f"{info.backend}: {error}")
+    raise nothing_opens(decision.statuses, tuple(refusals))
+
+
+def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
+    """Return what the plugin opens; what it raises that is none of ours is the plugin's failure."""
+    try:
+        device = open_()
+    except ForgeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise contained(error, f"opening a device of {plugin.name}", plugin.name) from error
+    if not isinstance(device, Device):
+        raise PluginFailed(
+            f"{plugin.name} returned {device!r}, not a device; tell the author of {plugin.candidate}",
+            backend=plugin.name,
+        )
+    return device
+
+
+def _announced(device: Device, registry: Registry) -> Device:
+    for plugin in registry.loaded():
+        plugin.notify("forge3d_device_opened", device=device)
+    return device
