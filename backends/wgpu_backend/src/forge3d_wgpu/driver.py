@@ -1,0 +1,212 @@
+"""The driver: what the core asks of a device, in wgpu's terms. See :mod:`forge3d_core.driver`."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+from wgpu.backends.wgpu_native import lib
+
+from forge3d_core.driver import (
+    Command,
+    Copy,
+    Direction,
+    Dispatch,
+    Download,
+    DownloadRows,
+    Fill,
+    Upload,
+    UploadRows,
+)
+from forge3d_core.errors import ForgeError, KernelError
+from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
+from forge3d_core.units import align_up
+from forge3d_wgpu.errors import NativeErrors
+from forge3d_wgpu.kernels import LANGUAGE, Params, Pipeline, compile_source, dispatch
+from forge3d_wgpu.lanes import Lanes, Submission
+from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
+from forge3d_wgpu.staging import WORD, Block
+
+ROW_PITCH_ALIGNMENT = 256  # WebGPU, "bytesPerRow"
+
+
+def limits_of(native: Any) -> Limits:
+    """Return the limits of an adapter or a device."""
+    limits = native.limits
+    groups = limits["max-compute-workgroups-per-dimension"]
+    return Limits(
+        max_buffer_size=limits["max-buffer-size"] // WORD * WORD,
+        max_texture_size=limits["max-texture-dimension-2d"],
+        copy_alignment=WORD,
+        row_pitch_alignment=ROW_PITCH_ALIGNMENT,
+        max_groups=(groups, groups, groups),
+        max_group_threads=limits["max-compute-invocations-per-workgroup"],
+        languages=(LANGUAGE,),
+        concurrent_lanes=False,
+    )
+
+
+@attrs.define(eq=False)
+class WgpuDriver:
+    """Implements ``forge3d_core.driver.Driver`` on a ``wgpu.GPUDevice``.
+
+    ``owned``: whether closing destroys the device. Work that is done through ``native`` directly is
+    ordered behind a submission of ours once that submission's point is done.
+    """
+
+    native: Any
+    info: DeviceInfo
+    owned: bool = True
+    _limits: Limits = attrs.field(init=False)
+    _lanes: Lanes = attrs.field(init=False)
+    _copier: Copier = attrs.field(init=False)
+    _spare_params: list[Any] = attrs.field(factory=list, init=False)
+    _live: dict[int, Any] = attrs.field(factory=dict, init=False)  # what we made, by id
+    _encoders: dict[type, Callable[..., None]] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._limits = limits_of(self.native)
+        self.info = attrs.evolve(self.info, limits=self._limits)
+        self._lanes = Lanes(self.native, one_at_a_time=self.info.kind == "cpu")
+        self._copier = copier = Copier(self.native)
+        self._encoders = {
+            Upload: copier.upload,
+            Download: copier.download,
+            UploadRows: copier.upload_rows,
+            DownloadRows: copier.download_rows,
+            Copy: copier.copy,
+            Fill: copier.fill,
+            Dispatch: self._dispatch,
+        }
+        atexit.register(self._abandon)
+
+    def footprint(self, nbytes: int, heap: Heap) -> int:
+        return align_up(nbytes, WORD)
+
+    def allocate_buffer(self, nbytes: int) -> Any:
+        return self._keep(create_buffer(self.native, nbytes))
+
+    def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
+        return self._keep(create_texture(self.native, width, height, format))
+
+    def allocate_block(self, nbytes: int, direction: Direction) -> Block:
+        block = Block.create(self.native, nbytes, direction)
+        if not block.mapped:
+            try:
+                with NativeErrors("mapping a host-visible block"):
+                    signal = block.map()
+                self._lanes.settle(signal)
+            except ForgeError:
+                block.release()
+                raise
+        return self._keep(block)
+
+    def free(self, native: Any) -> None:
+        """Release what we made. (``destroy`` would wait for a lock that a submission may hold.)"""
+        if self._live.pop(id(native), None) is not None:
+            _release(native)
+
+    def adopt(self, native: Any) -> tuple[Any, int]:
+        return native, check_adoptable(self.native, native)
+
+    def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
+        return LANGUAGE, compile_source(self.native, source)
+
+    def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
+        """Encode and submit: one encoder, one command buffer. ``after`` holds by the queue's order."""
+        self._lanes.check()
+        params = Params(self.native, self._spare_params)
+        dispatches = any(type(command) is Dispatch for command in commands)
+        try:
+            with NativeErrors(f"encoding for lane {lane!r}", KernelError if dispatches else ForgeError):
+                encoder = self.native.create_command_encoder()
+                for command in commands:
+                    self._encoders[type(command)](encoder, command, params)
+                encoded = encoder.finish()
+                params.upload()
+            return self._lanes.submit(encoded, _blocks(commands), params.recycle)
+        except ForgeError:
+            params.recycle()
+            raise
+
+    def query(self, token: Submission) -> bool:
+        return self._lanes.query(token)
+
+    def wait(self, token: Submission, seconds: float) -> bool:
+        return self._lanes.wait(token, seconds)
+
+    def retire(self, token: Submission) -> None:
+        token.recycle()
+
+    def close(self, timeout: float) -> None:
+        """Let work end, then release everything.
+
+        A device that is still busy after ``timeout`` is left to the process: to release it would wait
+        for its work, however long that takes.
+        """
+        atexit.unregister(self._abandon)
+        idle = self._lanes.drain(timeout)
+        if not idle:
+            self._leak()
+        for native in (*self._live.values(), *self._spare_params):
+            _release(native)
+        self._live.clear()
+        self._spare_params.clear()
+        self._copier.release()
+        if self.owned:
+            with _quiet_loss():
+                self.native.destroy()
+                if idle:
+                    self.native._release()
+
+    def _dispatch(self, encoder: Any, command: Dispatch, params: Params) -> None:
+        most_bound = self.native.limits["max-storage-buffer-binding-size"]
+        dispatch(encoder, command, params, self._limits, most_bound)
+
+    def _keep(self, native: Any) -> Any:
+        self._live[id(native)] = native
+        return native
+
+    def _leak(self) -> None:
+        if self.native._internal is not None:
+            lib.wgpuDeviceAddRef(self.native._internal)
+
+    def _abandon(self) -> None:
+        """The interpreter exits with the device open: do not let the last reference wait for its work."""
+        self._leak()
+        self._lanes.drain(0)
+
+
+def _release(native: Any) -> None:
+    release = getattr(native, "_release", None) or native.release
+    release()
+
+
+def _blocks(commands: Sequence[Command]) -> tuple[Block, ...]:
+    """Return the blocks that the commands name, each once."""
+    named = {
+        id(block): block for command in commands if (block := getattr(command, "block", None)) is not None
+    }
+    return tuple(named.values())
+
+
+@contextmanager
+def _quiet_loss() -> Iterator[None]:
+    """Keep wgpu-py from reporting the destruction of our own device as an accident."""
+    here = threading.get_ident()
+
+    def keep(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return record.thread != here or not text.startswith(("DEVICE LOST!", "The WGPU device was lost"))
+
+    logger = logging.getLogger("wgpu")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

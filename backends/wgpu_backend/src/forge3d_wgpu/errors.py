@@ -1,0 +1,61 @@
+"""What wgpu raises becomes a forge3d error here, at the edge, and nowhere else."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import attrs
+import wgpu
+
+from forge3d_core.errors import DeviceLost, ForgeError, OutOfDeviceMemory
+
+
+@attrs.frozen
+class NativeErrors:
+    """A context in which wgpu's errors are raised as forge3d's.
+
+    ``doing`` completes the sentence "wgpu failed while ..."; ``otherwise`` is the error for what is
+    neither a lost device nor want of memory.
+    """
+
+    doing: str
+    otherwise: type[ForgeError] = ForgeError
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, wgpu.GPUError):
+            raise self.translate(error) from error
+
+    def translate(self, error: Exception) -> ForgeError:
+        """Return the forge3d error for a native one."""
+        text = complaint(error)
+        if isinstance(error, wgpu.GPUOutOfMemoryError):
+            return OutOfDeviceMemory(
+                f"the driver had no memory left while {self.doing} ({text}); close what is no longer needed, "
+                "or lower the budget so that the refusal comes earlier"
+            )
+        if is_loss(text):
+            return device_lost(f"found while {self.doing}")
+        return self.otherwise(f"wgpu failed while {self.doing}: {text}")
+
+
+def complaint(error: Exception) -> str:
+    """Return a native error's text without the frame around it."""
+    text = str(error).strip()
+    _, framed, cause = text.partition("Caused by:")
+    return "\n".join(line.rstrip() for line in cause.splitlines() if line.strip()) if framed else text
+
+
+def is_loss(text: str) -> bool:
+    return "device is lost" in text.lower() or "device lost" in text.lower()
+
+
+def device_lost(how: str) -> DeviceLost:
+    return DeviceLost(
+        f"the wgpu device is gone ({how}): it was destroyed or its driver gave up, and all that was in "
+        "flight is lost; close this device and open another"
+    )

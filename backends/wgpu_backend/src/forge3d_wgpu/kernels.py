@@ -1,0 +1,178 @@
+"""WGSL kernels: compiling, parameters, dispatch."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import wgpu
+
+from forge3d_core.driver import Dispatch
+from forge3d_core.errors import KernelError
+from forge3d_core.protocols import KernelSource, Limits
+from forge3d_core.units import align_up, format_bytes
+from forge3d_wgpu.errors import NativeErrors
+
+LANGUAGE = "wgsl"
+
+_PACKED = {"u4": "I", "i4": "i", "f4": "f"}
+_STRUCT_ALIGNMENT = 16  # WGSL rounds the size of a uniform struct up to this
+_OFFSET_ALIGNMENT = 256  # the most that any adapter asks of a uniform's offset
+_ARENA_BYTES = 16 * 1024
+MAX_PARAMS = _ARENA_BYTES // 4
+
+
+@attrs.frozen(eq=False)
+class Pipeline:
+    """A compiled kernel: what ``Kernel.native`` is on this backend."""
+
+    native: Any  # GPUComputePipeline
+    layout: Any  # GPUBindGroupLayout
+    source: KernelSource
+    packing: str  # struct format of the parameters, empty without any
+
+    def pack(self, params: Sequence[float]) -> bytes:
+        packed = struct.pack(self.packing, *params)
+        return packed.ljust(align_up(len(packed), _STRUCT_ALIGNMENT), b"\0")
+
+
+def compile_source(device: Any, source: KernelSource) -> Pipeline:
+    """Compile WGSL; raises :class:`KernelError` with the compiler's lines, which say where.
+
+    The layout follows the source's declared bindings rather than the shader's use of them, so a
+    buffer that a shader happens to ignore is still bound, and a write to a buffer that is declared
+    read-only is an error here.
+    """
+    code = source.sources.get(LANGUAGE)
+    if not isinstance(code, str):
+        raise KernelError(
+            f"kernel {source.name!r} has sources for {', '.join(source.sources) or 'nothing'}; this device "
+            f"speaks {LANGUAGE}: add a 'wgsl' source"
+        )
+    if len(source.params) > MAX_PARAMS:
+        raise KernelError(f"kernel {source.name!r} has {len(source.params)} params, the most is {MAX_PARAMS}")
+    entries = [
+        {
+            "binding": index,
+            "visibility": wgpu.ShaderStage.COMPUTE,
+            "buffer": {"type": "read-only-storage" if binding.access == "read" else "storage"},
+        }
+        for index, binding in enumerate(source.bindings)
+    ]
+    if source.params:
+        entries.append(
+            {
+                "binding": len(source.bindings),
+                "visibility": wgpu.ShaderStage.COMPUTE,
+                "buffer": {"type": "uniform"},
+            }
+        )
+    with NativeErrors(f"compiling kernel {source.name!r} as WGSL", KernelError):
+        module = device.create_shader_module(label=source.name, code=code)
+        layout = device.create_bind_group_layout(entries=entries)
+        native = device.create_compute_pipeline(
+            label=source.name,
+            layout=device.create_pipeline_layout(bind_group_layouts=[layout]),
+            compute={"module": module, "entry_point": source.name},
+        )
+    packing = "<" + "".join(_PACKED[param.dtype] for param in source.params) if source.params else ""
+    return Pipeline(native, layout, source, packing)
+
+
+@attrs.define(eq=False)
+class Params:
+    """The parameters of one submission's dispatches, each in a place of its own in uniform buffers.
+
+    The uniform buffers come from a list that outlives the submission and go back to it when the token
+    retires: nothing is allocated in the steady state. They are small (16 KiB, 64 dispatches, each) and
+    not in the budget.
+    """
+
+    device: Any
+    spare: list[Any]
+    _arenas: list[tuple[Any, bytearray]] = attrs.field(factory=list, init=False)
+
+    def place(self, packed: bytes) -> dict[str, Any]:
+        """Return the binding under which a shader will find ``packed``."""
+        if not self._arenas or len(self._arenas[-1][1]) + len(packed) > _ARENA_BYTES:
+            self._arenas.append((self._arena(), bytearray()))
+        buffer, data = self._arenas[-1]
+        offset = len(data)
+        data += packed.ljust(align_up(len(packed), _OFFSET_ALIGNMENT), b"\0")
+        return {"buffer": buffer, "offset": offset, "size": len(packed)}
+
+    def upload(self) -> None:
+        """Send all that was placed ahead of the next submission."""
+        for buffer, data in self._arenas:
+            self.device.queue.write_buffer(buffer, 0, data)
+
+    def recycle(self) -> None:
+        self.spare.extend(buffer for buffer, _ in self._arenas)
+        self._arenas.clear()
+
+    def _arena(self) -> Any:
+        try:
+            return self.spare.pop()
+        except IndexError:
+            usage = wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
+            return self.device.create_buffer(size=_ARENA_BYTES, usage=usage)
+
+
+def dispatch(encoder: Any, command: Dispatch, params: Params, limits: Limits, most_bound: int) -> None:
+    """Encode a dispatch; raises :class:`KernelError` for what WebGPU does not allow."""
+    pipeline: Pipeline = command.kernel.native
+    source = pipeline.source
+    _check_aliases(source, command)
+    for binding, memory in zip(source.bindings, command.buffers, strict=True):
+        if memory.native.size > most_bound:
+            raise KernelError(
+                f"kernel {source.name!r}: {binding.name!r} is bound to {format_bytes(memory.native.size)}, and "
+                f"this adapter binds at most {format_bytes(most_bound)} (max-storage-buffer-binding-size); "
+                "split the data over several buffers"
+            )
+    groups = [
+        math.ceil(n / per_group) for n, per_group in zip(command.threads, source.workgroup, strict=True)
+    ]
+    if any(n > most for n, most in zip(groups, limits.max_groups, strict=True)):
+        raise KernelError(
+            f"kernel {source.name!r}: {command.threads} threads in workgroups of {source.workgroup} are {groups} "
+            f"workgroups, and this adapter runs at most {limits.max_groups}; spread the threads over x, y and z"
+        )
+    buffers = [
+        {"buffer": memory.native, "offset": 0, "size": memory.native.size} for memory in command.buffers
+    ]
+    run(encoder, pipeline, buffers, command.params, params, groups)
+
+
+def run(
+    encoder: Any,
+    pipeline: Pipeline,
+    buffers: list[dict[str, Any]],
+    values: Sequence[float],
+    params: Params,
+    groups: Sequence[int],
+) -> None:
+    """Encode one compute pass."""
+    resources = [*buffers, params.place(pipeline.pack(values))] if pipeline.packing else buffers
+    entries = [{"binding": index, "resource": resource} for index, resource in enumerate(resources)]
+    group = params.device.create_bind_group(layout=pipeline.layout, entries=entries)
+    encoding = encoder.begin_compute_pass()
+    encoding.set_pipeline(pipeline.native)
+    encoding.set_bind_group(0, group)
+    encoding.dispatch_workgroups(*groups)
+    encoding.end()
+
+
+def _check_aliases(source: KernelSource, command: Dispatch) -> None:
+    bound: dict[int, tuple[str, bool]] = {}
+    for binding, memory in zip(source.bindings, command.buffers, strict=True):
+        reads = binding.access == "read"
+        name, read_before = bound.setdefault(id(memory.native), (binding.name, reads))
+        if reads != read_before:
+            raise KernelError(
+                f"kernel {source.name!r}: one buffer is bound to {name!r} and to {binding.name!r}, and one of "
+                "them writes; WebGPU forbids that: declare both 'readwrite', or copy to a second buffer"
+            )

@@ -1,0 +1,244 @@
+"""Submission: three logical lanes over wgpu's one queue, and the tokens that say when it is done.
+
+WebGPU has one queue and runs it in order, so a lane is a name and ``after`` is always satisfied.
+
+A token is complete when the queue's work-done callback *and* the map callback of each block that the
+submission names have fired, on a device that is not lost: destroying a device fires them too.
+
+Nothing here ever waits in the driver. A blocking ``wgpuDevicePoll`` holds the lock that ``submit``
+needs for as long as it waits, and wgpu-py's own ``map_async`` polls that way on a thread of its own.
+Waiting is asking again, with growing pauses (:func:`forge3d_core.driver.poll_until`).
+
+Adapters that are CPUs
+    wgpu-native orders submissions by binary semaphores, and Mesa's lavapipe, which emulates those,
+    blocks ``vkQueueSubmit`` until the *previous* submission has run. There (``one_at_a_time``) a
+    submission that meets a busy queue is handed to a feeder thread, which submits it when the queue is
+    empty and goes away when nothing is left.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import wgpu
+from wgpu.backends.wgpu_native import ffi, lib
+from wgpu.backends.wgpu_native._api import libf
+
+from forge3d_core.driver import poll_until
+from forge3d_core.errors import ForgeError
+from forge3d_wgpu.errors import NativeErrors, device_lost
+from forge3d_wgpu.staging import Block, Signal, work_done
+
+FEEDER_LEASH_SECONDS = 0.25
+"""How long the feeder waits before it looks whether it should stop."""
+
+CHECKUP_SECONDS = 0.1
+"""How often a wait makes sure that the device is still there."""
+
+
+@attrs.define(eq=False)
+class Submission:
+    """The token of a submission."""
+
+    commands: Any  # the native command buffer, until it is submitted
+    blocks: tuple[Block, ...]
+    recycle: Callable[[], None]  # gives back what the commands borrowed
+    signals: list[Signal] | None = attrs.field(default=None, init=False)  # None: not submitted yet
+    failure: ForgeError | None = attrs.field(default=None, init=False)
+    done: bool = attrs.field(default=False, init=False)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every callback has fired; whether it was for the right reason is another question."""
+        return self.signals is not None and all(signal.fired for signal in self.signals)
+
+
+@attrs.define(eq=False)
+class Lanes:
+    """The queue of one device.
+
+    Thread-safety: ``submit`` one thread at a time, the rest any thread.
+    """
+
+    device: Any
+    one_at_a_time: bool
+    _lost: ForgeError | None = attrs.field(default=None, init=False)
+    _newest: Submission | None = attrs.field(default=None, init=False)  # the queue runs in order
+    _queued: deque[Submission] = attrs.field(factory=deque, init=False)  # for the feeder
+    _feeder: threading.Thread | None = attrs.field(default=None, init=False)
+    _closing: bool = attrs.field(default=False, init=False)
+    _order: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # of submissions
+    _native: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # polls and submissions
+    _checked: float = attrs.field(factory=time.monotonic, init=False)
+
+    def submit(self, commands: Any, blocks: tuple[Block, ...], recycle: Callable[[], None]) -> Submission:
+        """Submit a finished command buffer, now or as soon as the queue is free. Never waits."""
+        self.check()
+        submission = Submission(commands, blocks, recycle)
+        with self._order:
+            if self._feeder is not None or (self.one_at_a_time and self._busy()):
+                self._queued.append(submission)
+                if self._feeder is None:
+                    self._feeder = threading.Thread(target=self._feed, name="forge3d-wgpu-feed", daemon=True)
+                    self._feeder.start()
+            else:
+                self._launch(submission)
+        return submission
+
+    def query(self, submission: Submission) -> bool:
+        """Whether the submission is complete. Raises what made it fail, or :class:`DeviceLost`."""
+        if submission.done:
+            return True
+        if not submission.settled:
+            self.poll()
+        if submission.failure is not None:
+            raise submission.failure
+        if not submission.settled:
+            self._check_up()
+            return False
+        if self._lost is None and not self._alive():
+            self._lost = device_lost("found when work ended")
+        self.check()
+        if any(signal.failed for signal in submission.signals or ()):
+            raise ForgeError("wgpu did not give a host-visible block back after a submission")
+        submission.done = True
+        return True
+
+    def wait(self, submission: Submission, seconds: float) -> bool:
+        return poll_until(lambda: self.query(submission), seconds)
+
+    def poll(self) -> None:
+        """Let wgpu fire the callbacks that are due. One thread at a time is enough; nobody queues."""
+        if self._native.acquire(blocking=False):
+            try:
+                self._poll()
+            finally:
+                self._native.release()
+
+    def settle(self, signal: Signal) -> None:
+        """Wait for a signal that does not depend on the device, such as the map of a fresh block."""
+        while not signal.fired:
+            with self._native:
+                self._poll()
+            if not signal.fired:
+                self._check_up()
+                time.sleep(0)
+        self.check()
+
+    def check(self) -> None:
+        """Raise :class:`DeviceLost` if the device is known to be lost."""
+        if self._lost is not None:
+            raise device_lost("see the first error") from self._lost
+
+    def drain(self, timeout: float) -> bool:
+        """Let what was submitted end; whether it did. Nothing is submitted afterwards."""
+        try:
+            idle = poll_until(self._idle, timeout)
+        except ForgeError:
+            idle = self._lost is not None
+        self._closing = True
+        feeder = self._feeder
+        if feeder is not None and feeder is not threading.current_thread():
+            feeder.join()
+        self._queued.clear()
+        return idle
+
+    def _idle(self) -> bool:
+        self._check_up()
+        with self._order:
+            return not self._queued and not self._busy()
+
+    def _busy(self) -> bool:
+        """Whether the queue still runs something."""
+        self.poll()
+        return self._newest is not None and not self._newest.settled
+
+    def _launch(self, submission: Submission) -> None:
+        blocks, signals = submission.blocks, list[Signal]()
+        with self._native:
+            try:
+                with NativeErrors("submitting"):
+                    for block in blocks:
+                        block.unmap()
+                    self.device.queue.submit([submission.commands])
+            except ForgeError:
+                for block in blocks:
+                    if not block.mapped:
+                        self._remap(block)
+                raise
+            try:
+                with NativeErrors("asking for the end of a submission"):
+                    signals.extend(block.map() for block in blocks)
+                    signals.append(work_done(self.device.queue))
+            except ForgeError as error:
+                submission.failure = error  # it runs, and nobody will hear of its end
+        submission.commands = None
+        submission.signals = signals
+        self._newest = submission
+
+    def _remap(self, block: Block) -> None:
+        """Give a block back to the host after a refused submission: nothing has used it."""
+        try:
+            signal = block.map()
+        except wgpu.GPUError:
+            return  # the device is gone, and the block's memory with it
+        while not signal.fired and self._alive():
+            self._poll()
+
+    def _feed(self) -> None:
+        try:
+            while not self._closing:
+                with self._order:
+                    if not self._queued:
+                        self._feeder = None
+                        return
+                    if not self._busy():
+                        self._launch_queued(self._queued.popleft())
+                        continue
+                poll_until(lambda: self._closing or not self._busy(), FEEDER_LEASH_SECONDS)
+                self._check_up()
+        except ForgeError as error:
+            with self._order:
+                for submission in self._queued:
+                    submission.failure = error
+                self._queued.clear()
+                self._feeder = None
+
+    def _launch_queued(self, submission: Submission) -> None:
+        try:
+            self._launch(submission)
+        except ForgeError as error:
+            submission.failure = error  # the call that made it has returned long ago
+
+    def _poll(self) -> None:
+        if self.device._internal is not None:
+            lib.wgpuDevicePoll(self.device._internal, False, ffi.NULL)
+
+    def _check_up(self) -> None:
+        """Raise :class:`DeviceLost` if the device went away without a word; looks now and then."""
+        now = time.monotonic()
+        if now - self._checked >= CHECKUP_SECONDS:
+            self._checked = now
+            if self._lost is None and not self._alive():
+                self._lost = device_lost("found while waiting")
+        self.check()
+
+    def _alive(self) -> bool:
+        # An empty bind group layout is the cheapest thing (1.4 us) that a lost device refuses to make;
+        # wgpu-py writes a loss to its log and offers no way to ask.
+        if self.device._internal is None:
+            return False
+        try:
+            layout = libf.wgpuDeviceCreateBindGroupLayout(self.device._internal, _EMPTY_LAYOUT)
+        except wgpu.GPUError:
+            return False
+        lib.wgpuBindGroupLayoutRelease(layout)
+        return True
+
+
+_EMPTY_LAYOUT = ffi.new("WGPUBindGroupLayoutDescriptor*")
