@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
@@ -40,6 +40,14 @@ class Param:
     dtype: str = attrs.field(default="u4", validator=attrs.validators.in_(("u4", "i4", "f4")))
 
 
+def _bindings(given: Iterable[Binding]) -> tuple[Binding, ...]:
+    return tuple(given)
+
+
+def _params(given: Iterable[Param]) -> tuple[Param, ...]:
+    return tuple(given)
+
+
 @attrs.frozen
 class KernelSource:
     """One computation and its source per language.
@@ -62,8 +70,8 @@ class KernelSource:
 
     name: str = attrs.field()
     sources: Mapping[str, str | Callable[..., None]]
-    bindings: tuple[Binding, ...] = attrs.field(default=(), converter=tuple)
-    params: tuple[Param, ...] = attrs.field(default=(), converter=tuple)
+    bindings: tuple[Binding, ...] = attrs.field(default=(), converter=_bindings)
+    params: tuple[Param, ...] = attrs.field(default=(), converter=_params)
     workgroup: tuple[int, int, int] = (64, 1, 1)
 
     @name.validator
