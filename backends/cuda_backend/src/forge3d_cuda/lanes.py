@@ -1,0 +1,188 @@
+"""Lanes: one non-blocking stream each. A submission's token is an event behind its commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from forge3d_core.driver import (
+    Command,
+    Copy,
+    Dispatch,
+    Download,
+    DownloadRows,
+    Fill,
+    Upload,
+    UploadRows,
+    poll_until,
+)
+from forge3d_core.protocols import Limits
+from forge3d_cuda import kernels, memory
+from forge3d_cuda.errors import NOT_READY, SUCCESS, lost, translate
+from forge3d_cuda.memory import DevicePool
+
+_TRANSFERS: dict[type, Callable[[Any, int, Any], None]] = {
+    Upload: memory.upload,
+    Download: memory.download,
+    UploadRows: memory.upload_rows,
+    DownloadRows: memory.download_rows,
+    Copy: memory.copy,
+    Fill: memory.fill,
+}
+
+
+class Token:
+    """A submission: its lane, and its event until it is retired."""
+
+    __slots__ = ("event", "lane")
+
+    def __init__(self, lane: Lane, event: int) -> None:
+        self.lane = lane
+        self.event: int | None = event
+
+    def __del__(self) -> None:
+        # Nobody retired it: the device closed or was lost first. Another thread could be asking for
+        # this event until the token itself is gone, so close does not destroy it, this does.
+        if self.event is not None:
+            self.lane.discard(self.event)
+
+
+@attrs.define(eq=False)
+class Lane:
+    """A stream, and the newest of the pool's zeroings that it is ordered behind."""
+
+    name: str
+    ptr: int  # the name that CuPy's launch asks a stream for
+    _runtime: Any
+    gate: int = 0
+    _owner: int = attrs.field(factory=os.getpid)
+
+    def discard(self, event: int) -> None:
+        """Destroy an event that nobody asks for any more; CUDA lets it finish first."""
+        if os.getpid() != self._owner:
+            return  # a forked child has no device behind its copy
+        try:
+            self._runtime.eventDestroy(event)
+        except Exception:
+            pass  # the device is lost or the process ends, and the event goes with it
+
+
+@attrs.define(eq=False)
+class Lanes:
+    """Submits to the streams and answers for the tokens; events are pooled and never destroyed before close.
+
+    Thread-safety: ``submit`` one thread at a time, everything else from any thread; the event list
+    is only appended to and popped from, each of which is atomic.
+    """
+
+    _runtime: Any
+    _pool: DevicePool
+    _limits: Limits
+    _lanes: dict[str, Lane]
+    _events: list[int] = attrs.field(factory=list)
+    events_created: int = 0
+
+    @classmethod
+    def on(cls, runtime: Any, pool: DevicePool, limits: Limits) -> Lanes:
+        """Make one stream for each lane of ``limits`` on the current device."""
+        flags = runtime.streamNonBlocking
+        lanes = {name: Lane(name, runtime.streamCreateWithFlags(flags), runtime) for name in limits.lanes}
+        return cls(runtime, pool, limits, lanes)
+
+    @property
+    def idle(self) -> bool:
+        """Whether every submission was seen to be complete and retired."""
+        return len(self._events) == self.events_created
+
+    def submit(self, name: str, commands: Sequence[Command], after: Sequence[Token]) -> Token:
+        """Enqueue ``commands`` and record an event behind them.
+
+        Launches are checked before anything is enqueued, so what CUDA still refuses is rare. When it
+        refuses the first command nothing has happened. When it fails midway, what went before is in flight
+        with no event behind it and no memory can be trusted: that is the loss of the device.
+        """
+        for command in commands:
+            if type(command) is Dispatch:
+                kernels.check(command, self._limits)
+        runtime, lane = self._runtime, self._lanes[name]
+        stream = lane.ptr
+        event = self._take_event()
+        enqueued = 0
+        try:
+            gate = self._pool.gate
+            if lane.gate != gate:
+                runtime.streamWaitEvent(stream, self._pool.ready)
+                lane.gate = gate
+            for token in after:
+                pending = token.event  # once: another thread may retire it meanwhile
+                if pending is not None and token.lane is not lane:
+                    runtime.streamWaitEvent(stream, pending)
+            for command in commands:
+                if type(command) is Dispatch:
+                    kernels.dispatch(lane, command)
+                else:
+                    _TRANSFERS[type(command)](runtime, stream, command)
+                enqueued += 1
+            runtime.eventRecord(event, stream)
+        except RuntimeError as error:
+            doing = f"submitting command {enqueued + 1} of {len(commands)} to lane {name!r}"
+            if enqueued:
+                raise lost(error, doing) from error
+            self._events.append(event)
+            raise translate(error, doing) from error
+        return Token(lane, event)
+
+    def _take_event(self) -> int:
+        try:
+            return self._events.pop()
+        except IndexError:
+            pass
+        try:
+            event = int(self._runtime.eventCreateWithFlags(self._runtime.eventDisableTiming))
+        except RuntimeError as error:
+            raise translate(error, "creating an event") from error
+        self.events_created += 1
+        return event
+
+    def query(self, token: Token) -> bool:
+        event = token.event
+        if event is None:
+            return True
+        status = self._runtime.eventQuery(event)
+        if status == SUCCESS:
+            return True
+        if status == NOT_READY:
+            return False
+        raise lost(
+            self._runtime.CUDARuntimeError(status), f"running what was submitted to lane {token.lane.name!r}"
+        )
+
+    def retire(self, token: Token) -> None:
+        event, token.event = token.event, None
+        if event is not None:
+            self._events.append(event)
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until no stream has work left; a lost device has none."""
+        return poll_until(self._all_done, seconds)
+
+    def _all_done(self) -> bool:
+        streams = (lane.ptr for lane in self._lanes.values())
+        return all(self._runtime.streamQuery(stream) != NOT_READY for stream in streams)
+
+    def close(self) -> None:
+        """Destroy streams and pooled events; CUDA keeps a stream until its work is done."""
+        for destroy, handles in (
+            (self._runtime.eventDestroy, self._events),
+            (self._runtime.streamDestroy, [lane.ptr for lane in self._lanes.values()]),
+        ):
+            for handle in handles:
+                try:
+                    destroy(handle)
+                except RuntimeError:
+                    pass  # a lost device refuses this too
+        self._events.clear()
+        self._lanes.clear()

@@ -1,0 +1,295 @@
+"""Device memory: buffers, textures and the copies between them and staging blocks."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from typing import Any
+
+import attrs
+import numpy as np
+
+from forge3d_core.driver import Copy, Download, DownloadRows, Fill, Memory, TextureMemory, Upload, UploadRows
+from forge3d_core.errors import DeviceLost, ForgeError, OutOfDeviceMemory, UsageError
+from forge3d_core.protocols import TextureFormat
+from forge3d_core.units import MIB, align_up, format_bytes
+from forge3d_cuda.errors import NOT_READY, OUT_OF_MEMORY, status_of, translate
+
+GRANULE = 512  # what a CUDA memory pool rounds an allocation up to
+KEEP_BYTES = 256 * MIB  # freed memory that the pool may keep for reuse; the rest goes back to the driver
+_LEGACY_STREAM = 1
+_PINNED, _NO_HANDLE, _ON_DEVICE = 1, 0, 1  # cudaMemPoolProps
+_DEVICE_MEMORY, _MANAGED_MEMORY = 2, 3  # cudaMemoryType
+_TO_DEVICE, _TO_HOST, _ON_THE_DEVICE = 1, 2, 3  # cudaMemcpyKind
+
+
+class Allocation:
+    """One allocation of the pool; gives itself back when the last array over it is gone.
+
+    So an array that CuPy or PyTorch shares with a closed buffer stays valid memory.
+    """
+
+    __slots__ = ("_pool", "ptr")
+
+    def __init__(self, pool: DevicePool, ptr: int) -> None:
+        self._pool = pool
+        self.ptr = ptr
+
+    def __del__(self) -> None:
+        self._pool.release(self.ptr)
+
+
+@attrs.define(eq=False)
+class DevicePool:
+    """Memory of one device, from a CUDA memory pool of our own.
+
+    ``cudaFree`` waits for all work on the device, so memory goes back with ``cudaFreeAsync``, on a
+    stream that nothing but memory uses. New memory is zeroed on that stream; ``ready`` is an event
+    behind the newest zeroing and ``gate`` counts them, so that a lane waits for ``ready`` only when
+    ``gate`` has moved since it last did.
+
+    Thread-safety: all methods may be called from any thread, with the pool's device current.
+    """
+
+    _cupy: Any
+    index: int
+    _runtime: Any
+    _stream: int
+    _pool: int | None  # None where the driver has no memory pools: then cudaMalloc and cudaFree
+    ready: int
+    gate: int = 0
+    _owner: int = attrs.field(factory=os.getpid)
+    _open: bool = True
+    _lock: Any = attrs.field(factory=threading.Lock)
+
+    @classmethod
+    def on(cls, cupy: Any, index: int, *, pooled: bool | None = None) -> DevicePool:
+        """Make a pool on the current device; ``pooled=False`` does without CUDA's memory pools."""
+        runtime = cupy.cuda.runtime
+        if pooled is None:
+            pooled = bool(runtime.deviceGetAttribute(runtime.cudaDevAttrMemoryPoolsSupported, index))
+        stream = runtime.streamCreateWithFlags(runtime.streamNonBlocking)
+        ready = runtime.eventCreateWithFlags(runtime.eventDisableTiming)
+        pool = None
+        if pooled:
+            pool = runtime.memPoolCreate(runtime.MemPoolProps(_PINNED, _NO_HANDLE, _ON_DEVICE, index))
+            runtime.memPoolSetAttribute(pool, runtime.cudaMemPoolAttrReleaseThreshold, KEEP_BYTES)
+        return cls(cupy, index, runtime, stream, pool, ready)
+
+    def warm_up(self) -> None:
+        """Make CUDA load its own fill and copy kernels now.
+
+        It would load them at their first use, and loading waits for kernels that are running.
+        """
+        scratch = self.allocate((2, 4096))
+        ptr, runtime, stream = scratch.data.ptr, self._runtime, self._stream
+        runtime.memsetAsync(ptr + 1, 1, 1, stream)
+        runtime.memsetAsync(ptr + 1, 1, 4093, stream)
+        runtime.memcpyAsync(ptr + 4097, ptr + 1, 4093, _ON_THE_DEVICE, stream)
+        runtime.memcpy2DAsync(ptr + 4096, 64, ptr, 64, 3, 8, _ON_THE_DEVICE, stream)
+        runtime.streamSynchronize(stream)
+
+    def allocate(self, shape: tuple[int, ...]) -> Any:
+        """Return a zeroed ``uint8`` array of ``shape``."""
+        nbytes = math.prod(shape)
+        size = align_up(nbytes, GRANULE)
+        with self._lock:  # so that ``ready`` lies behind every zeroing that ``gate`` counts
+            try:
+                ptr = self._take(size)
+            except RuntimeError as error:
+                raise self._refusal(error, nbytes) from error
+            allocation = Allocation(self, ptr)
+            try:
+                self._runtime.memsetAsync(ptr, 0, size, self._stream)
+                self._announce()
+                # CuPy and PyTorch work on the legacy default stream unless told otherwise: what they
+                # write through ``native`` must not be overtaken by the zeroing.
+                self._runtime.streamWaitEvent(_LEGACY_STREAM, self.ready)
+            except RuntimeError as error:
+                raise translate(error, f"zeroing {nbytes} bytes") from error
+        return self._array(ptr, shape, allocation)
+
+    def _take(self, size: int) -> int:
+        if self._pool is None:
+            return int(self._runtime.malloc(size))
+        try:
+            return int(self._runtime.mallocFromPoolAsync(size, self._pool, self._stream))
+        except RuntimeError as error:
+            if status_of(error) != OUT_OF_MEMORY:
+                raise
+            # What was freed may lie in pieces that are too small; only zeroings are waited for.
+            self._runtime.streamSynchronize(self._stream)
+            self._runtime.memPoolTrimTo(self._pool, 0)
+            return int(self._runtime.mallocFromPoolAsync(size, self._pool, self._stream))
+
+    def _refusal(self, error: RuntimeError, nbytes: int) -> ForgeError:
+        if status_of(error) != OUT_OF_MEMORY:
+            return translate(error, f"allocating {nbytes} bytes")
+        free, total = self._runtime.memGetInfo()
+        return OutOfDeviceMemory(
+            f"CUDA device {self.index} has no {format_bytes(nbytes)} left: {format_bytes(free)} of "
+            f"{format_bytes(total)} are free; close buffers, or end other programs on the device"
+        )
+
+    def _array(self, ptr: int, shape: tuple[int, ...], owner: object) -> Any:
+        cuda = self._cupy.cuda
+        memory = cuda.UnownedMemory(ptr, math.prod(shape), owner, self.index)
+        return self._cupy.ndarray(shape, np.uint8, cuda.MemoryPointer(memory, 0))
+
+    def _announce(self) -> None:
+        self._runtime.eventRecord(self.ready, self._stream)
+        self.gate += 1
+
+    def release(self, ptr: int) -> None:
+        """Give ``ptr`` back behind what is queued on the memory stream; never raises."""
+        if os.getpid() != self._owner:
+            return  # a forked child has copies of our handles and no device behind them
+        try:
+            if self._open and self._pool is not None:
+                self._runtime.freeAsync(ptr, self._stream)
+            else:
+                self._runtime.free(ptr)
+        except Exception:
+            pass  # the device is lost, or the process ends: there is nothing left to give back
+
+    def adopt(self, native: Any) -> Any:
+        """Return a ``uint8`` array over the caller's memory, ordered behind what its stream holds now."""
+        address, nbytes, stream = _described(native)
+        try:
+            pointer = self._runtime.pointerGetAttributes(address)
+        except RuntimeError as error:
+            failure = translate(error, "looking up the adopted pointer")
+            if isinstance(failure, DeviceLost):
+                raise failure from error
+            raise UsageError(f"{address:#x} is not memory that CUDA knows: {error}") from error
+        if pointer.type not in (_DEVICE_MEMORY, _MANAGED_MEMORY):
+            raise UsageError(f"{type(native).__name__} at {address:#x} is not in device memory")
+        if pointer.device != self.index:
+            raise UsageError(
+                f"the array is on CUDA device {pointer.device}, this is device {self.index}; copy it over"
+            )
+        with self._lock:
+            try:
+                produced = self._runtime.eventCreateWithFlags(self._runtime.eventDisableTiming)
+                try:
+                    self._runtime.eventRecord(produced, stream)
+                    self._runtime.streamWaitEvent(self._stream, produced)
+                    self._announce()
+                finally:
+                    self._runtime.eventDestroy(produced)  # CUDA keeps it until nothing waits for it
+            except RuntimeError as error:
+                raise translate(error, "ordering behind the adopted array's stream") from error
+        return self._array(address, (nbytes,), native)
+
+    def drained(self) -> bool:
+        return bool(self._runtime.streamQuery(self._stream) != NOT_READY)
+
+    def close(self) -> None:
+        self._open = False
+        for give_back, handle in (
+            (self._runtime.eventDestroy, self.ready),
+            (self._runtime.streamDestroy, self._stream),
+            (self._runtime.memPoolDestroy, self._pool),
+        ):
+            try:
+                if handle is not None:
+                    give_back(handle)
+            except RuntimeError:
+                pass  # lost devices refuse this too
+
+
+def _described(native: Any) -> tuple[int, int, int]:
+    """Return address, bytes and producing stream of an object with ``__cuda_array_interface__``."""
+    try:
+        interface = native.__cuda_array_interface__
+    except Exception as error:  # torch raises what it likes for tensors that it cannot describe
+        raise UsageError(
+            f"cannot adopt {type(native).__name__}: it needs __cuda_array_interface__, as a cupy.ndarray "
+            f"or a detached CUDA tensor has ({error})"
+        ) from error
+    address, read_only = interface["data"]
+    shape = tuple(interface["shape"])
+    dtype = np.dtype(interface["typestr"])
+    nbytes = math.prod(shape) * dtype.itemsize
+    if not nbytes:
+        raise UsageError("cannot adopt an empty array")
+    if read_only:
+        raise UsageError("cannot adopt a read-only array")
+    if not _contiguous(shape, interface.get("strides"), dtype.itemsize):
+        raise UsageError(f"cannot adopt an array of shape {shape} that is not C-contiguous; copy it first")
+    return int(address), nbytes, interface.get("stream") or _LEGACY_STREAM
+
+
+def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> bool:
+    expected = itemsize
+    for length, stride in zip(reversed(shape), reversed(strides or ()), strict=False):
+        if length != 1 and stride != expected:
+            return False
+        expected *= length
+    return True
+
+
+def texture_shape(width: int, height: int, format: TextureFormat) -> tuple[int, int]:
+    """Return (rows of blocks, bytes of a row)."""
+    block_width, block_height = format.block
+    return -(-height // block_height), -(-width // block_width) * format.block_bytes
+
+
+def _rectangle(
+    texture: TextureMemory, origin: tuple[int, int], size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return address, pitch, bytes of a row and rows of a region of a texture."""
+    block_width, block_height = texture.format.block
+    rows, row_bytes = texture_shape(*size, texture.format)
+    pitch = texture_shape(texture.width, texture.height, texture.format)[1]
+    first = origin[1] // block_height * pitch + origin[0] // block_width * texture.format.block_bytes
+    return _device(texture, first), pitch, row_bytes, rows
+
+
+def _device(memory: Memory, offset: int) -> int:
+    return int(memory.native.data.ptr) + offset
+
+
+def _host(block: Any, offset: int) -> int:
+    return int(block.address) + offset
+
+
+def upload(runtime: Any, stream: int, command: Upload) -> None:
+    source = _host(command.block, command.block_offset)
+    target = _device(command.target, command.offset)
+    runtime.memcpyAsync(target, source, command.nbytes, _TO_DEVICE, stream)
+
+
+def download(runtime: Any, stream: int, command: Download) -> None:
+    source = _device(command.source, command.offset)
+    target = _host(command.block, command.block_offset)
+    runtime.memcpyAsync(target, source, command.nbytes, _TO_HOST, stream)
+
+
+def upload_rows(runtime: Any, stream: int, command: UploadRows) -> None:
+    source = _host(command.block, command.block_offset)
+    target, pitch, row_bytes, rows = _rectangle(command.target, command.origin, command.size)
+    if row_bytes == pitch == command.row_pitch:  # one run of bytes: the copy engine's fastest form
+        runtime.memcpyAsync(target, source, row_bytes * rows, _TO_DEVICE, stream)
+    else:
+        runtime.memcpy2DAsync(target, pitch, source, command.row_pitch, row_bytes, rows, _TO_DEVICE, stream)
+
+
+def download_rows(runtime: Any, stream: int, command: DownloadRows) -> None:
+    source, pitch, row_bytes, rows = _rectangle(command.source, command.origin, command.size)
+    target = _host(command.block, command.block_offset)
+    if row_bytes == pitch == command.row_pitch:
+        runtime.memcpyAsync(target, source, row_bytes * rows, _TO_HOST, stream)
+    else:
+        runtime.memcpy2DAsync(target, command.row_pitch, source, pitch, row_bytes, rows, _TO_HOST, stream)
+
+
+def copy(runtime: Any, stream: int, command: Copy) -> None:
+    source = _device(command.source, command.source_offset)
+    target = _device(command.target, command.target_offset)
+    runtime.memcpyAsync(target, source, command.nbytes, _ON_THE_DEVICE, stream)
+
+
+def fill(runtime: Any, stream: int, command: Fill) -> None:
+    runtime.memsetAsync(_device(command.target, command.offset), command.value, command.nbytes, stream)

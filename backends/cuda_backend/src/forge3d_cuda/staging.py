@@ -1,0 +1,128 @@
+"""Host-visible memory: page-locked blocks, exactly as large as asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.units import align_up
+from forge3d_cuda.errors import translate
+
+PAGE = 4096
+
+
+class PinnedMemory:
+    """Page-locked memory; gives itself back when the last array over it is gone.
+
+    So no array ever shows memory that was freed, whatever its holder does after close.
+    """
+
+    __slots__ = ("_staging", "address", "nbytes")
+
+    def __init__(self, staging: Staging, address: int, nbytes: int) -> None:
+        self._staging = staging
+        self.address = address
+        self.nbytes = nbytes
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (self.address, False)}
+
+    def __del__(self) -> None:
+        self._staging.rest(self.address, self.nbytes)
+
+
+@attrs.define(eq=False)
+class HostBlock:
+    """Page-locked memory at ``address``, ``nbytes`` long; upload and readback are alike on CUDA."""
+
+    address: int
+    nbytes: int
+    _array: NDArray[np.uint8] | None
+
+    def view(self) -> NDArray[np.uint8]:
+        """Return all of it as a fresh 1-d array, so that the core can tell its views apart."""
+        assert self._array is not None, "the block was freed"
+        return self._array[:]
+
+    def release(self) -> None:
+        self._array = None
+
+
+@attrs.define(eq=False)
+class Staging:
+    """Allocates blocks and gives them back without ever waiting for the device.
+
+    ``cudaFreeHost`` may wait for all work in flight, on every lane: a caller who only closed a ring
+    would stall, and one whose lane waits for the host would never return. Memory that is freed while
+    the device is busy therefore rests in ``_resting`` until the device is idle, or until a request
+    of the same size takes it over.
+
+    Thread-safety: any thread; the list is only appended to and popped from, each of which is atomic.
+    """
+
+    _runtime: Any
+    _idle: Callable[[], bool]
+    _resting: list[tuple[int, int]] = attrs.field(factory=list)
+    _closed: bool = False
+    _owner: int = attrs.field(factory=os.getpid)
+
+    @staticmethod
+    def footprint(nbytes: int) -> int:
+        return align_up(nbytes, PAGE)
+
+    def allocate(self, nbytes: int) -> HostBlock:
+        self.settle()
+        size = self.footprint(nbytes)
+        address = self._take_rested(size)
+        if address is None:
+            try:
+                address = int(self._runtime.hostAlloc(size, self._runtime.hostAllocPortable))
+            except RuntimeError as error:
+                raise translate(error, f"page-locking {size} bytes of host memory") from error
+        ctypes.memset(address, 0, size)  # CUDA does not promise it, and a rested block has been used
+        return HostBlock(address, nbytes, np.asarray(PinnedMemory(self, address, nbytes)))
+
+    def _take_rested(self, size: int) -> int | None:
+        for rested in tuple(self._resting):
+            if self.footprint(rested[1]) == size:
+                try:
+                    self._resting.remove(rested)
+                except ValueError:
+                    continue  # another thread took it
+                return rested[0]
+        return None
+
+    def rest(self, address: int, nbytes: int) -> None:
+        """Take note of memory that nobody shows any more; called by the garbage collector too."""
+        if os.getpid() != self._owner:
+            return  # a forked child has no device behind its copy
+        self._resting.append((address, nbytes))
+        if self._closed:
+            self.settle()
+
+    def settle(self) -> None:
+        """Really free what rests, if that would wait for nothing."""
+        while self._resting and self._idle():
+            try:
+                address, _ = self._resting.pop()
+                self._runtime.freeHost(address)
+            except IndexError:
+                return  # another thread freed the last
+            except Exception:
+                pass  # the device is lost or the process ends, and the memory goes with it
+
+    def close(self, drained: bool) -> None:
+        """Free what rests now and the other blocks with their last array.
+
+        A device that has not drained may still write to them: then they stay until the process ends.
+        """
+        self._closed = True
+        self._idle = (lambda: True) if drained else (lambda: False)
+        self.settle()

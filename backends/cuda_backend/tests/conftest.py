@@ -1,0 +1,175 @@
+"""Fixtures: a driver on a real device, and a gate that holds a lane until the host opens it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from forge3d_core.driver import Command, Dispatch, Download, Upload
+from forge3d_core.errors import BackendError
+from forge3d_core.protocols import Binding, DeviceInfo, KernelSource, TextureFormat
+from forge3d_cuda.driver import CudaDriver
+from forge3d_cuda.plugin import list_devices, load_cupy
+
+PATIENCE = 30.0
+
+# Gives up after 20 s, so that no failing test leaves the device spinning.
+HOLD = """
+extern "C" __global__ void hold(volatile unsigned int* gate) {
+    unsigned long long begin, now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begin));
+    do {
+        __nanosleep(1000);
+        asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+    } while (*gate == 0u && now - begin < 20000000000ull);
+}
+"""
+
+
+@attrs.frozen(eq=False)
+class Region:
+    """A buffer as the core's commands name it."""
+
+    native: Any
+    nbytes: int
+
+
+@attrs.frozen(eq=False)
+class Image:
+    """A texture as the core's commands name it."""
+
+    native: Any
+    nbytes: int
+    width: int
+    height: int
+    format: TextureFormat
+
+
+@attrs.frozen(eq=False)
+class Program:
+    """A kernel as the core's commands name it."""
+
+    source: KernelSource
+    language: str
+    native: Any
+
+
+@attrs.define(eq=False)
+class Bench:
+    """A driver and the shortest ways to use it."""
+
+    driver: CudaDriver
+    closed: bool = False
+
+    def close(self, timeout: float = PATIENCE) -> None:
+        if not self.closed:
+            self.closed = True
+            self.driver.close(timeout)
+
+    def region(self, native: Any, nbytes: int) -> Region:
+        return Region(native, nbytes)
+
+    def finish(self, token: Any) -> None:
+        assert self.driver.wait(token, PATIENCE)
+
+    def buffer(self, nbytes: int) -> Region:
+        return Region(self.driver.allocate_buffer(nbytes), nbytes)
+
+    def image(self, width: int, height: int, format: TextureFormat) -> Image:
+        native = self.driver.allocate_texture(width, height, format)
+        return Image(native, native.size, width, height, format)
+
+    def program(self, source: KernelSource) -> Program:
+        return Program(source, *self.driver.compile(source))
+
+    def run(self, *commands: Command, lane: str = "compute", after: Sequence[Any] = ()) -> None:
+        token = self.driver.submit(lane, commands, after)
+        self.finish(token)
+        self.driver.retire(token)
+
+    def write(self, target: Region, data: bytes, offset: int = 0) -> None:
+        block = self.driver.allocate_block(len(data), "upload")
+        block.view()[:] = np.frombuffer(data, np.uint8)
+        self.run(Upload(block, 0, target, offset, len(data)), lane="upload")
+        self.driver.free(block)
+
+    def read(self, source: Region) -> bytes:
+        block = self.driver.allocate_block(source.nbytes, "readback")
+        self.run(Download(source, 0, block, 0, source.nbytes), lane="download")
+        data = block.view().tobytes()
+        self.driver.free(block)
+        return data
+
+
+@attrs.define(eq=False)
+class Gate:
+    """Holds lanes on a flag in mapped host memory until it is opened."""
+
+    _driver: CudaDriver
+    _program: Program
+    _flag: Region
+    _address: int
+
+    def hold(self, lane: str) -> Any:
+        command = Dispatch(self._program, (self._flag,), (), (1, 1, 1))
+        return self._driver.submit(lane, [command], ())
+
+    def open(self) -> None:
+        ctypes.c_uint32.from_address(self._address).value = 1
+
+
+@pytest.fixture(scope="session")
+def cupy() -> Any:
+    """CuPy on a machine with a CUDA device; skips, or fails where FORGE3D_REQUIRE names cuda."""
+    try:
+        module = load_cupy()
+        list_devices(module)
+    except BackendError as error:
+        if "cuda" in os.environ.get("FORGE3D_REQUIRE", ""):
+            pytest.fail(f"FORGE3D_REQUIRE names cuda: {error}")
+        pytest.skip(f"needs a CUDA device: {error}")
+    return module
+
+
+@pytest.fixture
+def open_bench(cupy: Any) -> Iterator[Callable[[], Bench]]:
+    """Opens drivers on the first device and closes them after the test."""
+    opened: list[Bench] = []
+    info: DeviceInfo = list_devices(cupy)[0]
+
+    def open_one() -> Bench:
+        assert info.limits is not None
+        bench = Bench(CudaDriver.open(cupy, info, info.limits))
+        opened.append(bench)
+        return bench
+
+    yield open_one
+    for bench in opened:
+        bench.close()
+
+
+@pytest.fixture
+def bench(open_bench: Callable[[], Bench]) -> Bench:
+    return open_bench()
+
+
+@pytest.fixture
+def gate(cupy: Any, bench: Bench) -> Iterator[Gate]:
+    runtime = cupy.cuda.runtime
+    # Mapped memory has one address for host and device, so an array over it is what a kernel takes.
+    address = runtime.hostAlloc(4096, runtime.hostAllocMapped | runtime.hostAllocPortable)
+    ctypes.memset(address, 0, 4096)
+    memory = cupy.cuda.UnownedMemory(address, 4096, None, 0)
+    flag = Region(cupy.ndarray((4096,), np.uint8, cupy.cuda.MemoryPointer(memory, 0)), 4096)
+    source = KernelSource("hold", {"cuda": HOLD}, [Binding("gate", "read", "u4")], workgroup=(1, 1, 1))
+    gate = Gate(bench.driver, bench.program(source), flag, address)
+    yield gate
+    gate.open()
+    cupy.cuda.runtime.deviceSynchronize()  # a holding kernel may still read the flag
+    runtime.freeHost(address)
