@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,10 @@ from forge3d_core.driver import Fill
 from forge3d_core.protocols import DeviceOptions
 from forge3d_cuda.plugin import CudaBackend
 
+if TYPE_CHECKING:
+    from conftest import Bench, Gate
+
+PATIENCE = 30.0
 LOSS = """
 import attrs, sys
 from forge3d_core.driver import Dispatch, Fill
@@ -22,11 +26,6 @@ from forge3d_core.errors import DeviceLost
 from forge3d_core.protocols import KernelSource
 from forge3d_cuda.driver import CudaDriver
 from forge3d_cuda.plugin import list_devices, load_cupy
-
-if TYPE_CHECKING:
-    from conftest import Bench, Gate
-
-PATIENCE = 30.0
 
 @attrs.frozen
 class Program:

@@ -66,8 +66,12 @@ class CudaDriver:
             with OnDevice(runtime, index):
                 runtime.setDevice(index)  # current already when a thread is new, and with no context yet
                 pool = DevicePool.on(cupy, index)
-                pool.warm_up()
-                lanes = Lanes.on(runtime, pool, limits)
+                try:
+                    pool.warm_up()
+                    lanes = Lanes.on(runtime, pool, limits)
+                except BaseException:
+                    pool.close()
+                    raise
                 staging = Staging(runtime, lambda: lanes.idle)
                 return cls(info, cupy.cuda.Device(index), cupy, runtime, pool, lanes, staging)
         except RuntimeError as error:
