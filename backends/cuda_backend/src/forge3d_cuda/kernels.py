@@ -17,7 +17,9 @@ LANGUAGE = "cuda"
 OPTIONS = ("--std=c++17",)
 _MAX_WORKGROUP = (1024, 1024, 64)  # of every CUDA device there is
 _NOT_FOUND = 500
-_LOCATION = re.compile(r"^\S*\.cu(?=\(\d+\))", re.MULTILINE)  # NVRTC names a file that nobody wrote
+_LOCATION = re.compile(
+    r"^(\S*\.cu|default_program)?(?=\(\d+\): )", re.MULTILINE
+)  # no file that anybody wrote
 _SCALARS: dict[str, Any] = {"u4": np.uint32, "i4": np.int32, "f4": np.float32}
 
 
