@@ -70,7 +70,7 @@ class CudaDriver:
                     pool.warm_up()
                     lanes = Lanes.on(runtime, pool, limits)
                 except BaseException:
-                    pool.close()
+                    pool.close(drained=True)
                     raise
                 staging = Staging(runtime, lambda: lanes.idle)
                 return cls(info, cupy.cuda.Device(index), cupy, runtime, pool, lanes, staging)
@@ -128,4 +128,4 @@ class CudaDriver:
         drained = self._lanes.drain(timeout)
         self._staging.close(drained)
         self._lanes.close()
-        self._pool.close()
+        self._pool.close(drained)

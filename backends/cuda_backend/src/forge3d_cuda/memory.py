@@ -14,7 +14,7 @@ from forge3d_core.driver import Copy, Download, DownloadRows, Fill, Memory, Text
 from forge3d_core.errors import DeviceLost, ForgeError, OutOfDeviceMemory, UsageError
 from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import MIB, align_up, format_bytes
-from forge3d_cuda.errors import NOT_READY, OUT_OF_MEMORY, status_of, translate
+from forge3d_cuda.errors import OUT_OF_MEMORY, status_of, translate
 
 GRANULE = 512  # what a CUDA memory pool rounds an allocation up to
 KEEP_BYTES = 256 * MIB  # freed memory that the pool may keep for reuse; the rest goes back to the driver
@@ -61,6 +61,7 @@ class DevicePool:
     gate: int = 0
     _owner: int = attrs.field(factory=os.getpid)
     _open: bool = True
+    _abandoned: bool = False
     _lock: Any = attrs.field(factory=threading.Lock)
 
     @classmethod
@@ -143,7 +144,7 @@ class DevicePool:
 
     def release(self, ptr: int) -> None:
         """Give ``ptr`` back behind what is queued on the memory stream; never raises."""
-        if os.getpid() != self._owner:
+        if self._abandoned or os.getpid() != self._owner:
             return  # a forked child has copies of our handles and no device behind them
         try:
             if self._open and self._pool is not None:
@@ -182,11 +183,16 @@ class DevicePool:
                 raise translate(error, "ordering behind the adopted array's stream") from error
         return self._array(address, (nbytes,), native)
 
-    def drained(self) -> bool:
-        return bool(self._runtime.streamQuery(self._stream) != NOT_READY)
+    def close(self, drained: bool) -> None:
+        """Give the pool back; memory that arrays still show follows with the last of them.
 
-    def close(self) -> None:
+        A device that has not drained may still use all of it, and ``cudaFree`` would wait for that: then
+        it stays until the process ends.
+        """
         self._open = False
+        if not drained:
+            self._abandoned = True
+            return
         for give_back, handle in (
             (self._runtime.eventDestroy, self.ready),
             (self._runtime.streamDestroy, self._stream),

@@ -22,18 +22,66 @@ _NO_DEVICE, _NO_DRIVER = (100, 101), (3, 34, 35)  # cudaError_t
 _DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 
 
-def load_cupy() -> Any:
-    """Import CuPy; raises ``MissingDependency`` with the command that would mend it."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise MissingDependency(
-            f"the CUDA backend needs CuPy, which cannot be imported: {str(error).splitlines()[0]}; "
-            "pip install cupy-cuda13x (driver 580 or newer) or cupy-cuda12x, never both",
-            backend=NAME,
-            fix="pip install cupy-cuda13x",
-        ) from error
-    return cupy
+@attrs.frozen
+class CudaBackend:
+    """Devices by selector: ``""`` the first, ``"1"`` by index, ``"h200"`` by part of the name."""
+
+    name: str = NAME
+    api: ApiRange = API
+
+    def probe(self) -> Sequence[DeviceInfo]:
+        """List the devices; raises ``NoDevice`` with the reason when there is no driver or no device."""
+        return list_devices(load_cupy())
+
+    def open(self, selector: str = "", options: DeviceOptions | None = None) -> Device:
+        cupy = load_cupy()
+        return self._open(cupy, select(list_devices(cupy), selector), options)
+
+    def adopt(self, native: Any, options: DeviceOptions | None = None) -> Device:
+        """Open what forge3d needs on a device that the caller already uses; it is never reset."""
+        index = _index_of(native)
+        cupy = load_cupy()
+        return self._open(cupy, select(list_devices(cupy), str(index)), options)
+
+    def _open(self, cupy: Any, info: DeviceInfo, options: DeviceOptions | None) -> Device:
+        assert info.limits is not None
+        return assemble(CudaDriver.open(cupy, info, info.limits), options or DeviceOptions())
+
+
+@hookimpl
+def forge3d_backend() -> Backend:
+    return CudaBackend()
+
+
+def _describe(properties: dict[str, Any], index: int, version: str) -> DeviceInfo:
+    return DeviceInfo(
+        backend=NAME,
+        name=properties["name"].decode(errors="replace"),
+        kind="integrated" if properties["integrated"] else "discrete",
+        selector=str(index),
+        driver=version,
+        score=SCORE,
+        memory_bytes=properties["totalGlobalMem"],
+        limits=Limits(
+            max_buffer_size=properties["totalGlobalMem"],
+            max_groups=tuple(properties["maxGridSize"]),
+            max_group_threads=properties["maxThreadsPerBlock"],
+            languages=(LANGUAGE,),
+        ),
+    )
+
+
+def select(devices: Sequence[DeviceInfo], selector: str) -> DeviceInfo:
+    """Return the device that ``selector`` names: "" the first, "1" an index, "h200" part of a name."""
+    wanted = selector.strip().casefold()
+    if wanted.isdecimal():
+        found = [device for device in devices if device.selector == str(int(wanted))]
+    else:
+        found = [device for device in devices if wanted in device.name.casefold()]
+    if not found:
+        there = ", ".join(f"{device.selector} ({device.name})" for device in devices) or "no device"
+        raise NoDevice(f"no CUDA device matches {selector!r}; there is {there}", backend=NAME)
+    return found[0]
 
 
 def list_devices(cupy: Any) -> list[DeviceInfo]:
@@ -71,37 +119,6 @@ def _versions(runtime: Any) -> str:
     return f"{cuda}, driver {found[1]}" if found else cuda
 
 
-def _describe(properties: dict[str, Any], index: int, version: str) -> DeviceInfo:
-    return DeviceInfo(
-        backend=NAME,
-        name=properties["name"].decode(errors="replace"),
-        kind="integrated" if properties["integrated"] else "discrete",
-        selector=str(index),
-        driver=version,
-        score=SCORE,
-        memory_bytes=properties["totalGlobalMem"],
-        limits=Limits(
-            max_buffer_size=properties["totalGlobalMem"],
-            max_groups=tuple(properties["maxGridSize"]),
-            max_group_threads=properties["maxThreadsPerBlock"],
-            languages=(LANGUAGE,),
-        ),
-    )
-
-
-def select(devices: Sequence[DeviceInfo], selector: str) -> DeviceInfo:
-    """Return the device that ``selector`` names: "" the first, "1" an index, "h200" part of a name."""
-    wanted = selector.strip().casefold()
-    if wanted.isdecimal():
-        found = [device for device in devices if device.selector == str(int(wanted))]
-    else:
-        found = [device for device in devices if wanted in device.name.casefold()]
-    if not found:
-        there = ", ".join(f"{device.selector} ({device.name})" for device in devices) or "no device"
-        raise NoDevice(f"no CUDA device matches {selector!r}; there is {there}", backend=NAME)
-    return found[0]
-
-
 def _index_of(native: Any) -> int:
     """Return the index of a ``cupy.cuda.Device``, a ``torch.device`` or an int."""
     if isinstance(native, int) and not isinstance(native, bool):
@@ -113,32 +130,15 @@ def _index_of(native: Any) -> int:
     raise UsageError(f"adopt takes a cupy.cuda.Device, a torch.device or an index, not {native!r}")
 
 
-@attrs.frozen
-class CudaBackend:
-    """Devices by selector: ``""`` the first, ``"1"`` by index, ``"h200"`` by part of the name."""
-
-    name: str = NAME
-    api: ApiRange = API
-
-    def probe(self) -> Sequence[DeviceInfo]:
-        """List the devices; raises ``NoDevice`` with the reason when there is no driver or no device."""
-        return list_devices(load_cupy())
-
-    def open(self, selector: str = "", options: DeviceOptions | None = None) -> Device:
-        cupy = load_cupy()
-        return self._open(cupy, select(list_devices(cupy), selector), options)
-
-    def adopt(self, native: Any, options: DeviceOptions | None = None) -> Device:
-        """Open what forge3d needs on a device that the caller already uses; it is never reset."""
-        index = _index_of(native)
-        cupy = load_cupy()
-        return self._open(cupy, select(list_devices(cupy), str(index)), options)
-
-    def _open(self, cupy: Any, info: DeviceInfo, options: DeviceOptions | None) -> Device:
-        assert info.limits is not None
-        return assemble(CudaDriver.open(cupy, info, info.limits), options or DeviceOptions())
-
-
-@hookimpl
-def forge3d_backend() -> Backend:
-    return CudaBackend()
+def load_cupy() -> Any:
+    """Import CuPy; raises ``MissingDependency`` with the command that would mend it."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise MissingDependency(
+            f"the CUDA backend needs CuPy, which cannot be imported: {str(error).splitlines()[0]}; "
+            "pip install cupy-cuda13x (driver 580 or newer) or cupy-cuda12x, never both",
+            backend=NAME,
+            fix="pip install cupy-cuda13x",
+        ) from error
+    return cupy
