@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -51,7 +54,7 @@ def limits_of(native: Any) -> Limits:
     )
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=True)
 class WgpuDriver:
     """Implements ``forge3d_core.driver.Driver`` on a ``wgpu.GPUDevice``.
 
@@ -68,6 +71,8 @@ class WgpuDriver:
     _spare_params: list[Any] = attrs.field(factory=list, init=False)
     _live: dict[int, Any] = attrs.field(factory=dict, init=False)  # what we made, by id
     _encoders: dict[type, Callable[..., None]] = attrs.field(init=False)
+    _at_exit: Callable[[], None] = attrs.field(init=False)
+    _process: int = attrs.field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._limits = limits_of(self.native)
@@ -83,7 +88,9 @@ class WgpuDriver:
             Fill: copier.fill,
             Dispatch: self._dispatch,
         }
-        atexit.register(self._abandon)
+        # Weak, so that a device that was dropped rather than closed can be collected.
+        self._at_exit = partial(_abandon, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     def footprint(self, nbytes: int, heap: Heap) -> int:
         return align_up(nbytes, WORD)
@@ -104,7 +111,8 @@ class WgpuDriver:
             except ForgeError:
                 block.release()
                 raise
-        return self._keep(block)
+        self._keep(block)
+        return block
 
     def free(self, native: Any) -> None:
         """Release what we made. (``destroy`` would wait for a lock that a submission may hold.)"""
@@ -115,7 +123,7 @@ class WgpuDriver:
         return native, check_adoptable(self.native, native)
 
     def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
-        return LANGUAGE, compile_source(self.native, source)
+        return LANGUAGE, self._keep(compile_source(self.native, source))
 
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         """Encode and submit: one encoder, one command buffer. ``after`` holds by the queue's order."""
@@ -149,7 +157,7 @@ class WgpuDriver:
         A device that is still busy after ``timeout`` is left to the process: to release it would wait
         for its work, however long that takes.
         """
-        atexit.unregister(self._abandon)
+        atexit.unregister(self._at_exit)
         idle = self._lanes.drain(timeout)
         if not idle:
             self._leak()
@@ -172,14 +180,20 @@ class WgpuDriver:
         self._live[id(native)] = native
         return native
 
+    def abandon(self) -> None:
+        """The interpreter exits with the device open: do not let the last reference wait for its work."""
+        self._leak()
+        if self._process == os.getpid():  # a forked child has our locks and none of our threads
+            self._lanes.drain(0)
+
     def _leak(self) -> None:
         if self.native._internal is not None:
             lib.wgpuDeviceAddRef(self.native._internal)
 
-    def _abandon(self) -> None:
-        """The interpreter exits with the device open: do not let the last reference wait for its work."""
-        self._leak()
-        self._lanes.drain(0)
+
+def _abandon(driver: weakref.ref[WgpuDriver]) -> None:
+    if (alive := driver()) is not None:
+        alive.abandon()
 
 
 def _release(native: Any) -> None:

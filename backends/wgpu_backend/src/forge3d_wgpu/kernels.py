@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,10 @@ class Pipeline:
         packed = struct.pack(self.packing, *params)
         return packed.ljust(align_up(len(packed), _STRUCT_ALIGNMENT), b"\0")
 
+    def release(self) -> None:
+        self.native._release()
+        self.layout._release()
+
 
 def compile_source(device: Any, source: KernelSource) -> Pipeline:
     """Compile WGSL; raises :class:`KernelError` with the compiler's lines, which say where.
@@ -54,6 +59,7 @@ def compile_source(device: Any, source: KernelSource) -> Pipeline:
         )
     if len(source.params) > MAX_PARAMS:
         raise KernelError(f"kernel {source.name!r} has {len(source.params)} params, the most is {MAX_PARAMS}")
+    _check_workgroup(source, code)
     entries = [
         {
             "binding": index,
@@ -129,17 +135,17 @@ def dispatch(encoder: Any, command: Dispatch, params: Params, limits: Limits, mo
     for binding, memory in zip(source.bindings, command.buffers, strict=True):
         if memory.native.size > most_bound:
             raise KernelError(
-                f"kernel {source.name!r}: {binding.name!r} is bound to {format_bytes(memory.native.size)}, and "
-                f"this adapter binds at most {format_bytes(most_bound)} (max-storage-buffer-binding-size); "
-                "split the data over several buffers"
+                f"kernel {source.name!r}: {binding.name!r} is bound to {format_bytes(memory.native.size)}; "
+                f"this adapter binds at most {format_bytes(most_bound)} (max-storage-buffer-binding-size), "
+                "so split the data over several buffers"
             )
     groups = [
         math.ceil(n / per_group) for n, per_group in zip(command.threads, source.workgroup, strict=True)
     ]
     if any(n > most for n, most in zip(groups, limits.max_groups, strict=True)):
         raise KernelError(
-            f"kernel {source.name!r}: {command.threads} threads in workgroups of {source.workgroup} are {groups} "
-            f"workgroups, and this adapter runs at most {limits.max_groups}; spread the threads over x, y and z"
+            f"kernel {source.name!r}: {command.threads} threads in groups of {source.workgroup} are {groups} "
+            f"groups; this adapter runs at most {limits.max_groups}: spread the threads over x, y and z"
         )
     buffers = [
         {"buffer": memory.native, "offset": 0, "size": memory.native.size} for memory in command.buffers
@@ -166,6 +172,19 @@ def run(
     encoding.end()
 
 
+def _check_workgroup(source: KernelSource, code: str) -> None:
+    """The source tells us the size of a workgroup and the shader tells the device: they must agree."""
+    found = re.search(rf"@workgroup_size\s*\(([\s\d,]*)\)[^{{}};]*\bfn\s+{source.name}\b", code)
+    if found is None:
+        return  # an expression, or not there: the compiler's business
+    declared = [int(size) for size in found[1].split(",") if size.strip()]
+    if tuple(declared + [1] * (3 - len(declared))) != source.workgroup:
+        raise KernelError(
+            f"kernel {source.name!r} declares @workgroup_size({found[1].strip()}) and its KernelSource "
+            f"workgroup={source.workgroup}; make them the same"
+        )
+
+
 def _check_aliases(source: KernelSource, command: Dispatch) -> None:
     bound: dict[int, tuple[str, bool]] = {}
     for binding, memory in zip(source.bindings, command.buffers, strict=True):
@@ -173,6 +192,6 @@ def _check_aliases(source: KernelSource, command: Dispatch) -> None:
         name, read_before = bound.setdefault(id(memory.native), (binding.name, reads))
         if reads != read_before:
             raise KernelError(
-                f"kernel {source.name!r}: one buffer is bound to {name!r} and to {binding.name!r}, and one of "
-                "them writes; WebGPU forbids that: declare both 'readwrite', or copy to a second buffer"
+                f"kernel {source.name!r}: one buffer is bound to {name!r} and to {binding.name!r}, and "
+                "one of the two writes, which WebGPU forbids: use a second buffer, or make both 'readwrite'"
             )

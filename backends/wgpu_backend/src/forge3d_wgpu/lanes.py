@@ -18,6 +18,7 @@ Adapters that are CPUs
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -121,14 +122,14 @@ class Lanes:
                 self._native.release()
 
     def settle(self, signal: Signal) -> None:
-        """Wait for a signal that does not depend on the device, such as the map of a fresh block."""
-        while not signal.fired:
-            with self._native:
-                self._poll()
-            if not signal.fired:
-                self._check_up()
-                time.sleep(0)
-        self.check()
+        """Wait for a signal that does not depend on the device's work: the map of a fresh block."""
+
+        def fired() -> bool:
+            self.poll()
+            self._check_up()
+            return signal.fired
+
+        poll_until(fired, math.inf)
 
     def check(self) -> None:
         """Raise :class:`DeviceLost` if the device is known to be lost."""
@@ -138,15 +139,15 @@ class Lanes:
     def drain(self, timeout: float) -> bool:
         """Let what was submitted end; whether it did. Nothing is submitted afterwards."""
         try:
-            idle = poll_until(self._idle, timeout)
+            poll_until(self._idle, timeout)
         except ForgeError:
-            idle = self._lost is not None
+            pass  # lost: what still runs there ends when it likes
         self._closing = True
         feeder = self._feeder
         if feeder is not None and feeder is not threading.current_thread():
             feeder.join()
         self._queued.clear()
-        return idle
+        return not self._busy()
 
     def _idle(self) -> bool:
         self._check_up()

@@ -33,9 +33,15 @@ TEXTURE_USAGE = wgpu.TextureUsage.TEXTURE_BINDING | wgpu.TextureUsage.COPY_SRC |
 
 # WebGPU, "Plain color formats": those with the storage binding capability on every adapter.
 STORAGE_FORMATS = frozenset(
-    ["r32uint", "r32sint", "r32float", "rg32uint", "rg32sint", "rg32float"]
-    + ["rgba8unorm", "rgba8snorm", "rgba8uint", "rgba8sint", "rgba16uint", "rgba16sint", "rgba16float"]
-    + ["rgba32uint", "rgba32sint", "rgba32float"]
+    f"{channels}{kind}"
+    for channels, kinds in {
+        "r32": ("uint", "sint", "float"),
+        "rg32": ("uint", "sint", "float"),
+        "rgba32": ("uint", "sint", "float"),
+        "rgba16": ("uint", "sint", "float"),
+        "rgba8": ("unorm", "snorm", "uint", "sint"),
+    }.items()
+    for kind in kinds
 )
 
 _MERGE = """
@@ -77,6 +83,7 @@ fn fill(@builtin(global_invocation_id) thread: vec3<u32>, @builtin(num_workgroup
     }
 }
 """
+
 MERGE = KernelSource(
     "merge",
     {LANGUAGE: _MERGE},
@@ -257,6 +264,9 @@ class Copier:
     def release(self) -> None:
         if self._scratch is not None:
             self._scratch._release()
+        for pipeline in (self._merge, self._fill):
+            if pipeline is not None:
+                pipeline.release()
 
 
 def _rows(command: UploadRows | DownloadRows) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def select(adapters: Sequence[tuple[DeviceInfo, Any]], selector: str) -> tuple[D
     raise NoDevice(
         f"no wgpu adapter fits {selector!r}; there is {there}"
         if there
-        else "wgpu finds no adapter on this machine; install a Vulkan driver (for a CPU: mesa-vulkan-drivers)",
+        else "wgpu finds no adapter here; install a Vulkan driver (for a CPU: mesa-vulkan-drivers)",
         backend=NAME,
         fix=None if there else "apt-get install mesa-vulkan-drivers",
     )
