@@ -1,0 +1,51 @@
+"""The report of one run: what was tested, where, what came of each clause, and what that proves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from forge3d_conformance.catalogue import RunLevel
+from forge3d_conformance.report.environment import BackendIdentity, Platform
+from forge3d_conformance.report.results import ClauseResult, MutantResult, PerfResult
+from forge3d_conformance.report.states import Outcome, Phase, State, Verdict
+
+SCHEMA = "forge3d-conformance-report/1"
+
+
+@attrs.frozen
+class Report:
+    """One run. Times are UTC, ISO 8601; ``totals`` counts the clauses in each state."""
+
+    suite_version: str
+    catalogue_version: str
+    catalogue_digest: str
+    phase: Phase
+    started: str
+    finished: str | None
+    backend: BackendIdentity
+    platform: Platform
+    level: RunLevel
+    selection: str  # the glob that chose the clauses
+    seed: int
+    clauses: tuple[ClauseResult, ...]
+    mutants: tuple[MutantResult, ...]
+    performance: tuple[PerfResult, ...]
+    totals: dict[str, int]
+    verdict: Verdict
+    schema: str = attrs.field(default=SCHEMA, validator=attrs.validators.in_((SCHEMA,)))
+
+    def in_state(self, *states: State) -> tuple[ClauseResult, ...]:
+        return tuple(result for result in self.clauses if result.state in states)
+
+    def mutants_with(self, outcome: Outcome) -> tuple[MutantResult, ...]:
+        return tuple(mutant for mutant in self.mutants if mutant.outcome is outcome)
+
+
+def tally(clauses: Iterable[ClauseResult]) -> dict[str, int]:
+    """Return how many clauses are in each state; every state has its entry."""
+    totals = {state.value: 0 for state in State}
+    for result in clauses:
+        totals[result.state.value] += 1
+    return totals

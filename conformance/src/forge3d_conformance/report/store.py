@@ -1,0 +1,65 @@
+"""Reports as files: written whole or not at all, and never a stale pass beside a new run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from forge3d_conformance.catalogue import Catalogue
+from forge3d_conformance.errors import ReportError
+from forge3d_conformance.report.canonical import dump, parse
+from forge3d_conformance.report.html import render
+from forge3d_conformance.report.junit import junit
+from forge3d_conformance.report.report import Report
+from forge3d_conformance.report.states import Phase
+
+JSON, JUNIT, HTML = "report.json", "junit.xml", "report.html"
+
+
+def publish(report: Report, catalogue: Catalogue, directory: Path) -> Path:
+    """Write ``report.json``, ``junit.xml`` and ``report.html``; return the path of the first.
+
+    Each file is replaced whole. A report that is still running first takes away what an earlier run
+    left; a finished one is written with the JSON last. Raises :class:`ReportError` when the directory
+    cannot be written.
+    """
+    forms = {HTML: render(report, catalogue), JUNIT: junit(report, catalogue), JSON: dump(report)}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if report.phase is Phase.RUNNING:
+            for name in forms:
+                (directory / name).unlink(missing_ok=True)
+        for name, data in forms.items():
+            replace(directory / name, data)
+    except OSError as error:
+        raise ReportError(
+            f"the report could not be written: {error.strerror}; name a directory that can be written"
+        ) from error
+    return directory / JSON
+
+
+def read(path: Path) -> Report:
+    """Return the report in ``path``, or in ``report.json`` when it is a directory."""
+    path = path / JSON if path.is_dir() else path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}") from error
+    try:
+        return parse(data)
+    except ReportError as error:
+        raise ReportError(f"{path}: {error}") from error
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old one whole or the new one whole."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
