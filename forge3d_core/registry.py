@@ -24,7 +24,18 @@ from forge3d_core.errors import (
     UsageError,
 )
 from forge3d_core.hookspecs import hookimpl
-from forge3d_core.plugins import Candidate, Hung, Plugin, Policy, State, Status, discover, load, normalise
+from forge3d_core.plugins import (
+    Candidate,
+    Hung,
+    Plugin,
+    Policy,
+    Refusal,
+    State,
+    Status,
+    discover,
+    load,
+    normalise,
+)
 from forge3d_core.protocols import Backend
 
 IMPORT_TIMEOUT = 10.0
@@ -115,20 +126,14 @@ class Registry:
             offered = self.candidates().get(name)
         if offered is None:
             raise self._unknown(name)
-        rivals = [c for c in offered if not policy.denies(c)]
+        refused = {c: refusal for c in offered if (refusal := policy.refusal(c, requested=requested))}
+        rivals = [c for c in offered if c not in refused]
         rivals = [c for c in rivals if c.problem is None] or rivals  # the damaged hide nobody
         if len(rivals) > 1:
             raise _collision(name, rivals)
-        candidate = rivals[0] if rivals else offered[0]
-        refusal = policy.refusal(candidate, requested=requested)
-        if refusal is not None:
-            fix = "forge3d explain" if rivals else f"take {name} off the deny list"
-            raise BackendDenied(
-                f"backend {name!r} ({candidate}) is not loaded: {refusal}; `forge3d explain` shows which "
-                f"line says so",
-                backend=name,
-                fix=fix,
-            )
+        if not rivals:
+            raise _denied(*next(iter(refused.items())))
+        candidate = rivals[0]
         if candidate.problem:
             raise PluginFailed(f"{candidate}: {candidate.problem}", backend=name)
         return candidate
@@ -204,7 +209,7 @@ class Registry:
         near = difflib.get_close_matches(name, {*known, *PUBLISHED}, n=1)
         fix = f"pip install {PUBLISHED[name]}" if name in PUBLISHED else None
         if fix:
-            advice = f"install it: {fix}"
+            advice = f"try: {fix}"
         elif near:
             advice = f"did you mean {near[0]!r}?"
         else:
@@ -217,12 +222,21 @@ class Registry:
         )
 
 
+def _denied(candidate: Candidate, refusal: Refusal) -> BackendDenied:
+    return BackendDenied(
+        f"backend {candidate.name!r} ({candidate}) is not loaded: {refusal.reason}; `forge3d explain` "
+        f"shows which line says so; try: {refusal.fix}",
+        backend=candidate.name,
+        fix=refusal.fix,
+    )
+
+
 def _collision(name: str, rivals: list[Candidate]) -> PluginFailed:
     culprit = rivals[-1].distribution
     return PluginFailed(
         f"{len(rivals)} distributions offer a backend {name!r}, so none is loaded: "
         f"{' and '.join(map(str, rivals))}; uninstall one, or deny one by its distribution's name "
-        f"(FORGE3D_DENY={normalise(culprit)})",
+        f"(FORGE3D_DENY={normalise(culprit)}); try: pip uninstall {culprit}",
         backend=name,
         fix=f"pip uninstall {culprit}",
     )

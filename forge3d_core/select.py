@@ -18,8 +18,11 @@ from forge3d_core.config import configuration
 from forge3d_core.decision import Decision, Request, decide, nothing_opens
 from forge3d_core.errors import BackendError, DeviceLost, ForgeError, PluginFailed, UsageError
 from forge3d_core.plugins import BackendSpec, Plugin, contained
-from forge3d_core.protocols import Device
+from forge3d_core.protocols import Device, FencePoint
 from forge3d_core.registry import REGISTRY, Registry
+
+NEVER = 2**63 - 1
+"""A timeline value that no device lives to reach."""
 
 
 def open_device(
@@ -100,6 +103,18 @@ def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
 
 
 def _announced(device: Device, registry: Registry) -> Device:
-    for plugin in registry.loaded():
+    """Tell the loaded plugins that the device is open, and those that care when it has closed."""
+    plugins = registry.loaded()
+    for plugin in plugins:
         plugin.notify("forge3d_device_opened", device=device)
+    mourners = [plugin for plugin in plugins if plugin.implements("forge3d_device_closed")]
+    if mourners:
+        info = device.info
+
+        def closed(_point: FencePoint, _error: Exception | None) -> None:
+            for plugin in mourners:
+                plugin.notify("forge3d_device_closed", info=info)
+
+        # closing settles every point, so one that is never reached is settled by nothing else
+        next(iter(device.lanes.values())).timeline.point(NEVER).on_done(closed)
     return device

@@ -2,8 +2,8 @@
 
 from forge3d_core.plugins.discovery import Candidate, discover
 from forge3d_core.plugins.isolation import Hung, contained, isolated
-from forge3d_core.plugins.loading import Plugin, load
-from forge3d_core.plugins.policy import Policy
+from forge3d_core.plugins.loading import Plugin, import_failure, load
+from forge3d_core.plugins.policy import Policy, Refusal
 from forge3d_core.plugins.spec import AUTO, BackendSpec, normalise
 from forge3d_core.plugins.state import State, Status
 
@@ -14,10 +14,12 @@ __all__ = [
     "Hung",
     "Plugin",
     "Policy",
+    "Refusal",
     "State",
     "Status",
     "contained",
     "discover",
+    "import_failure",
     "isolated",
     "load",
     "normalise",

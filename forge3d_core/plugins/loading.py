@@ -48,6 +48,9 @@ class Plugin:
             )
         return devices
 
+    def implements(self, hook: str) -> bool:
+        return bool(getattr(self.hooks, hook).get_hookimpls())
+
     def notify(self, hook: str, **arguments: Any) -> None:
         """Call a lifecycle hook; what it raises is logged and goes no further."""
         try:

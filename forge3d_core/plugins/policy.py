@@ -16,6 +16,14 @@ def _names(names: Iterable[str]) -> frozenset[str]:
 
 
 @attrs.frozen
+class Refusal:
+    """Why a plugin may not load, and the edit that would let it."""
+
+    reason: str
+    fix: str
+
+
+@attrs.frozen
 class Policy:
     """Allow and deny lists of backend or distribution names, and whether plugins load unasked.
 
@@ -36,20 +44,22 @@ class Policy:
         allow = reduce(frozenset.intersection, bounds) if bounds else None
         return Policy(allow, self.deny | other.deny, self.autoload and other.autoload)
 
-    def denies(self, candidate: Candidate) -> bool:
-        """Whether the deny list names the candidate or its distribution."""
-        return bool(self.deny & candidate.identities)
-
-    def refusal(self, candidate: Candidate, *, requested: bool) -> str | None:
+    def refusal(self, candidate: Candidate, *, requested: bool) -> Refusal | None:
         """Return why ``candidate`` may not load, or None. ``requested``: somebody named it."""
-        if self.denies(candidate):
-            named = ", ".join(sorted(self.deny & candidate.identities))
-            return f"the deny list names {named}"
+        denied = " and ".join(sorted(self.deny & candidate.identities))
+        if denied:
+            return Refusal(f"the deny list names {denied}", f"take {denied} off the deny list")
         if self.allow is not None:
             if self.allow & candidate.identities:
                 return None
             listed = ", ".join(sorted(self.allow)) or "nothing"
-            return f"the allow list holds {listed} only"
+            return Refusal(
+                f"the allow list holds {listed} only",
+                f"add {candidate.name} to every allow list that applies",
+            )
         if not self.autoload and not requested and not candidate.ours:
-            return "autoload is off and neither an allow list nor a request names it"
+            return Refusal(
+                "autoload is off and neither an allow list nor a request names it",
+                f"ask for it by name (FORGE3D_BACKEND={candidate.name}) or put it on an allow list",
+            )
         return None

@@ -62,4 +62,6 @@ class Status:
 
     @classmethod
     def failed(cls, name: str, candidates: tuple[Candidate, ...], error: BackendError) -> Status:
-        return cls(name, State.of(error), candidates, str(error), error.fix, error=error)
+        """Return the status that an error tells of; its fix is set apart from its reason."""
+        reason = str(error).removesuffix(f"; try: {error.fix}")
+        return cls(name, State.of(error), candidates, reason, error.fix, error=error)
