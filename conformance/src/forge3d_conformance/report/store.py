@@ -41,15 +41,20 @@ def publish(report: Report, catalogue: Catalogue, directory: Path) -> Path:
 
 def read(path: Path) -> Report:
     """Return the report in ``path``, or in ``report.json`` when it is a directory."""
-    path = path / JSON if path.is_dir() else path
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ReportError(f"{path}: {error.strerror}") from error
+    data = contents(path)
     try:
         return parse(data)
     except ReportError as error:
         raise ReportError(f"{path}: {error}") from error
+
+
+def contents(path: Path) -> bytes:
+    """Return the bytes of the report in ``path``, whatever they are."""
+    path = path / JSON if path.is_dir() else path
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}") from error
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -1,0 +1,98 @@
+"""``forge3d verify``: whether a report may be believed, and what it proves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from forge3d_conformance.catalogue import load
+from forge3d_conformance.commands.output import console, write_json
+from forge3d_conformance.errors import ReportError
+from forge3d_conformance.report import Report
+from forge3d_conformance.report.store import contents
+from forge3d_conformance.verify import Verification
+from forge3d_conformance.verify import verify as check
+
+NOT_CONFORMANT = 1
+NOT_BELIEVED = 2
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def verify(
+    reports: Annotated[list[Path], typer.Argument(help="report.json, or the directory that holds it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")] = False,
+) -> None:
+    """Check conformance reports offline: schema, digest, the must-pass list, the sums.
+
+    Exits with 0 when every report proves its backend conformant, with 1 when one proves less, and
+    with 2 when one is damaged, edited, made with another catalogue, or not a report.
+    """
+    verifications = [(path, _check(path)) for path in reports]
+    if as_json:
+        write_json([_data(path, verification) for path, verification in verifications])
+    else:
+        for path, verification in verifications:
+            _show(console(), path, verification)
+    if status := max(_status(verification) for _, verification in verifications):
+        raise typer.Exit(status)
+
+
+def _check(path: Path) -> Verification:
+    try:
+        return check(contents(path), load())
+    except ReportError as error:
+        return Verification(None, (str(error),), None)
+
+
+def _status(verification: Verification) -> int:
+    if not verification.sound:
+        return NOT_BELIEVED
+    return 0 if verification.conformant else NOT_CONFORMANT
+
+
+def _show(out: Console, path: Path, verification: Verification) -> None:
+    out.print(f"[bold]{escape(str(path))}[/]")
+    if verification.report is not None:
+        out.print(f"  {escape(_title(verification.report))}")
+    if verification.judgement is None or not verification.sound:
+        out.print("  [bold red]✕ not to be believed[/]")
+        for defect in verification.defects:
+            out.print(f"    {escape(defect)}")
+        return
+    out.print("  schema, digest, catalogue, sums and verdict agree")
+    colour = "green" if verification.conformant else "red"
+    mark = "✓" if verification.conformant else "✕"
+    out.print(f"  [bold {colour}]{mark} {verification.judgement.verdict.value}[/]")
+    for reason in verification.judgement.reasons:
+        out.print(f"    {escape(reason)}")
+    if exceptions := verification.judgement.exceptions:
+        out.print(f"    not vouched for: {escape(', '.join(exceptions))}")
+
+
+def _title(report: Report) -> str:
+    backend = report.backend
+    counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in report.totals.items() if n)
+    return (
+        f"{backend.name} ({backend.distribution} {backend.version}) on {backend.adapter}, "
+        f"level {report.level}, {report.started}: {counts}"
+    )
+
+
+def _data(path: Path, verification: Verification) -> dict[str, Any]:
+    report, judgement = verification.report, verification.judgement
+    return {
+        "report": str(path),
+        "believed": verification.sound,
+        "conformant": verification.conformant,
+        "defects": list(verification.defects),
+        "verdict": judgement.verdict.value if judgement and verification.sound else None,
+        "reasons": list(judgement.reasons) if judgement else [],
+        "exceptions": list(judgement.exceptions) if judgement else [],
+        "totals": report.totals if report else None,
+    }
