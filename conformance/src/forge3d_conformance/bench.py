@@ -1,0 +1,293 @@
+"""The bench: what a clause test works with, a fresh one for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+import threading
+import zlib
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, TimeoutError
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
+
+import attrs
+import hypothesis
+import numpy as np
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from numpy.typing import NDArray
+
+from forge3d_conformance import child
+from forge3d_conformance.catalogue import RunLevel
+from forge3d_conformance.child import Ended
+from forge3d_conformance.kernels import KERNELS
+from forge3d_conformance.mutants import Layer, Mutant, unwrap
+from forge3d_conformance.report import PerfResult
+from forge3d_conformance.subject import Hold
+from forge3d_conformance.target import Target
+from forge3d_conformance.violation import ClauseViolation, Inconclusive
+from forge3d_core.errors import FenceTimeout
+from forge3d_core.protocols import Backend, Buffer, Device, DeviceOptions, FencePoint, KernelSource
+
+WAIT = 20.0
+"""Seconds after which what should have come by itself is taken not to come."""
+
+IMPATIENT = 3.0
+"""The same under a mutant, where not coming may be the very defect."""
+
+CHILD = 30.0
+"""Seconds that a child process gets, mutant or not: an interpreter and a GPU library have to start."""
+
+HELD = 0.5
+"""Seconds that a bounded hold should last."""
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+
+@attrs.define(eq=False)
+class Holding:
+    """A lane that is held, through ``with``; ``observe`` is the way to look at anything meanwhile."""
+
+    lane: str
+    _hold: Hold
+
+    @property
+    def held(self) -> bool:
+        return self._hold.held
+
+    def observe(self, look: Callable[..., T], *args: Any) -> T:
+        """Return what ``look`` returns, provided that the lane was still held afterwards.
+
+        Otherwise raise :class:`Inconclusive`, whatever ``look`` returned or raised.
+        """
+        try:
+            return look(*args)
+        finally:
+            self.still()
+
+    def still(self) -> None:
+        """Raise :class:`Inconclusive` unless the lane is held even now."""
+        if not self._hold.held:
+            raise Inconclusive(f"lane {self.lane!r} could not be held long enough")
+
+    def release(self) -> None:
+        self._hold.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hold.release()
+
+
+@attrs.define(eq=False)
+class Bench:
+    """Opens devices of the backend under test and closes them; lends what its subject lends.
+
+    Under self-test ``backend`` and every device have the mutant's defect; the subject always gets the
+    real objects. ``patience`` bounds every wait. ``performance`` takes what perf clauses measure.
+    """
+
+    target: Target
+    name: str
+    level: RunLevel = "core"
+    seed: int = 0
+    mutant: Mutant | None = None
+    patience: float = attrs.field(default=attrs.Factory(lambda s: IMPATIENT if s.mutant else WAIT, True))
+    performance: list[PerfResult] = attrs.field(factory=list)
+    examples: int = 0
+    layer: Layer | None = attrs.field(init=False)
+    backend: Backend = attrs.field(init=False)
+    random: np.random.Generator = attrs.field(init=False)
+    _open: list[Device] = attrs.field(init=False, factory=list)
+    _holds: ExitStack = attrs.field(init=False, factory=ExitStack)
+
+    def __attrs_post_init__(self) -> None:
+        self.layer = self.mutant.layer() if self.mutant else None
+        self.backend = self.layer.wrap("Backend", self.target.backend) if self.layer else self.target.backend
+        self.random = np.random.default_rng((self.seed, zlib.crc32(self.name.encode())))
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return self.target.capabilities
+
+    def open(self, **options: Any) -> Device:
+        """Open the device under test; ``options`` are fields of ``DeviceOptions``. Closed after the test."""
+        device = self.backend.open(self.target.selector, DeviceOptions(**options))
+        real = cast(Device, unwrap(device))
+        self._open = [earlier for earlier in self._open if not earlier.closed]
+        self._open.append(real)
+        return device
+
+    def hold(self, device: Device, lane: str = "compute", seconds: float = HELD) -> Holding:
+        """Keep ``lane`` from completing what is submitted from now on; released after the test at last."""
+        real = unwrap(device)
+        hold: Hold = self.target.subject.lent.hold(real, lane, seconds)
+        self._holds.callback(hold.release)
+        hold.__enter__()
+        return Holding(lane, hold)
+
+    def peek(
+        self, device: Device, buffer: Buffer, offset: int = 0, nbytes: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Return bytes of device memory by the subject's own path."""
+        nbytes = buffer.nbytes - offset if nbytes is None else nbytes
+        data = self.target.subject.lent.peek(unwrap(device), unwrap(buffer), offset, nbytes)
+        return np.frombuffer(bytes(data), np.uint8)
+
+    def poke(self, device: Device, buffer: Buffer, data: NDArray[Any], offset: int = 0) -> None:
+        """Change bytes of device memory by the subject's own path."""
+        self.target.subject.lent.poke(unwrap(device), unwrap(buffer), offset, data.tobytes())
+
+    def lose(self, device: Device) -> None:
+        """Make the device be lost."""
+        self.target.subject.lent.lose(unwrap(device))
+
+    def foreign(self, device: Device, nbytes: int) -> Any:
+        """Return native memory of the device's API that forge3d did not make."""
+        return self.target.subject.lent.foreign(unwrap(device), nbytes)
+
+    def fail_next_allocation(self, device: Device) -> None:
+        """Make the driver refuse the next host-visible allocation."""
+        self.target.subject.lent.fail_next_allocation(unwrap(device))
+
+    def payload(self, nbytes: int) -> NDArray[np.uint8]:
+        """Return random bytes, the same for the same test and seed."""
+        return self.random.integers(0, 256, nbytes, np.uint8)
+
+    def kernel(self, name: Literal["increment", "mirror"] | str) -> KernelSource:
+        """Return one of the suite's kernels; see :mod:`forge3d_conformance.kernels`."""
+        return KERNELS[name]
+
+    def scale(self, core: T, full: T) -> T:
+        """Return how much to try at this level; under a mutant as little as at core level."""
+        return full if self.level == "full" and self.mutant is None else core
+
+    def check(self, condition: object, message: str) -> None:
+        """Raise :class:`ClauseViolation` unless ``condition``; the message says what was seen."""
+        self.examples += 1
+        if not condition:
+            raise ClauseViolation(message)
+
+    def same(self, seen: NDArray[Any], wanted: NDArray[Any], what: str) -> None:
+        """Compare bytes and say where the first difference is."""
+        seen, wanted = np.asarray(seen), np.asarray(wanted)
+        self.check(
+            seen.shape == wanted.shape, f"{what}: shape {seen.shape} where {wanted.shape} was expected"
+        )
+        differ = np.flatnonzero((seen != wanted).reshape(-1))
+        if differ.size:
+            at = int(differ[0])
+            raise ClauseViolation(
+                f"{what}: {differ.size} of {seen.size} values differ, the first at {at}: "
+                f"{seen.reshape(-1)[at]} where {wanted.reshape(-1)[at]} was expected"
+            )
+
+    @contextmanager
+    def raises(self, kind: type[E] | tuple[type[E], ...], what: str) -> Iterator[list[E]]:
+        """Expect an error of ``kind`` in the block; the list then holds it. Anything else is a violation."""
+        caught: list[E] = []
+        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        self.examples += 1
+        try:
+            yield caught
+        except kind as error:
+            caught.append(error)
+        except (ClauseViolation, Inconclusive):
+            raise
+        except Exception as error:
+            raise ClauseViolation(f"{what}: {type(error).__name__} ({error}) instead of {names}") from error
+        else:
+            raise ClauseViolation(f"{what}: nothing was raised where {names} was expected")
+
+    def wait(self, point: FencePoint, what: str = "submitted work") -> None:
+        """Wait for a point that must come; a violation when it does not."""
+        try:
+            point.wait(self.patience)
+        except FenceTimeout as error:
+            raise ClauseViolation(f"{what} did not complete within {self.patience:g} s: {error}") from error
+
+    def thread(self, work: Callable[[], T], name: str = "clause") -> Future[T]:
+        """Run ``work`` on a daemon thread of its own; take its result with :meth:`result`."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                value = work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+        threading.Thread(target=run, name=f"conformance-{name}", daemon=True).start()
+        return future
+
+    def result(self, future: Future[T], what: str = "a thread") -> T:
+        """Return what the thread returned or raise what it raised; a violation when it hangs."""
+        try:
+            return future.result(self.patience)
+        except TimeoutError:
+            if future.done():
+                raise
+            raise ClauseViolation(f"{what} did not come back within {self.patience:g} s") from None
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for a condition that must come true by itself; a violation when it does not."""
+        woken = threading.Event()
+        for pause in _pauses(self.patience):
+            if condition():
+                return
+            woken.wait(pause)
+        self.check(condition(), f"{what} did not come within {self.patience:g} s")
+
+    def run(self, coroutine: Coroutine[Any, Any, T], what: str = "a coroutine") -> T:
+        """Run a coroutine to its end; a violation when it hangs."""
+
+        async def bounded() -> T:
+            try:
+                return await asyncio.wait_for(coroutine, self.patience)
+            except FenceTimeout:
+                raise
+            except TimeoutError:
+                raise ClauseViolation(f"{what} did not end within {self.patience:g} s") from None
+
+        return asyncio.run(bounded())
+
+    def machine(self, factory: Callable[[], RuleBasedStateMachine]) -> None:
+        """Run a hypothesis state machine with this run's seed and level."""
+        hypothesis.seed(self.seed)(factory)
+        run_state_machine_as_test(cast(Any, factory), settings=hypothesis.settings())
+
+    def child(self, source: str, **environment: str) -> Ended:
+        """Run a program in a fresh interpreter; see :mod:`forge3d_conformance.child`."""
+        settings = {
+            "spec": self.target.spec,
+            "name": self.name,
+            "level": self.level,
+            "seed": self.seed,
+            "mutant": self.mutant.name if self.mutant else None,
+        }
+        return child.run(textwrap.dedent(source), settings, CHILD, environment)
+
+    def renew(self) -> None:
+        """Close everything and start over, for another attempt."""
+        self.close()
+        self.__attrs_post_init__()
+
+    def close(self) -> None:
+        """Let go of every lane and close every device; called after the test."""
+        self._holds.close()
+        while self._open:
+            self._open.pop().close()
+
+
+def _pauses(seconds: float) -> Iterator[float]:
+    pause, left = 0.0005, seconds
+    while left > 0:
+        yield min(pause, left)
+        left -= pause
+        pause = min(pause * 1.5, 0.02)

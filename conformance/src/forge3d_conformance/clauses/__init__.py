@@ -1,0 +1,1 @@
+"""The clause tests, one module for each area of the catalogue."""

@@ -1,0 +1,68 @@
+"""Which mutants there are and which clause each of them breaks."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import attrs
+
+from forge3d_conformance.errors import CatalogueError
+from forge3d_conformance.mutants.wrap import Layer
+
+L = TypeVar("L", bound=type[Layer])
+
+
+@attrs.frozen
+class Mutant:
+    """One defect. ``because`` must match ``ErrorType: message`` of the failure that kills it."""
+
+    name: str
+    breaks: str
+    because: re.Pattern[str]
+    layer: type[Layer]
+
+    @property
+    def about(self) -> str:
+        """The defect in one sentence: the first line of its docstring."""
+        return (self.layer.__doc__ or self.name).strip().splitlines()[0]
+
+
+_registry: dict[str, Mutant] = {}
+
+
+def mutant(name: str, *, breaks: str, because: str) -> Callable[[L], L]:
+    """Register the decorated :class:`Layer` as the mutant ``name`` of the clause ``breaks``."""
+
+    def register(layer: L) -> L:
+        if name in _registry and _registry[name].layer.__qualname__ != layer.__qualname__:
+            raise CatalogueError(f"two mutants are called {name!r}; names are unique")
+        _registry[name] = Mutant(name, breaks, re.compile(because, re.DOTALL), layer)
+        return layer
+
+    return register
+
+
+def mutants() -> tuple[Mutant, ...]:
+    """Return every mutant that ships with the suite, by name."""
+    from forge3d_conformance import mutants as package
+
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    return tuple(sorted(_registry.values(), key=lambda mutant: mutant.name))
+
+
+def breaking(clause: str) -> tuple[Mutant, ...]:
+    """Return the mutants that break ``clause``."""
+    return tuple(mutant for mutant in mutants() if mutant.breaks == clause)
+
+
+def named(name: str) -> Mutant:
+    """Return the mutant ``name``; raises :class:`CatalogueError` for a stranger."""
+    for candidate in mutants():
+        if candidate.name == name:
+            return candidate
+    raise CatalogueError(f"no mutant is called {name!r}; there are {len(_registry)}, see `mutants/`")

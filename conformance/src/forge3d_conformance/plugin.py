@@ -1,0 +1,48 @@
+"""The pytest plugin: inert until ``--backend`` is given or a clause test is collected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("forge3d", "forge3d conformance")
+    group.addoption("--backend", metavar="NAME[:SELECTOR]", help="the backend that clause tests run on")
+    group.addoption("--level", choices=("core", "full"), default="core", help="how much to test (core)")
+    group.addoption("--clause", metavar="GLOB", default="*", help="test only the clauses that match")
+    group.addoption("--self-test", action="store_true", help="also show that every mutant is caught")
+    group.addoption("--seed", type=int, default=0, metavar="N", help="seed of all random choices (0)")
+    group.addoption("--report", type=Path, metavar="DIR", help="write the report there")
+    group.addoption("--events", type=Path, metavar="FILE", help="append what happens as JSON lines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "clause(id, requires=()): tests that clause of the conformance catalogue; "
+        "requires replaces the capabilities that the catalogue names for it",
+    )
+    if config.getoption("--backend") is None:
+        return
+    from forge3d_conformance import fixtures
+    from forge3d_conformance.session import ClauseSession, SetupError
+
+    try:
+        session = ClauseSession.configured(config)
+    except SetupError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(fixtures, "forge3d-conformance-fixtures")
+    config.pluginmanager.register(session, "forge3d-conformance-session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--backend") is None and any(item.get_closest_marker("clause") for item in items):
+        from forge3d_conformance.target import installed
+
+        raise pytest.UsageError(
+            "clause tests need a backend: add --backend NAME; installed: "
+            + (", ".join(sorted(installed())) or "none")
+        )

@@ -1,0 +1,107 @@
+"""From what single tests did to what became of clauses and mutants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+
+from forge3d_conformance.catalogue import Clause
+from forge3d_conformance.mutants import Mutant
+from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, PerfResult, State
+
+Ending = Literal["pass", "fail", "unsupported", "inconclusive"]
+
+
+@attrs.frozen
+class Record:
+    """How one test ended. ``message`` is ``ErrorType: message`` of a failure, ``reason`` of anything else."""
+
+    clause: str
+    test: str
+    ending: Ending
+    mutant: str | None = None
+    seconds: float = 0.0
+    examples: int = 0
+    message: str | None = None
+    reason: str | None = None
+    performance: tuple[PerfResult, ...] = ()
+
+
+def clause_result(
+    clause: Clause,
+    expected: Sequence[str],
+    records: Sequence[Record],
+    *,
+    known: str | None,
+    key: str,
+    repro: str,
+) -> ClauseResult:
+    """Return what became of a clause of whose tests ``expected`` were to run.
+
+    One failure fails the clause; a test that did not run leaves it *not run*; it passes when some test
+    passed and the rest passed or could not be supported. ``known`` is the reason of a declared failure.
+    """
+    by_ending = {
+        ending: [record for record in records if record.ending == ending]
+        for ending in ("pass", "fail", "unsupported", "inconclusive")
+    }
+    missing = [test for test in expected if test not in {record.test for record in records}]
+    ran = tuple(record.test for record in records if record.ending != "unsupported")
+    message = reason = None
+    if failed := by_ending["fail"]:
+        state = State.KNOWN_FAILURE if known else State.FAIL
+        message = "\n".join(f"{record.test}: {record.message}" for record in failed)
+        reason = known
+    elif missing:
+        state = State.NOT_RUN
+        reason = f"{len(missing)} of its {len(expected)} tests did not run, {missing[0]} among them"
+    elif doubtful := by_ending["inconclusive"]:
+        state, reason = State.INCONCLUSIVE, doubtful[0].reason
+    elif by_ending["pass"] and known:
+        state = State.UNEXPECTED_PASS
+        message = f"declared a known failure ({known}), and all {len(ran)} tests passed; drop the declaration"
+    elif by_ending["pass"]:
+        state = State.PASS
+        reason = "; ".join(dict.fromkeys(r.reason or "" for r in by_ending["unsupported"])) or None
+    else:
+        state, reason = State.UNSUPPORTED, by_ending["unsupported"][0].reason
+    return ClauseResult(
+        clause.id,
+        clause.level,
+        state,
+        tests=ran,
+        examples=sum(record.examples for record in records),
+        seconds=round(sum(record.seconds for record in records), 3),
+        message=message,
+        repro=repro if state.failing or state is State.KNOWN_FAILURE else None,
+        reason=reason,
+        key=key if state is State.KNOWN_FAILURE else None,
+    )
+
+
+def kills(mutant: Mutant, record: Record) -> bool:
+    """Whether the test failed for the reason that this mutant's defect gives it."""
+    return record.ending == "fail" and bool(mutant.because.search(record.message or ""))
+
+
+def mutant_result(mutant: Mutant, records: Sequence[Record]) -> MutantResult:
+    """Return what became of a mutant; a failure for another reason than its own does not kill it."""
+    killers = tuple(dict.fromkeys(record.test for record in records if kills(mutant, record)))
+    reason: str | None = None
+    if killers:
+        outcome = Outcome.KILLED
+    elif all(record.ending == "unsupported" for record in records):
+        outcome = Outcome.NOT_APPLICABLE
+        reason = next((record.reason for record in records), None) or "no test of its clause ran"
+    else:
+        outcome = Outcome.SURVIVED
+        other = next((record.message for record in records if record.ending == "fail"), None)
+        doubt = next((record.reason for record in records if record.ending == "inconclusive"), None)
+        reason = (
+            f"failed for another reason than {mutant.because.pattern!r}: {other}"
+            if other
+            else doubt or "every test of its clause passed"
+        )
+    return MutantResult(mutant.name, mutant.breaks, mutant.about, outcome, killers, reason)

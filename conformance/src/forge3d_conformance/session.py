@@ -1,0 +1,355 @@
+"""A run of the suite inside pytest: which tests run, how each ended, and what it all proves."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Generator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import attrs
+import hypothesis
+import pytest
+
+from forge3d_conformance.bench import Bench
+from forge3d_conformance.catalogue import Catalogue, RunLevel, load
+from forge3d_conformance.mutants import Mutant, breaking
+from forge3d_conformance.outcome import RunOutcome, conclude
+from forge3d_conformance.record import Ending, Record, kills
+from forge3d_conformance.report import BackendIdentity, Report, begin, publish
+from forge3d_conformance.target import Target, find_target
+from forge3d_conformance.violation import Inconclusive, described, leaves
+from forge3d_core.errors import ForgeError
+
+ATTEMPTS = 3
+"""How often a test whose conditions did not hold is tried before it is called inconclusive."""
+
+TEST_SECONDS = 120
+"""After this long a test is stopped and has failed."""
+
+CLAUSE: pytest.StashKey[str] = pytest.StashKey()
+MUTANT: pytest.StashKey[Mutant | None] = pytest.StashKey()
+REQUIRES: pytest.StashKey[Sequence[str]] = pytest.StashKey()
+BENCH: pytest.StashKey[Bench] = pytest.StashKey()
+RECORD: pytest.StashKey[Record] = pytest.StashKey()
+
+
+class SetupError(ForgeError):
+    """The run cannot begin; the message says why."""
+
+
+def _profiles() -> None:
+    common: dict[str, Any] = {
+        "database": None,
+        "deadline": None,
+        "report_multiple_bugs": False,
+        "suppress_health_check": list(hypothesis.HealthCheck),
+    }
+    hypothesis.settings.register_profile(
+        "forge3d-core", max_examples=25, stateful_step_count=25, print_blob=True, **common
+    )
+    hypothesis.settings.register_profile(
+        "forge3d-full", max_examples=200, stateful_step_count=50, print_blob=True, **common
+    )
+    hypothesis.settings.register_profile(  # a mutant's counterexample need not be small
+        "forge3d-mutant",
+        max_examples=50,
+        stateful_step_count=40,
+        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+        **common,
+    )
+
+
+@attrs.define(eq=False)
+class ClauseSession:
+    """The plugin object of one run; registered when ``--backend`` is given."""
+
+    target: Target
+    catalogue: Catalogue
+    level: RunLevel
+    selection: str
+    seed: int
+    self_test: bool
+    directory: Path | None
+    events: Path | None
+    bench_key: pytest.StashKey[Bench] = BENCH
+    expected: dict[str, list[str]] = attrs.field(factory=dict)
+    mutants: dict[str, Mutant] = attrs.field(factory=dict)
+    records: list[Record] = attrs.field(factory=list)
+    begun: Report = attrs.field(init=False)
+    outcome: RunOutcome | None = attrs.field(init=False, default=None)
+
+    @classmethod
+    def configured(cls, config: pytest.Config) -> ClauseSession:
+        """Find the backend and leave a report that says *running*; raises :class:`SetupError`."""
+        catalogue = load()
+        selection = config.getoption("--clause")
+        if not catalogue.select(selection):
+            raise SetupError(f"--clause {selection!r} matches no clause of the catalogue")
+        _profiles()
+        try:
+            session = cls(
+                find_target(config.getoption("--backend")),
+                catalogue,
+                config.getoption("--level"),
+                selection,
+                config.getoption("--seed"),
+                config.getoption("--self-test"),
+                config.getoption("--report"),
+                config.getoption("--events"),
+            )
+            session._begin()
+        except ForgeError as error:
+            raise SetupError(str(error)) from error
+        return session
+
+    def _begin(self) -> None:
+        info = self.target.info
+        name, _, version = self.target.distribution.partition(" ")
+        identity = BackendIdentity(
+            self.target.name, name, version, info.name, info.driver, info.selector, info.kind
+        )
+        self.begun = begin(
+            self.catalogue, identity, level=self.level, seed=self.seed, selection=self.selection
+        )
+        if self.directory is not None:
+            publish(self.begun, self.catalogue, self.directory)
+
+    def repro(self, clause: str) -> str:
+        """Return the command that repeats just this clause."""
+        parts = ["forge3d", "conformance", "--backend", self.target.spec, "--clause", clause]
+        parts += ["--level", self.level] if self.level != "core" else []
+        return shlex.join([*parts, "--seed", str(self.seed)])
+
+    # collection
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        marker = metafunc.definition.get_closest_marker("clause")
+        if marker is None or not self.self_test or "mutant" not in metafunc.fixturenames:
+            return
+        found = breaking(marker.args[0])
+        metafunc.parametrize(
+            "mutant", [None, *found], ids=["sound", *(mutant.name for mutant in found)], indirect=True
+        )
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        kept, dropped = [], []
+        for item in items:
+            marker = item.get_closest_marker("clause")
+            if marker is None:
+                kept.append(item)
+                continue
+            id = marker.args[0]
+            if id not in self.catalogue:
+                raise pytest.UsageError(f"{item.nodeid} tests {id!r}, which is no clause of the catalogue")
+            clause = self.catalogue[id]
+            if not fnmatchcase(id, self.selection) or not clause.binding_at(self.level):
+                dropped.append(item)
+                continue
+            kept.append(item)
+            self._enlist(item, id, tuple(marker.kwargs.get("requires", clause.requires)))
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+            items[:] = kept
+
+    def _enlist(self, item: pytest.Item, clause: str, requires: tuple[str, ...]) -> None:
+        callspec = getattr(item, "callspec", None)
+        mutant: Mutant | None = callspec.params.get("mutant") if callspec else None
+        item.stash[CLAUSE], item.stash[MUTANT], item.stash[REQUIRES] = clause, mutant, requires
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+        if mutant is None:
+            self.expected.setdefault(clause, []).append(_name(item))
+        else:
+            self.mutants[mutant.name] = mutant
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._tell(
+            event="begin",
+            backend=self.target.spec,
+            adapter=self.target.info.name,
+            tests=sum(CLAUSE in item.stash for item in session.items),
+            clauses=len(self.expected),
+            mutants=len(self.mutants),
+        )
+
+    # running
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if CLAUSE not in item.stash:
+            return
+        mutant = item.stash[MUTANT]
+        self._settle(item, "forge3d-mutant" if mutant else f"forge3d-{self.level}")
+        if mutant and any(kills(mutant, record) for record in self._of(mutant)):
+            pytest.skip("already killed")
+        if reason := self._why_unsupported(item.stash[CLAUSE], item.stash[REQUIRES]):
+            item.stash[RECORD] = self._record(item, "unsupported", reason=reason)
+            pytest.skip(reason)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object:
+        if CLAUSE not in pyfuncitem.stash:
+            return None
+        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                pyfuncitem.obj(**arguments)
+                break
+            except BaseException as error:
+                doubtful = any(isinstance(leaf, Inconclusive) for leaf in leaves(error))
+                if not doubtful or attempt == ATTEMPTS:
+                    raise
+                pyfuncitem.stash[BENCH].renew()
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if CLAUSE not in item.stash:
+            return report
+        mutant = item.stash[MUTANT]
+        record = self._judge(item, call, report)
+        if record is not None:
+            item.stash[RECORD] = record
+            if record.ending == "inconclusive":
+                report.outcome, report.longrepr = (
+                    "skipped",
+                    (str(item.path), 0, f"inconclusive: {record.reason}"),
+                )
+            elif record.ending == "fail" and mutant is None and self._known(record.clause):
+                report.outcome, report.wasxfail = "skipped", self._known(record.clause) or ""
+        if mutant is not None and report.outcome == "failed":
+            report.outcome, report.longrepr = "passed", None
+        if report.when == "teardown" and (last := item.stash.get(RECORD, None)) is not None:
+            self.records.append(last)
+            self._tell(event="test", killed=bool(mutant and kills(mutant, last)), **_plain(last))
+        report.forge3d = (item.stash.get(RECORD, None), mutant)  # type: ignore[attr-defined]
+        return report
+
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        record, mutant = getattr(report, "forge3d", (None, None))
+        if mutant is None:
+            if record and record.ending == "inconclusive" and report.when == "call":
+                return "inconclusive", "?", "INCONCLUSIVE"
+            return None
+        if report.when != "call":
+            return "", "", ""
+        if record is not None and kills(mutant, record):
+            return "mutants killed", "k", "KILLED"
+        return "mutants unseen by a test", "m", "UNSEEN"
+
+    # the end
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        self.outcome = conclude(self)
+        if self.outcome.report is not None and self.directory is not None:
+            publish(self.outcome.report, self.catalogue, self.directory)
+        if exitstatus == pytest.ExitCode.OK and self.outcome.reasons:
+            tested = self.outcome.report is not None
+            session.exitstatus = (
+                pytest.ExitCode.TESTS_FAILED if tested else pytest.ExitCode.NO_TESTS_COLLECTED
+            )
+        self._tell(
+            event="end",
+            exit=int(session.exitstatus),
+            reasons=list(self.outcome.reasons),
+            verdict=self.outcome.report.verdict if self.outcome.report else None,
+            clauses=[
+                {"id": r.id, "state": r.state, "message": r.message, "reason": r.reason, "repro": r.repro}
+                for r in self.outcome.clauses
+            ],
+            mutants=[
+                {"id": r.id, "clause": r.clause, "outcome": r.outcome, "reason": r.reason}
+                for r in self.outcome.mutants
+            ],
+        )
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.outcome is None:
+            return
+        terminalreporter.section(f"forge3d conformance of {self.target.spec}", "=")
+        for line in self.outcome.lines():
+            terminalreporter.write_line(line)
+
+    # what the hooks share
+
+    def known(self, clause: str) -> str | None:
+        """Return the declared reason why the clause is known to fail on this device."""
+        return self.target.subject.why_known(clause, self.target.info)
+
+    _known = known
+
+    def _why_unsupported(self, clause: str, requires: Sequence[str]) -> str | None:
+        lacking = [name for name in requires if name not in self.target.capabilities]
+        if reason := self.target.subject.why_unsupported(clause):
+            return reason
+        if lacking:
+            meaning = self.catalogue.capabilities.get(lacking[0], "unknown to the catalogue")
+            return f"needs {', '.join(lacking)}, which {self.target.name} does not lend ({meaning})"
+        return None
+
+    def _settle(self, item: pytest.Item, profile: str) -> None:
+        """Make hypothesis do as this run wants; it reads the settings off the function at the call."""
+        hypothesis.settings.load_profile(profile)
+        function: Any = getattr(item, "obj", None)
+        if hypothesis.is_hypothesis_test(function):
+            function._hypothesis_internal_use_settings = hypothesis.settings()
+            hypothesis.seed(self.seed)(function)
+
+    def _of(self, mutant: Mutant) -> list[Record]:
+        return [record for record in self.records if record.mutant == mutant.name]
+
+    def _record(self, item: pytest.Item, ending: Ending, **more: Any) -> Record:
+        mutant = item.stash[MUTANT]
+        bench = item.stash.get(BENCH, None)
+        return Record(
+            item.stash[CLAUSE],
+            _name(item),
+            ending,
+            mutant=mutant.name if mutant else None,
+            examples=bench.examples if bench else 0,
+            performance=tuple(bench.performance) if bench else (),
+            **more,
+        )
+
+    def _judge(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> Record | None:
+        """Return how the test ended if this phase decides it, else None."""
+        if call.excinfo is None:
+            if report.when != "call":
+                return None
+            return self._record(item, "pass", seconds=call.duration)
+        error = call.excinfo.value
+        if report.skipped:
+            if RECORD in item.stash or str(error) == "already killed":
+                return None
+            return self._record(item, "unsupported", reason=str(error))
+        earlier = item.stash.get(RECORD, None)
+        if report.when == "teardown" and (item.stash[MUTANT] or (earlier and earlier.ending == "fail")):
+            return None
+        found = list(leaves(error))
+        for leaf in found:
+            if isinstance(leaf, Inconclusive):
+                return self._record(item, "inconclusive", seconds=call.duration, reason=str(leaf))
+        message = "; ".join(dict.fromkeys(described(leaf) for leaf in found))
+        return self._record(item, "fail", seconds=call.duration, message=message)
+
+    def _tell(self, **event: Any) -> None:
+        if self.events is not None:
+            with self.events.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event, default=str) + "\n")
+
+
+def _name(item: pytest.Item) -> str:
+    return getattr(item, "originalname", None) or item.name
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    return attrs.asdict(record, filter=lambda attribute, _value: attribute.name != "performance")

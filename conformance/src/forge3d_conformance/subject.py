@@ -1,0 +1,158 @@
+"""What a backend lends the suite: ways to hold, look at, lose and press its devices.
+
+A backend opts in with an entry point of the group ``forge3d.conformance`` that has its own name and
+leads to a class or factory taking nothing. It need not import this suite: any object with the members
+it wants will do, and what it lacks the default stands in for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import attrs
+
+from forge3d_core.errors import PluginFailed
+from forge3d_core.protocols import Buffer, Device, DeviceInfo
+
+ENTRY_POINT_GROUP = "forge3d.conformance"
+
+
+class Hold(AbstractContextManager["Hold"], Protocol):
+    """A lane kept from completing anything that is submitted from now on.
+
+    On entry, or before, the hold is in force. Leaving releases it.
+    """
+
+    @property
+    def held(self) -> bool:
+        """True only while the lane certainly still holds; a bounded hold turns False by itself."""
+
+    def release(self) -> None:
+        """Let go, once or more often."""
+
+
+class Subject(Protocol):
+    """The members that a backend's object may have; every one is optional.
+
+    ``capabilities`` says which of the methods work: ``hold``, ``peek`` (with ``poke``), ``lose``,
+    ``adopt`` (``foreign``), ``host_pressure`` (``fail_next_allocation``). A capability that is named
+    must be used: a run in which its tests do not run fails.
+
+    ``unsupported`` holds (clause glob, reason) and ``known_failures`` (clause glob, regex on the
+    adapter's name, regex on its driver, reason), as plain data.
+    """
+
+    capabilities: Collection[str]
+    unsupported: Collection[tuple[str, str]]
+    known_failures: Collection[tuple[str, str, str, str]]
+
+    def hold(self, device: Device, lane: str, seconds: float) -> Hold:
+        """Hold ``lane``; where a hold must be bounded it lasts ``seconds`` at least, if it can."""
+
+    def peek(self, device: Device, buffer: Buffer, offset: int, nbytes: int) -> bytes:
+        """Return what device memory holds this instant, by a path that shares nothing with rings and pools.
+
+        It must not wait for work that a held lane has yet to do, where the API allows that.
+        """
+
+    def poke(self, device: Device, buffer: Buffer, offset: int, data: bytes) -> None:
+        """Change device memory by the same kind of path; done when it returns."""
+
+    def lose(self, device: Device) -> None:
+        """Make the device be lost."""
+
+    def foreign(self, device: Device, nbytes: int) -> Any:
+        """Return zeroed native memory of the device's API, made without forge3d, for ``adopt``."""
+
+    def fail_next_allocation(self, device: Device) -> None:
+        """Make the driver refuse the next host-visible allocation for want of memory."""
+
+
+@attrs.frozen(eq=False)
+class DefaultSubject:
+    """Of a backend that lends nothing."""
+
+    capabilities: frozenset[str] = frozenset()
+    unsupported: tuple[tuple[str, str], ...] = ()
+    known_failures: tuple[tuple[str, str, str, str], ...] = ()
+
+
+NEEDS = {
+    "hold": ("hold",),
+    "peek": ("peek", "poke"),
+    "lose": ("lose",),
+    "adopt": ("foreign",),
+    "host_pressure": ("fail_next_allocation",),
+}
+"""The methods that stand behind each capability that a subject may declare."""
+
+
+@attrs.frozen(eq=False)
+class Declared:
+    """A subject, checked, with its data in one shape; ``lent`` is the backend's own object."""
+
+    lent: Any
+    capabilities: frozenset[str]
+    unsupported: tuple[tuple[str, str], ...]
+    known_failures: tuple[tuple[str, str, str, str], ...]
+
+    def why_unsupported(self, clause: str) -> str | None:
+        """Return the declared reason why this backend cannot keep the clause, if there is one."""
+        return next((reason for glob, reason in self.unsupported if fnmatchcase(clause, glob)), None)
+
+    def why_known(self, clause: str, info: DeviceInfo) -> str | None:
+        """Return the declared reason why the clause fails on this adapter and driver, if it is known to."""
+        for glob, adapter, driver, reason in self.known_failures:
+            if fnmatchcase(clause, glob) and re.search(adapter, info.name) and re.search(driver, info.driver):
+                return reason
+        return None
+
+
+def declared(lent: Any, name: str) -> Declared:
+    """Check what a backend lends; raises :class:`PluginFailed` naming what is wrong with it."""
+    capabilities = frozenset(getattr(lent, "capabilities", ()))
+    strangers = capabilities - NEEDS.keys()
+    if strangers:
+        raise PluginFailed(
+            f"the conformance subject of {name!r} declares {', '.join(sorted(strangers))}; a subject may "
+            f"declare {', '.join(NEEDS)}",
+            backend=name,
+        )
+    for capability in sorted(capabilities):
+        for method in NEEDS[capability]:
+            if not callable(getattr(lent, method, None)):
+                raise PluginFailed(
+                    f"the conformance subject of {name!r} declares {capability!r} and has no method {method}",
+                    backend=name,
+                )
+    unsupported = tuple((str(glob), str(reason)) for glob, reason in getattr(lent, "unsupported", ()))
+    known = tuple(
+        (str(glob), str(adapter), str(driver), str(reason))
+        for glob, adapter, driver, reason in getattr(lent, "known_failures", ())
+    )
+    for *_, reason in (*unsupported, *known):
+        if not reason.strip():
+            raise PluginFailed(f"the conformance subject of {name!r} excuses a clause without a reason")
+    return Declared(lent, capabilities, unsupported, known)
+
+
+def find_subject(name: str) -> Declared:
+    """Return what the backend ``name`` lends; a backend without the entry point lends nothing."""
+    points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    if not points:
+        return declared(DefaultSubject(), name)
+    try:
+        lent = points[0].load()
+        lent = lent() if callable(lent) else lent
+    except Exception as error:
+        raise PluginFailed(
+            f"the conformance subject of {name!r} ({points[0].value}) does not load: "
+            f"{type(error).__name__}: {error}",
+            backend=name,
+        ) from error
+    return declared(lent, name)
