@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from forge3d_core.driver import Command
-from forge3d_core.errors import Closed, DeviceLost, ForgeError
+from forge3d_core.errors import Closed, DeviceLost, ForgeError, again
 from forge3d_core.host.chaos import Act, Decision, Schedule
 from forge3d_core.host.submission import Submission
 
@@ -83,7 +83,7 @@ class Lanes:
         lane = self._lanes[name]
         with self._lock:
             if self._ended:
-                raise self._ended.with_traceback(None)
+                raise again(self._ended)
             self._submissions += 1
             submission = Submission(name, self._submissions, tuple(commands), tuple(after))
             self._outstanding.add(submission)
@@ -168,11 +168,11 @@ class Lanes:
         if submission.retired:
             return True
         if isinstance(self._ended, DeviceLost):
-            raise self._ended.with_traceback(None)
+            raise again(self._ended)
         if not submission.landed.is_set():
             return False
         if submission.error is not None:
-            raise submission.error.with_traceback(None)
+            raise again(submission.error)
         return True
 
     def _release(self, name: str, hold: Hold) -> None:

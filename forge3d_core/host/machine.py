@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.driver import Command
-from forge3d_core.errors import Closed, DeviceLost, OutOfDeviceMemory, UsageError
+from forge3d_core.errors import Closed, DeviceLost, OutOfDeviceMemory, UsageError, again
 from forge3d_core.host.chaos import Adversary, Decision, Faults, FreeRunning
 from forge3d_core.host.execution import Executor, Link
 from forge3d_core.host.lanes import Hold, Lanes
@@ -102,4 +102,4 @@ class HostMachine:
     def _check_lost(self) -> None:
         error = self._lanes.ended
         if isinstance(error, DeviceLost):
-            raise error.with_traceback(None)
+            raise again(error)

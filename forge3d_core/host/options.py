@@ -14,7 +14,7 @@ from forge3d_core.errors import NoDevice, UsageError
 from forge3d_core.units import parse_bytes
 
 STANDARD_LANES = ("upload", "compute", "download")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+_PER_SECOND = {"ns": 1e9, "us": 1e6, "µs": 1e6, "ms": 1e3, "s": 1.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-zµ]+)\s*", re.IGNORECASE)
 _SWITCH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
@@ -24,10 +24,10 @@ def parse_duration(text: float | str) -> float:
     if not isinstance(text, str):
         return float(text)
     match = _DURATION.fullmatch(text)
-    unit = _SECONDS.get(match[2].lower()) if match else None
+    unit = _PER_SECOND.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise UsageError(f"{text!r} is not a duration; write for example '50us', '2ms' or '1s'")
-    return float(match[1]) * unit
+    return float(match[1]) / unit
 
 
 def parse_rate(text: int | str) -> int:
