@@ -103,7 +103,7 @@ class WgpuDriver:
 
     def allocate_block(self, nbytes: int, direction: Direction) -> Block:
         block = Block.create(self.native, nbytes, direction)
-        if not block.mapped:
+        if block.mapping is None:
             try:
                 with NativeErrors("mapping a host-visible block"):
                     signal = block.map()

@@ -26,13 +26,11 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-import wgpu
 from wgpu.backends.wgpu_native import ffi, lib
-from wgpu.backends.wgpu_native._api import libf
 
 from forge3d_core.driver import poll_until
 from forge3d_core.errors import ForgeError
-from forge3d_wgpu.errors import NativeErrors, device_lost
+from forge3d_wgpu.errors import NativeErrors, device_lost, is_alive
 from forge3d_wgpu.staging import Block, Signal, work_done
 
 FEEDER_LEASH_SECONDS = 0.25
@@ -102,7 +100,7 @@ class Lanes:
         if not submission.settled:
             self._check_up()
             return False
-        if self._lost is None and not self._alive():
+        if self._lost is None and not is_alive(self.device):
             self._lost = device_lost("found when work ended")
         self.check()
         if any(signal.failed for signal in submission.signals or ()):
@@ -160,36 +158,20 @@ class Lanes:
         return self._newest is not None and not self._newest.settled
 
     def _launch(self, submission: Submission) -> None:
-        blocks, signals = submission.blocks, list[Signal]()
         with self._native:
-            try:
-                with NativeErrors("submitting"):
-                    for block in blocks:
-                        block.unmap()
-                    self.device.queue.submit([submission.commands])
-            except ForgeError:
-                for block in blocks:
-                    if not block.mapped:
-                        self._remap(block)
-                raise
-            try:
-                with NativeErrors("asking for the end of a submission"):
-                    signals.extend(block.map() for block in blocks)
-                    signals.append(work_done(self.device.queue))
-            except ForgeError as error:
-                submission.failure = error  # it runs, and nobody will hear of its end
+            # wgpu-native ends the process when a submission names a lost device or a mapped buffer.
+            if not is_alive(self.device):
+                self._lost = self._lost or device_lost("found before a submission")
+                self.check()
+            with NativeErrors("submitting"):
+                for block in submission.blocks:
+                    block.unmap()
+                self.device.queue.submit([submission.commands])
+                signals = [block.map() for block in submission.blocks]
+                signals.append(work_done(self.device.queue))
         submission.commands = None
         submission.signals = signals
         self._newest = submission
-
-    def _remap(self, block: Block) -> None:
-        """Give a block back to the host after a refused submission: nothing has used it."""
-        try:
-            signal = block.map()
-        except wgpu.GPUError:
-            return  # the device is gone, and the block's memory with it
-        while not signal.fired and self._alive():
-            self._poll()
 
     def _feed(self) -> None:
         try:
@@ -213,8 +195,10 @@ class Lanes:
     def _launch_queued(self, submission: Submission) -> None:
         try:
             self._launch(submission)
-        except ForgeError as error:
-            submission.failure = error  # the call that made it has returned long ago
+        except ForgeError as error:  # the call that made it returned long ago
+            submission.failure = error
+        except Exception as error:
+            submission.failure = ForgeError(f"submitting queued work failed: {error!r}")
 
     def _poll(self) -> None:
         if self.device._internal is not None:
@@ -225,21 +209,6 @@ class Lanes:
         now = time.monotonic()
         if now - self._checked >= CHECKUP_SECONDS:
             self._checked = now
-            if self._lost is None and not self._alive():
+            if self._lost is None and not is_alive(self.device):
                 self._lost = device_lost("found while waiting")
         self.check()
-
-    def _alive(self) -> bool:
-        # An empty bind group layout is the cheapest thing (1.4 us) that a lost device refuses to make;
-        # wgpu-py writes a loss to its log and offers no way to ask.
-        if self.device._internal is None:
-            return False
-        try:
-            layout = libf.wgpuDeviceCreateBindGroupLayout(self.device._internal, _EMPTY_LAYOUT)
-        except wgpu.GPUError:
-            return False
-        lib.wgpuBindGroupLayoutRelease(layout)
-        return True
-
-
-_EMPTY_LAYOUT = ffi.new("WGPUBindGroupLayoutDescriptor*")

@@ -43,20 +43,20 @@ class WgpuBackend:
     api: ApiRange = API
 
     def probe(self) -> Sequence[DeviceInfo]:
-        return [info for info, _ in _adapters()]
+        return [info for info, _ in find_adapters()]
 
     def open(self, selector: str = "", options: DeviceOptions | None = None) -> Device:
-        info, adapter = select(_adapters(), selector)
+        info, adapter = select(find_adapters(), selector)
         features = [feature for feature in WANTED_FEATURES if feature in adapter.features]
         try:
             # wgpu-py asks for all of the adapter's limits unless told otherwise.
             native = adapter.request_device_sync(label="forge3d", required_features=features)
-        except (RuntimeError, _library().GPUError) as error:
+        except (RuntimeError, load_wgpu().GPUError) as error:
             raise NoDevice(f"{info.name} is there and does not open: {error}", backend=NAME) from error
         return _assemble(native, info, True, options)
 
     def adopt(self, native: Any, options: DeviceOptions | None = None) -> Device:
-        if not isinstance(native, _library().GPUDevice):
+        if not isinstance(native, load_wgpu().GPUDevice):
             raise UsageError(f"the wgpu backend adopts a wgpu.GPUDevice, not a {type(native).__name__}")
         return _assemble(native, describe(native.adapter, ""), False, options)
 
@@ -100,9 +100,9 @@ def select(adapters: Sequence[tuple[DeviceInfo, Any]], selector: str) -> tuple[D
     )
 
 
-def _adapters() -> list[tuple[DeviceInfo, Any]]:
+def find_adapters() -> list[tuple[DeviceInfo, Any]]:
     """Enumerate adapters, best first; opens nothing."""
-    found = _library().gpu.enumerate_adapters_sync()
+    found = load_wgpu().gpu.enumerate_adapters_sync()
     ranked = sorted(((describe(adapter, ""), adapter) for adapter in found), key=lambda pair: -pair[0].score)
     return [(attrs.evolve(info, selector=str(i)), adapter) for i, (info, adapter) in enumerate(ranked)]
 
@@ -112,7 +112,7 @@ def _assemble(native: Any, info: DeviceInfo, owned: bool, options: DeviceOptions
     return assemble(driver, options or DeviceOptions())
 
 
-def _library() -> Any:
+def load_wgpu() -> Any:
     try:
         wgpu = import_module("wgpu")
         import_module("wgpu.backends.wgpu_native")

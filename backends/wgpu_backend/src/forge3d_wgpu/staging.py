@@ -30,7 +30,7 @@ WORD = 4
 class Signal:
     """A callback that wgpu owes us. It may fire on any thread that polls the device."""
 
-    fired: bool = attrs.field(default=False, init=False)
+    fired: bool = False
     failed: bool = attrs.field(default=False, init=False)
     _id: int = attrs.field(default=0, init=False)
 
@@ -90,7 +90,7 @@ class Block:
     native: Any
     nbytes: int
     direction: Direction
-    mapped: bool
+    mapping: Signal | None  # the map that was asked for; None while the block is unmapped
 
     @classmethod
     def create(cls, device: Any, nbytes: int, direction: Direction) -> Block:
@@ -106,7 +106,10 @@ class Block:
                 usage=usage.MAP_WRITE | usage.COPY_SRC if upload else usage.MAP_READ | usage.COPY_DST,
                 mapped_at_creation=upload,
             )
-        return cls(native, nbytes, direction, mapped=upload)
+        block = cls(native, nbytes, direction, mapping=None)
+        if upload:
+            block.mapping = Signal(fired=True)
+        return block
 
     def map(self) -> Signal:
         """Ask for the memory back and return the signal that it is there."""
@@ -125,20 +128,21 @@ class Block:
         except wgpu.GPUError:
             signal.withdraw()
             raise
-        self.mapped = True
+        self.mapping = signal
         return signal
 
     def unmap(self) -> None:
-        if self.mapped:
+        if self.mapping is not None:
             libf.wgpuBufferUnmap(self.native._internal)
-            self.mapped = False
+            self.mapping = None
 
     def view(self) -> NDArray[np.uint8]:
-        address = lib.wgpuBufferGetMappedRange(self.native._internal, 0, self.native.size)
-        if address == ffi.NULL:
+        # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
+        if self.mapping is None or not self.mapping.fired or self.mapping.failed:
             raise ForgeError(
                 f"a host-visible block of {self.nbytes} bytes is not mapped: a submission still uses it"
             )
+        address = lib.wgpuBufferGetMappedRange(self.native._internal, 0, self.native.size)
         array = np.frombuffer(ffi.buffer(address, self.nbytes), np.uint8)
         if self.direction == "readback":
             array.flags.writeable = False

@@ -1,0 +1,150 @@
+"""A driver on a real adapter, with the few things that the core would put around it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from forge3d_core.driver import Command, Dispatch, Download, Upload
+from forge3d_core.errors import MissingDependency
+from forge3d_core.protocols import Binding, KernelSource, Param, TextureFormat
+from forge3d_wgpu.plugin import WgpuBackend
+
+PATIENCE = 60.0  # seconds; only a failing test waits that long
+
+SPIN = """
+struct Params { rounds: u32 }
+@group(0) @binding(0) var<storage, read_write> out: array<u32>;
+@group(0) @binding(1) var<uniform> p: Params;
+@compute @workgroup_size(64)
+fn spin(@builtin(global_invocation_id) id: vec3<u32>) {
+    var x = id.x;
+    for (var i = 0u; i < p.rounds; i++) { x = x * 1664525u + 1013904223u; }
+    out[id.x % 64u] = x;
+}
+"""
+
+
+@attrs.frozen(eq=False)
+class Memory:
+    native: Any
+    nbytes: int
+
+
+@attrs.frozen(eq=False)
+class Image:
+    native: Any
+    nbytes: int
+    width: int
+    height: int
+    format: TextureFormat
+
+
+@attrs.frozen(eq=False)
+class Compiled:
+    source: KernelSource
+    language: str
+    native: Any
+
+
+@attrs.define(eq=False)
+class Rig:
+    """One driver, and bytes in and out of it."""
+
+    driver: Any
+    closed: bool = False
+
+    def buffer(self, nbytes: int) -> Memory:
+        return Memory(self.driver.allocate_buffer(nbytes), nbytes)
+
+    def image(self, width: int, height: int, format: TextureFormat) -> Image:
+        native = self.driver.allocate_texture(width, height, format)
+        return Image(native, width * height * format.block_bytes, width, height, format)
+
+    def block(self, data: Any) -> Any:
+        array = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        block = self.driver.allocate_block(array.nbytes, "upload")
+        block.view()[:] = array
+        return block
+
+    def kernel(self, name: str, code: str, *arguments: Binding | Param) -> Compiled:
+        bindings = tuple(a for a in arguments if isinstance(a, Binding))
+        params = tuple(a for a in arguments if isinstance(a, Param))
+        source = KernelSource(name, {"wgsl": code}, bindings, params)
+        return Compiled(source, *self.driver.compile(source))
+
+    def submit(self, *commands: Command, lane: str = "compute") -> Any:
+        return self.driver.submit(lane, commands, ())
+
+    def finish(self, token: Any) -> None:
+        assert self.driver.wait(token, PATIENCE)
+        self.driver.retire(token)
+
+    def run(self, *commands: Command) -> None:
+        self.finish(self.submit(*commands))
+
+    def write(self, target: Memory, data: Any, offset: int = 0) -> None:
+        block = self.block(data)
+        self.run(Upload(block, 0, target, offset, block.nbytes))
+        self.driver.free(block)
+
+    def read(self, source: Memory) -> NDArray[np.uint8]:
+        block = self.driver.allocate_block(source.nbytes + 3, "readback")
+        self.run(Download(source, 0, block, 0, source.nbytes))
+        result = block.view()[: source.nbytes].copy()
+        self.driver.free(block)
+        return result
+
+    def long_work(self) -> Dispatch:
+        """Return work of several tenths of a second on any adapter."""
+        kernel = self.kernel("spin", SPIN, Binding("out", "readwrite", "u4"), Param("rounds"))
+        # Mesa's llvmpipe ends a shader's loops after 65,535 rounds in all; a GPU runs one group serially.
+        rounds, groups = (60_000, 500) if self.driver.info.kind == "cpu" else (60_000_000, 1)
+        return Dispatch(kernel, (self.buffer(256),), (rounds,), (64 * groups, 1, 1))
+
+    def close(self, timeout: float = PATIENCE) -> None:
+        if not self.closed:
+            self.closed = True
+            self.driver.close(timeout)
+
+
+@pytest.fixture(scope="session")
+def backend() -> WgpuBackend:
+    """The backend on a machine that has an adapter; a missing one fails where it is required."""
+    backend = WgpuBackend()
+    try:
+        reason = "" if backend.probe() else "wgpu finds no adapter on this machine"
+    except MissingDependency as error:
+        reason = str(error)
+    if reason and "wgpu" in os.environ.get("FORGE3D_REQUIRE", ""):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    return backend
+
+
+def open_rig() -> Rig:
+    from forge3d_wgpu.driver import WgpuDriver
+    from forge3d_wgpu.plugin import find_adapters
+
+    info, adapter = find_adapters()[0]
+    return Rig(WgpuDriver(adapter.request_device_sync(), info))
+
+
+@pytest.fixture
+def rig(backend: WgpuBackend) -> Iterator[Rig]:
+    rig = open_rig()
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def spin() -> str:
+    """WGSL that keeps the device busy for ``rounds``."""
+    return SPIN

@@ -1,0 +1,93 @@
+"""A driver's life: open, close, leave nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forge3d_core.driver import Driver, Fill
+from forge3d_core.errors import DeviceLost
+from forge3d_wgpu.plugin import WgpuBackend
+
+
+def test_it_satisfies_the_interface(rig: Any) -> None:
+    driver: Driver = rig.driver
+    limits = driver.info.limits
+    assert limits is not None
+    assert limits.copy_alignment == 4
+    assert limits.row_pitch_alignment == 256
+    assert not limits.concurrent_lanes
+
+
+def native_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads and files in /proc")
+def test_opening_and_closing_leaves_nothing_behind(backend: WgpuBackend) -> None:
+    def use() -> tuple[int, int, int]:
+        with backend.open() as device:
+            buffer = device.create_buffer(100)
+            with device.staging_ring() as ring, device.readback_pool() as pool:
+                ring.upload(bytes(50), buffer, 1)
+                pool.read(buffer).wait(60)
+        return threading.active_count(), native_threads(), len(list(Path("/proc/self/fd").iterdir()))
+
+    for _ in range(3):
+        before = use()
+    for _ in range(20):
+        after = use()
+    assert after <= before
+
+
+def test_close_ends_in_time_with_work_in_flight(rig: Any) -> None:
+    tokens = [rig.submit(rig.long_work()) for _ in range(4)]
+    rig.close(0.01)
+    assert not any("forge3d" in thread.name for thread in threading.enumerate())
+    with pytest.raises(DeviceLost):
+        rig.driver.wait(tokens[-1], 30.0)
+
+
+def test_close_lets_work_end(rig: Any) -> None:
+    tokens = [rig.submit(rig.long_work()), rig.submit(Fill(rig.buffer(64), 0, 64, 1))]
+    rig.close()
+    assert all(token.settled for token in tokens)
+
+
+def test_closing_our_own_device_is_not_reported_as_an_accident(
+    rig: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.run(Fill(rig.buffer(64), 0, 64, 1))
+    rig.close()
+    assert not caplog.records
+
+
+EXIT = """
+from forge3d_core.protocols import Binding, KernelSource, Param
+from forge3d_wgpu.plugin import WgpuBackend
+
+device = WgpuBackend().open()
+bindings, params = [Binding("out", "readwrite", "u4")], [Param("rounds")]
+kernel = device.create_kernel(KernelSource("spin", {{"wgsl": {code!r}}}, bindings, params))
+out = device.create_buffer(256)
+rounds, threads = (60_000, 64 * 500) if device.info.kind == "cpu" else (60_000_000, 64)
+for _ in range(40):
+    point = device.submit(device.command_list().dispatch(kernel, [out], [rounds], threads=threads))
+assert not point.done
+{then}
+"""
+
+
+@pytest.mark.parametrize("then", ["", "del device, kernel, out, point", "raise SystemExit(0)"])
+def test_the_interpreter_exits_with_work_in_flight(backend: WgpuBackend, spin: str, then: str) -> None:
+    """Forty submissions take many seconds; the process must not wait for them."""
+    script = EXIT.format(code=spin, then=then)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=10, check=False
+    )
+    assert done.returncode == 0, done.stderr

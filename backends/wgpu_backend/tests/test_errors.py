@@ -1,0 +1,38 @@
+"""Native errors become forge3d's, with a text that helps."""
+
+from __future__ import annotations
+
+import pytest
+
+from forge3d_core.errors import DeviceLost, ForgeError, KernelError, OutOfDeviceMemory
+
+wgpu = pytest.importorskip("wgpu", reason="wgpu-py is not installed")
+
+FRAMED = "Validation Error\n\nCaused by:\n  In wgpuCommandEncoderFinish\n    Copy overruns the buffer  \n"
+
+
+@pytest.mark.parametrize(
+    ("native", "expected", "says"),
+    [
+        (wgpu.GPUValidationError(FRAMED), KernelError, "while testing: .*\n.*Copy overruns the buffer$"),
+        (
+            wgpu.GPUOutOfMemoryError("Not enough memory left."),
+            OutOfDeviceMemory,
+            "no memory left while testing",
+        ),
+        (wgpu.GPUValidationError("Parent device is lost"), DeviceLost, "open another"),
+        (wgpu.GPUInternalError("Device lost"), DeviceLost, "open another"),
+    ],
+)
+def test_translation(native: Exception, expected: type[ForgeError], says: str) -> None:
+    from forge3d_wgpu.errors import NativeErrors
+
+    with pytest.raises(expected, match=says), NativeErrors("testing", KernelError):
+        raise native
+
+
+def test_other_errors_pass() -> None:
+    from forge3d_wgpu.errors import NativeErrors
+
+    with pytest.raises(ZeroDivisionError), NativeErrors("testing"):
+        raise ZeroDivisionError

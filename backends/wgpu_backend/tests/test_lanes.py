@@ -1,0 +1,157 @@
+"""Submission: tokens tell the truth, nothing waits that should not, a lost device is found."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forge3d_core.driver import Download, Fill, Upload
+from forge3d_core.errors import DeviceLost, ForgeError
+from forge3d_core.units import MIB
+
+
+def test_a_token_is_done_when_the_work_is_and_the_block_is_back(rig: Any) -> None:
+    work = rig.long_work()
+    memory, readback = work.buffers[0], rig.driver.allocate_block(256, "readback")
+    token = rig.submit(work, Download(memory, 0, readback, 0, 256))
+    assert not rig.driver.query(token)
+    assert not rig.driver.wait(token, 0.0)
+    rig.finish(token)
+    assert rig.driver.query(token)
+    assert readback.view().any()  # the kernel's numbers, not the zeros from before
+
+
+def test_submissions_behind_long_work_are_not_early_and_run_in_order(rig: Any) -> None:
+    memory = rig.buffer(64)
+    work = rig.submit(rig.long_work())
+    tokens = [rig.submit(Fill(memory, 0, 64, value), lane="upload") for value in range(1, 20)]
+    assert not rig.driver.query(work)
+    assert not any(rig.driver.query(token) for token in tokens)
+    rig.finish(tokens[-1])
+    assert all(rig.driver.query(token) for token in (work, *tokens))
+    np.testing.assert_array_equal(rig.read(memory), np.full(64, 19, np.uint8))
+
+
+def test_work_goes_on_when_nobody_polls(rig: Any) -> None:
+    """On adapters that take one submission at a time, the feeder submits what is queued."""
+    readback = rig.driver.allocate_block(64, "readback")
+    memory = rig.buffer(64)
+    rig.submit(rig.long_work())
+    last = rig.submit(Fill(memory, 0, 64, 3), Download(memory, 0, readback, 0, 64))
+    feeder = rig.driver._lanes._feeder
+    if feeder is not None:
+        feeder.join()
+        assert rig.driver._lanes._feeder is None
+    assert last.commands is None  # it has been submitted
+    rig.finish(last)
+    np.testing.assert_array_equal(readback.view(), np.full(64, 3, np.uint8))
+
+
+def test_upload_blocks_serve_again_and_again(rig: Any) -> None:
+    memory, block = rig.buffer(4096), rig.block(np.zeros(4096, np.uint8))
+    for value in range(1, 30):
+        block.view()[:] = value
+        rig.run(Upload(block, 0, memory, 0, 4096))
+    np.testing.assert_array_equal(rig.read(memory), np.full(4096, 29, np.uint8))
+
+
+def test_a_readback_view_is_read_only_and_zero_at_first(rig: Any) -> None:
+    block = rig.driver.allocate_block(4096, "readback")
+    view = block.view()
+    assert not view.any()
+    assert not view.flags.writeable
+    assert view.nbytes == block.nbytes == 4096
+
+
+def test_a_block_in_flight_cannot_be_viewed(rig: Any) -> None:
+    work, block = rig.long_work(), rig.driver.allocate_block(256, "readback")
+    token = rig.submit(work, Download(work.buffers[0], 0, block, 0, 256))
+    with pytest.raises(ForgeError, match="not mapped"):
+        block.view()
+    rig.finish(token)
+    assert block.view().nbytes == 256
+
+
+def test_memory_comes_and_goes_on_other_threads_while_the_device_works(rig: Any) -> None:
+    token = rig.submit(rig.long_work())
+    failures: list[BaseException] = []
+
+    def churn() -> None:
+        try:
+            for _ in range(50):
+                rig.driver.free(rig.driver.allocate_buffer(1000))
+                rig.driver.free(rig.driver.allocate_block(1000, "upload"))
+                rig.driver.free(rig.driver.allocate_block(1000, "readback"))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=churn) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        rig.submit(Fill(rig.buffer(64), 0, 64, 1))
+    for thread in threads:
+        thread.join()
+    assert not failures
+    rig.finish(token)
+
+
+def test_work_encoded_before_a_loss_never_reaches_the_queue(rig: Any) -> None:
+    """wgpu-native ends the process on a submission to a lost device."""
+    block, memory = rig.block(np.ones(64, np.uint8)), rig.buffer(64)
+    work = rig.submit(rig.long_work())
+    waiting = [rig.submit(Upload(block, 0, memory, 0, 64))]
+    rig.driver.native.destroy()
+    for token in (work, *waiting):
+        with pytest.raises(DeviceLost):
+            rig.driver.wait(token, 30.0)
+
+
+def test_a_lost_device_fails_what_is_in_flight_and_what_follows(rig: Any) -> None:
+    readback, memory = rig.driver.allocate_block(64, "readback"), rig.buffer(64)
+    running = rig.submit(rig.long_work())
+    queued = rig.submit(Fill(memory, 0, 64, 1), Download(memory, 0, readback, 0, 64))
+    rig.driver.native.destroy()
+    for token in (running, queued):
+        with pytest.raises(DeviceLost, match="open another"):
+            rig.driver.wait(token, 30.0)
+    for use in (
+        lambda: rig.submit(Fill(memory, 0, 64, 1)),
+        lambda: rig.buffer(64),
+        lambda: rig.driver.allocate_block(64, "readback"),
+        lambda: rig.driver.allocate_block(64, "upload"),
+        rig.long_work,
+    ):
+        with pytest.raises(DeviceLost):
+            use()
+    rig.close(1.0)
+
+
+def test_work_that_completed_before_the_loss_stays_complete(rig: Any) -> None:
+    token = rig.submit(Fill(rig.buffer(64), 0, 64, 1))
+    rig.finish(token)
+    rig.driver.native.destroy()
+    assert rig.driver.query(token)
+
+
+def test_many_threads_may_wait_for_one_submission(rig: Any) -> None:
+    token = rig.submit(rig.long_work())
+    answers: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(rig.driver.wait(token, 60.0))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [True] * 8
+
+
+def test_a_large_upload_lands_whole(rig: Any) -> None:
+    data = np.random.default_rng(5).integers(0, 256, 8 * MIB, dtype=np.uint8)
+    memory = rig.buffer(data.nbytes)
+    rig.write(memory, data)
+    np.testing.assert_array_equal(rig.read(memory), data)
