@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import index
+import math
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from forge3d_core.errors import ForeignObject, UsageError
 from forge3d_core.memory import Allocation, BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
 from forge3d_core.protocols import Limits
 from forge3d_core.units import align_up
-from forge3d_core.views import Loan, byte_dtype
+from forge3d_core.views import Loan, byte_dtype, extents
 
 
 @attrs.frozen(eq=False)
@@ -72,9 +72,9 @@ class Region:
         shape: int | tuple[int, ...] | None,
     ) -> Region:
         item = byte_dtype(np.uint8 if dtype is None else dtype)
-        wanted = None if shape is None else _extents(shape)
+        wanted = None if shape is None else extents(shape)
         if wanted is not None and nbytes is None:
-            nbytes = item.itemsize * int(np.prod(wanted, dtype=np.int64))
+            nbytes = item.itemsize * math.prod(wanted)
         if nbytes is None:
             nbytes = max(0, source.nbytes - offset)
         source.region(offset, nbytes)
@@ -82,7 +82,7 @@ class Region:
             raise UsageError(f"{nbytes} bytes are not a whole number of {item}, {item.itemsize} bytes each")
         if wanted is None:
             wanted = (nbytes // item.itemsize,)
-        elif item.itemsize * int(np.prod(wanted, dtype=np.int64)) != nbytes:
+        elif item.itemsize * math.prod(wanted) != nbytes:
             raise UsageError(f"{nbytes} bytes are not {item} of shape {wanted}")
         lead = offset % limits.copy_alignment
         return cls(
@@ -118,7 +118,7 @@ class Region:
             raise UsageError(f"a texel of {format.name} is {format.block_bytes} bytes, not a whole {item}")
         channels = format.block_bytes // item.itemsize
         natural = (height, width) if channels == 1 else (height, width, channels)
-        if shape is not None and _extents(shape) != natural:
+        if shape is not None and extents(shape) != natural:
             raise UsageError(f"a read of {width}x{height} texels of {format.name} as {item} is {natural}")
         pitch = align_up(row, limits.row_pitch_alignment)
         return cls(
@@ -176,13 +176,3 @@ class Region:
     def result(self) -> NDArray[Any]:
         """Return the array to land in: the caller's, or a new one."""
         return np.empty(self.shape, self.dtype) if self.out is None else self.out
-
-
-def _extents(shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    try:
-        extents = (index(shape),) if not isinstance(shape, tuple) else tuple(index(n) for n in shape)
-    except TypeError:
-        raise UsageError(f"shape is an int or a tuple of ints, not {shape!r}") from None
-    if any(n < 0 for n in extents):
-        raise UsageError(f"shape {shape!r} has a negative extent")
-    return extents

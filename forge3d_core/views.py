@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -56,17 +58,15 @@ class Loan:
         root = self._root
         assert root is not None, "the loan was taken back"
         item = byte_dtype(dtype)
-        if shape is None:
-            shape = (root.nbytes // item.itemsize,)
-        elif isinstance(shape, int):
-            shape = (shape,)
-        row = item.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        wanted = (root.nbytes // item.itemsize,) if shape is None else extents(shape)
+        row = item.itemsize * math.prod(wanted[1:])
         pitch = row if row_pitch is None else row_pitch
-        if min(shape, default=0) < 0 or (shape[0] and (shape[0] - 1) * pitch + row > root.nbytes):
+        rows = wanted[0] if wanted else 1
+        if math.prod(wanted) and (rows - 1) * pitch + row > root.nbytes:
             raise UsageError(f"{item} of shape {shape} does not fit in the {root.nbytes} bytes lent")
-        inner = np.cumprod((1, *shape[:0:-1]), dtype=np.int64)[::-1] * item.itemsize
-        strides = (pitch, *inner[1:].tolist()) if len(shape) > 1 else (pitch,)
-        lent: NDArray[Any] = np.ndarray(shape, item, buffer=root, strides=strides)
+        inner = [item.itemsize * math.prod(wanted[axis + 1 :]) for axis in range(1, len(wanted))]
+        strides = (pitch, *inner)[: len(wanted)]
+        lent: NDArray[Any] = np.ndarray(wanted, item, buffer=root, strides=strides)
         lent.flags.writeable = root.flags.writeable
         self._lent.append(lent)
         return lent
@@ -107,6 +107,17 @@ def byte_dtype(dtype: Any) -> np.dtype[Any]:
         item: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise UsageError(f"{dtype!r} is not a numpy dtype: {error}") from None
-    if item.hasobject or item.itemsize == 0:
+    if item.hasobject or item.itemsize == 0 or item.subdtype is not None:
         raise UsageError(f"dtype {item} has no byte layout; use a fixed-size numeric dtype such as float32")
     return item
+
+
+def extents(shape: int | Iterable[int]) -> tuple[int, ...]:
+    """Return a shape as a tuple, or raise :class:`UsageError` for what numpy would not take as one."""
+    try:
+        wanted = tuple(index(n) for n in shape) if isinstance(shape, Iterable) else (index(shape),)
+    except TypeError:
+        raise UsageError(f"shape is an int or a tuple of ints, not {shape!r}") from None
+    if any(n < 0 for n in wanted):
+        raise UsageError(f"shape {shape!r} has a negative extent")
+    return wanted
