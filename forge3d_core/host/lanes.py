@@ -100,9 +100,10 @@ class Lanes:
     def query(self, submission: Submission) -> bool:
         if not submission.landed.is_set():
             with self._lock:
-                self._schedule.nudge()
-                self._announce()
-                settled = self._schedule.settled(submission)
+                if not (settled := self._schedule.settled(submission)):
+                    self._schedule.nudge()
+                    self._announce()
+                    settled = self._schedule.settled(submission)
             if settled:  # decided, so the answer must not hang on how fast the lane's thread is
                 submission.landed.wait(CATCH_UP_SECONDS)
         return self._landed(submission)
