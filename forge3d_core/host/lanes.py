@@ -191,7 +191,6 @@ class Lanes:
                 except Exception as raised:
                     error = raised
             self._finish(lane, submission, error)
-            del submission, error  # or an idle lane would keep the last buffers it worked on alive
 
     def _take(self, lane: LaneState) -> Submission | None:
         with self._lock:

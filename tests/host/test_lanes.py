@@ -158,8 +158,10 @@ def test_loss_ends_a_transfer_on_the_link(make: Callable[[str], Any]) -> None:
     rig.driver.lose("test")
     with pytest.raises(DeviceLost):
         rig.driver.wait(token, PATIENCE)
-    rig.driver.close(PATIENCE)
-    assert threads_of_lanes() == set()
+    for thread in threading.enumerate():
+        if thread.name == "forge3d-host-upload":
+            thread.join(PATIENCE)
+    assert threads_of_lanes() == set()  # before close: the transfer itself has ended
 
 
 def test_a_slow_link_holds_up_its_own_lane_only(make: Callable[[str], Any]) -> None:
@@ -241,7 +243,6 @@ def test_an_idle_lane_keeps_no_memory(rig: Any) -> None:
         "compute", [Dispatch(rig.kernel(use, (Binding("a"),)), (memory,), (), (1, 1, 1))], ()
     )
     rig.finish(token)
-    rig.finish(rig.call("compute", lambda: None))  # the lane's thread has let go of the one before
     del memory
     gc.collect()
     assert len(kept) == 1
