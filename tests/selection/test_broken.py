@@ -49,11 +49,11 @@ BROKEN = {
     "says-missing": Broken(
         START + "from forge3d_core.errors import MissingDependency\n"
         "class Says(TinyBackend):\n"
-        "    def probe(self): raise MissingDependency('no driver', backend=self.name, fix='apt-get install it')\n"
+        "    def probe(self): raise MissingDependency('no driver', backend=self.name, fix='get it')\n"
         "plugin = plugin(Says('says-missing'))",
         State.MISSING_DEPENDENCY,
         "no driver",
-        fix="apt-get install it",
+        fix="get it",
     ),
     "newer-api": Broken(
         START + "from forge3d_core.protocols import ApiRange, ApiVersion\n"
