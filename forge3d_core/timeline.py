@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
+import os
 import threading
 import time
 from collections import deque
@@ -14,7 +16,7 @@ from typing import Any, Protocol
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.errors import Closed, FenceTimeout, ForgeError, UsageError, again
+from forge3d_core.errors import Closed, FenceTimeout, ForgeError, Forked, UsageError, again
 
 Settled = Callable[[protocols.FencePoint, Exception | None], None]
 
@@ -23,6 +25,8 @@ LEASH_SECONDS = 0.05
 
 WATCH_IDLE_SECONDS = 2.0
 """How long the watcher thread stays without a callback to watch for."""
+
+_log = logging.getLogger(__name__)
 
 
 class Signals(Protocol):
@@ -65,7 +69,7 @@ async def settled(point: protocols.FencePoint) -> None:
 
     def resolve(error: Exception | None) -> None:
         if not future.done():
-            future.set_exception(error) if error else future.set_result(None)
+            future.set_exception(again(error)) if error else future.set_result(None)
 
     def wake(_point: protocols.FencePoint, error: Exception | None) -> None:
         try:
@@ -81,10 +85,11 @@ async def settled(point: protocols.FencePoint) -> None:
 class Timeline:
     """See :class:`forge3d_core.protocols.Timeline`.
 
-    Waiting threads do the polling themselves: one of them, the *leader*, waits in the driver for the
-    lowest value that anybody wants, the rest sleep on the condition, and whoever is woken first leads
-    next. Callbacks and coroutines have no thread to lend, so the first of them starts a watcher
-    thread, which waits like any other and goes away when idle.
+    Waiting threads do the polling themselves: whoever wants the lowest value *leads*, that is, waits in
+    the driver, the rest sleep on the condition, and whoever is woken first leads next. Callbacks and
+    coroutines have no thread to lend, so the first of them starts a watcher thread, which waits like
+    any other, alone calls back, and goes away when idle. So no callback ever runs under a lock of
+    whoever happened to poll.
     """
 
     name: str
@@ -94,13 +99,14 @@ class Timeline:
     _completed: int = attrs.field(default=0, init=False)
     _failure: Exception | None = attrs.field(default=None, init=False)
     _pending: deque[tuple[int, Any]] = attrs.field(factory=deque, init=False)
-    _wanted: list[int] = attrs.field(factory=list, init=False)  # values that threads wait for
+    _led: list[int] = attrs.field(factory=list, init=False)  # values that leaders wait for in the driver
     _callbacks: list[tuple[int, int, Point, Settled]] = attrs.field(factory=list, init=False)
     _order: itertools.count[int] = attrs.field(factory=itertools.count, init=False)
-    _led: bool = attrs.field(default=False, init=False)
+    _due: deque[tuple[Point, Settled, Exception | None]] = attrs.field(factory=deque, init=False)
     _watcher: threading.Thread | None = attrs.field(default=None, init=False)
     _changed: threading.Condition = attrs.field(factory=threading.Condition, init=False)
     _polling: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _pid: int = attrs.field(factory=os.getpid, init=False)
 
     @property
     def submitted(self) -> int:
@@ -153,18 +159,28 @@ class Timeline:
             return self._pending[value - self._submitted - 1][1]
 
     def check(self) -> None:
-        """Raise the failure, if there is one."""
+        """Raise the failure, if there is one; in a forked child, which has neither lane nor driver, that."""
+        if self._pid != os.getpid():
+            raise Forked(
+                f"lane {self.name!r} belongs to process {self._pid}, the parent; GPU state does not survive "
+                "a fork: wait there, or open a device in the child"
+            )
         if self._failure is not None:
             raise again(self._failure)
 
     def poll(self) -> None:
-        """Take note of what the device has finished. Never blocks: one poller at a time is enough."""
-        if not self._pending or not self._polling.acquire(blocking=False):
+        """Take note of what the device has finished. Never blocks: one poller at a time is enough.
+
+        After a failure there is nothing more to learn, and perhaps no driver any more to ask.
+        """
+        if not self._pending or self._failure is not None or self._pid != os.getpid():
+            return
+        if not self._polling.acquire(blocking=False):
             return
         failure: Exception | None = None
         try:
-            while finished := self._finished():
-                self._publish(finished)
+            while (finished := self._finished()) and self._publish(finished):
+                pass
         except ForgeError as error:
             failure = error
         finally:
@@ -177,39 +193,37 @@ class Timeline:
         """Block until ``value`` is complete; see :meth:`FencePoint.wait`."""
         if self.passed(value):
             return
+        self.check()
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            self._wanted.append(value)
-        try:
-            while (token := self._rest(value, deadline)) is not None:
+        while (lead := self._rest(value, deadline)) is not None:
+            target, token = lead
+            try:
                 try:
                     self.signals.wait(token, _remaining(deadline, LEASH_SECONDS))
                 except ForgeError:
                     pass  # poll meets it again and makes it stick
-                finally:
-                    with self._changed:
-                        self._led = False
                 self.poll()
+            finally:
                 with self._changed:
+                    self._led.remove(target)
                     self._changed.notify_all()
-        finally:
-            with self._changed:
-                self._wanted.remove(value)
 
     def watch(self, point: Point, callback: Settled) -> None:
         """Call back once when the point is settled; see :meth:`FencePoint.on_done`."""
-        settled_already = self.passed(point.value)
-        with self._changed:
-            failure = None if self._completed >= point.value else self._failure
-            if not settled_already and self._completed < point.value and failure is None:
-                heapq.heappush(self._callbacks, (point.value, next(self._order), point, callback))
-                if self._watcher is None:
-                    self._watcher = threading.Thread(
-                        target=self._watch, name=f"forge3d-watch-{self.name}", daemon=True
-                    )
-                    self._watcher.start()
-                self._changed.notify_all()
-                return
+        failure: Exception | None = None
+        if not self.passed(point.value):
+            try:
+                self.check()
+            except ForgeError as error:  # before the lock, which in a forked child nobody would release
+                failure = error
+            else:
+                with self._changed:
+                    if self._completed < point.value and self._failure is None:
+                        heapq.heappush(self._callbacks, (point.value, next(self._order), point, callback))
+                        self._ensure_watcher()
+                        self._changed.notify_all()
+                        return
+                    failure = None if self._completed >= point.value else self._failure
         callback(point, failure)
 
     def fail(self, error: Exception) -> None:
@@ -217,13 +231,13 @@ class Timeline:
         with self._changed:
             if self._failure is None:
                 self._failure = error
-            orphans, self._callbacks = self._callbacks, []
+            while self._callbacks:
+                *_, point, callback = heapq.heappop(self._callbacks)
+                self._due.append((point, callback, self._failure))
             self._changed.notify_all()
-        for *_, point, callback in sorted(orphans, key=lambda entry: entry[:2]):
-            callback(point, self._failure)
 
-    def _rest(self, value: int, deadline: float | None) -> Any | None:
-        """Sleep until ``value`` is settled (None) or it is this thread's turn to lead (a token)."""
+    def _rest(self, value: int, deadline: float | None) -> tuple[int, Any] | None:
+        """Sleep until ``value`` is settled (None) or it is this thread's turn to lead (value and token)."""
         with self._changed:
             while self._completed < value:
                 self.check()
@@ -238,12 +252,12 @@ class Timeline:
                             else f"value {value} has not been submitted"
                         )
                     )
-                if self._pending and not self._led:
-                    self._led = True
-                    # A lower value than ours may be wanted too: its waiter must not wait for ours.
-                    target = min((v for v in self._wanted if v > self._completed), default=value)
+                if self._pending:
                     newest = self._pending[-1][0]
-                    return self._pending[min(target, newest) - newest - 1][1]
+                    target = min(value, newest)
+                    if all(target < led for led in self._led):  # who leads to a later value is no help
+                        self._led.append(target)
+                        return target, self._pending[target - newest - 1][1]
                 self._changed.wait(remaining)
         return None
 
@@ -263,33 +277,50 @@ class Timeline:
             finished.append(entry)
         return finished
 
-    def _publish(self, finished: list[tuple[int, Any]]) -> None:
-        due = []
+    def _publish(self, finished: list[tuple[int, Any]]) -> bool:
         with self._changed:
+            if self._failure is not None:
+                return False  # it was first: what was not complete by then stays incomplete
             for _ in finished:
                 self._pending.popleft()
             self._completed = finished[-1][0]
             while self._callbacks and self._callbacks[0][0] <= self._completed:
-                due.append(heapq.heappop(self._callbacks))
+                *_, point, callback = heapq.heappop(self._callbacks)
+                self._due.append((point, callback, None))
             self._changed.notify_all()
         for _, token in finished:
             self.signals.retire(token)
-        for *_, point, callback in due:
-            callback(point, None)
+        return True
+
+    def _ensure_watcher(self) -> None:
+        if self._watcher is None:
+            name = f"forge3d-watch-{self.name}"
+            self._watcher = threading.Thread(target=self._watch, name=name, daemon=True)
+            self._watcher.start()
 
     def _watch(self) -> None:
         while True:
             with self._changed:
-                if not self._callbacks:
-                    self._changed.wait(WATCH_IDLE_SECONDS)
-                if not self._callbacks:
+                self._changed.wait_for(
+                    lambda: self._callbacks or self._due or self._failure is not None, WATCH_IDLE_SECONDS
+                )
+                if not self._callbacks and not self._due:
                     self._watcher = None
                     return
-                value = self._callbacks[0][0]
-            try:
-                self.wait(value, timeout=1.0)  # a lower value may be asked for in the meantime
-            except ForgeError:
-                pass  # a failure has told the callbacks; a timeout only looks again
+                following = self._completed + 1  # not the lowest wanted: a lower one may be yet to come
+            while self._due:
+                self._tell(*self._due.popleft())
+            if self._callbacks:
+                try:
+                    self.wait(following)
+                except ForgeError:
+                    pass  # a failure has made the callbacks due
+
+    def _tell(self, point: Point, callback: Settled, error: Exception | None) -> None:
+        try:
+            callback(point, error)
+        except Exception:  # the others still have to hear
+            _log.exception("a callback of lane %r, value %d, failed", self.name, point.value)
 
 
 def wait_all(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> None:
