@@ -41,6 +41,7 @@ def publish(report: Report, catalogue: Catalogue, directory: Path) -> Path:
 
 def read(path: Path) -> Report:
     """Return the report in ``path``, or in ``report.json`` when it is a directory."""
+    path = _file(path)
     data = contents(path)
     try:
         return parse(data)
@@ -50,11 +51,15 @@ def read(path: Path) -> Report:
 
 def contents(path: Path) -> bytes:
     """Return the bytes of the report in ``path``, whatever they are."""
-    path = path / JSON if path.is_dir() else path
+    path = _file(path)
     try:
         return path.read_bytes()
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror}") from error
+
+
+def _file(path: Path) -> Path:
+    return path / JSON if path.is_dir() else path
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -65,13 +65,12 @@ def _open_ends(
     if not any(result.state is State.PASS for result in clauses):
         yield "no clause passed"
     states = {result.id: result.state for result in clauses}
-    for clause in catalogue:
-        state = states.get(clause.id, State.NOT_RUN)
-        if not clause.binding_at(level):
-            continue
-        if state in (State.NOT_RUN, State.PLANNED):
-            yield f"{clause.id} was not run"
-        elif state is State.INCONCLUSIVE and clause.level == "core":
+    binding = [clause for clause in catalogue if clause.binding_at(level)]
+    unrun = [c.id for c in binding if states.get(c.id, State.NOT_RUN) in (State.NOT_RUN, State.PLANNED)]
+    if unrun:
+        yield f"{len(unrun)} of the {len(binding)} clauses of level {level} were not run: {', '.join(unrun)}"
+    for clause in binding:
+        if states.get(clause.id) is State.INCONCLUSIVE and clause.level == "core":
             yield f"{clause.id} is inconclusive"
     for mutant in mutants:
         if mutant.outcome is Outcome.SURVIVED and (

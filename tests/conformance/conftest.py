@@ -1,0 +1,110 @@
+"""Reports of runs that took place nowhere but are right in every detail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from forge3d_conformance.catalogue import Catalogue, Clause, load
+from forge3d_conformance.report import (
+    BackendIdentity,
+    ClauseResult,
+    MutantResult,
+    Outcome,
+    PerfResult,
+    Report,
+    State,
+    begin,
+    finish,
+)
+
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
+
+IDENTITY = BackendIdentity(
+    name="host", distribution="forge3d-core", version="0.1.0", adapter="numpy", driver="threads", kind="cpu"
+)
+
+EVIDENCE: dict[State, dict[str, str]] = {
+    State.PASS: {},
+    State.FAIL: {"message": "expected 1, found 2", "repro": "forge3d conformance --clause this"},
+    State.UNEXPECTED_PASS: {"message": "declared to fail, and passed"},
+    State.KNOWN_FAILURE: {"reason": "the driver prints at exit", "key": "adapter numpy"},
+    State.INCONCLUSIVE: {"reason": "the lane could not be held"},
+    State.UNSUPPORTED: {"reason": "the device cannot be lost"},
+    State.NOT_RUN: {"reason": "interrupted"},
+}
+
+
+def outcome(clause: Clause, state: State, **changes: Any) -> ClauseResult:
+    tests = ("test_it",) if state.tested else ()
+    evidence: dict[str, Any] = {"tests": tests, "examples": len(tests), "seconds": 0.25, **EVIDENCE[state]}
+    return ClauseResult(clause.id, clause.level, state, **{**evidence, **changes})
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return load()
+
+
+@pytest.fixture(scope="session")
+def result() -> Callable[..., ClauseResult]:
+    """Make a result with the evidence that its state needs."""
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def run(catalogue: Catalogue) -> Callable[..., Report]:
+    """Make the report of a run in which all passed, but for ``states``."""
+
+    def make(
+        states: dict[str, State] | None = None,
+        *,
+        level: Any = "core",
+        mutants: tuple[MutantResult, ...] = (),
+        performance: tuple[PerfResult, ...] = (),
+        results: dict[str, ClauseResult] | None = None,
+        identity: BackendIdentity = IDENTITY,
+    ) -> Report:
+        begun = begin(catalogue, identity, level=level, seed=7)
+        found = {c.id: outcome(c, State.PASS) for c in catalogue if c.binding_at(level)}
+        for id, state in (states or {}).items():
+            found[id] = outcome(catalogue[id], state)
+        found.update(results or {})
+        return finish(begun, catalogue, found.values(), mutants=mutants, performance=performance)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def begun(catalogue: Catalogue) -> Report:
+    """The report of a run that has just begun, or was killed."""
+    return begin(catalogue, IDENTITY, level="core", seed=7)
+
+
+@pytest.fixture(scope="session")
+def survivor() -> MutantResult:
+    return MutantResult("wraps/never", "ring.wraps", "a ring that never wraps", Outcome.SURVIVED)
+
+
+@pytest.fixture(scope="session")
+def speed() -> Callable[..., PerfResult]:
+    def make(ratio: float = 3.4, spread: float = 0.1, **changes: Any) -> PerfResult:
+        values: dict[str, Any] = {
+            "clause": "perf.upload-owned",
+            "case": "100 MB",
+            "baseline": "queue.write_buffer",
+            "ratio": ratio,
+            "low": ratio - spread,
+            "high": ratio + spread,
+            "target": 3.0,
+            "ours_seconds": 0.018,
+            "raw_seconds": 0.062,
+            "samples": 40,
+        }
+        return PerfResult(**{**values, **changes})
+
+    return make
