@@ -7,7 +7,8 @@ import textwrap
 import threading
 import zlib
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
@@ -26,14 +27,14 @@ from forge3d_conformance.mutants import Layer, Mutant, unwrap
 from forge3d_conformance.report import PerfResult
 from forge3d_conformance.subject import Hold
 from forge3d_conformance.target import Target
-from forge3d_conformance.violation import ClauseViolation, Inconclusive
+from forge3d_conformance.violation import ClauseViolation, Inconclusive, Tardy
 from forge3d_core.errors import FenceTimeout
 from forge3d_core.protocols import Backend, Buffer, Device, DeviceOptions, FencePoint, KernelSource
 
 WAIT = 20.0
 """Seconds after which what should have come by itself is taken not to come."""
 
-IMPATIENT = 3.0
+IMPATIENT = 2.0
 """The same under a mutant, where not coming may be the very defect."""
 
 CHILD = 30.0
@@ -66,6 +67,25 @@ class Holding:
             return look(*args)
         finally:
             self.still()
+
+    def promptly(self, look: Callable[..., T], *args: Any) -> T:
+        """Like ``observe``, for what must not wait: a violation when it comes back only after the hold.
+
+        It gets two seconds, or as long as a bounded hold lasts.
+        """
+        future = in_thread(look, *args)
+        for pause in pauses(IMPATIENT):
+            try:
+                value = future.result(pause)
+            except FutureTimeout:
+                if future.done():
+                    raise
+                if not self.held:
+                    break
+            else:
+                self.still()
+                return value
+        raise Tardy(f"a call that must not wait for the device did not return while {self.lane!r} was held")
 
     def still(self) -> None:
         """Raise :class:`Inconclusive` unless the lane is held even now."""
@@ -211,26 +231,15 @@ class Bench:
         except FenceTimeout as error:
             raise ClauseViolation(f"{what} did not complete within {self.patience:g} s: {error}") from error
 
-    def thread(self, work: Callable[[], T], name: str = "clause") -> Future[T]:
-        """Run ``work`` on a daemon thread of its own; take its result with :meth:`result`."""
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                value = work()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
-
-        threading.Thread(target=run, name=f"conformance-{name}", daemon=True).start()
-        return future
+    def thread(self, work: Callable[..., T], *args: Any) -> Future[T]:
+        """Call ``work`` on a daemon thread of its own; take its result with :meth:`result`."""
+        return in_thread(work, *args)
 
     def result(self, future: Future[T], what: str = "a thread") -> T:
         """Return what the thread returned or raise what it raised; a violation when it hangs."""
         try:
             return future.result(self.patience)
-        except TimeoutError:
+        except FutureTimeout:
             if future.done():
                 raise
             raise ClauseViolation(f"{what} did not come back within {self.patience:g} s") from None
@@ -238,7 +247,7 @@ class Bench:
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait for a condition that must come true by itself; a violation when it does not."""
         woken = threading.Event()
-        for pause in _pauses(self.patience):
+        for pause in pauses(self.patience):
             if condition():
                 return
             woken.wait(pause)
@@ -285,7 +294,23 @@ class Bench:
             self._open.pop().close()
 
 
-def _pauses(seconds: float) -> Iterator[float]:
+def in_thread(work: Callable[..., T], *args: Any) -> Future[T]:
+    """Call ``work`` on a daemon thread of its own, which nobody has to wait for."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            value = work(*args)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    threading.Thread(target=run, name="conformance", daemon=True).start()
+    return future
+
+
+def pauses(seconds: float) -> Iterator[float]:
     pause, left = 0.0005, seconds
     while left > 0:
         yield min(pause, left)

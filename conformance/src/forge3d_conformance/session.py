@@ -20,7 +20,7 @@ from forge3d_conformance.outcome import RunOutcome, conclude
 from forge3d_conformance.record import Ending, Record, kills
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
 from forge3d_conformance.target import Target, find_target
-from forge3d_conformance.violation import Inconclusive, described, leaves
+from forge3d_conformance.violation import Inconclusive, Tardy, described, leaves
 from forge3d_core.errors import ForgeError
 
 ATTEMPTS = 3
@@ -185,7 +185,8 @@ class ClauseSession:
         self._settle(item, "forge3d-mutant" if mutant else f"forge3d-{self.level}")
         if mutant and any(kills(mutant, record) for record in self._of(mutant)):
             pytest.skip("already killed")
-        if reason := self._why_unsupported(item.stash[CLAUSE], item.stash[REQUIRES]):
+        requires = (*item.stash[REQUIRES], *(mutant.requires if mutant else ()))
+        if reason := self._why_unsupported(item.stash[CLAUSE], requires):
             item.stash[RECORD] = self._record(item, "unsupported", reason=reason)
             pytest.skip(reason)
 
@@ -199,7 +200,8 @@ class ClauseSession:
                 pyfuncitem.obj(**arguments)
                 break
             except BaseException as error:
-                doubtful = any(isinstance(leaf, Inconclusive) for leaf in leaves(error))
+                again = Inconclusive if pyfuncitem.stash[MUTANT] else (Inconclusive, Tardy)
+                doubtful = any(isinstance(leaf, again) for leaf in leaves(error))
                 if not doubtful or attempt == ATTEMPTS:
                     raise
                 pyfuncitem.stash[BENCH].renew()

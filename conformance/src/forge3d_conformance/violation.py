@@ -13,6 +13,10 @@ class Inconclusive(Exception):
     """The conditions of the test did not hold long enough to say anything; it is tried again."""
 
 
+class Tardy(ClauseViolation):
+    """Something that must not wait took too long. A busy machine can do that too: it is tried again."""
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions that ``error`` is made of: itself, or what a group of them holds."""
     if isinstance(error, BaseExceptionGroup):

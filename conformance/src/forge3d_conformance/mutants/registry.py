@@ -18,12 +18,16 @@ L = TypeVar("L", bound=type[Layer])
 
 @attrs.frozen
 class Mutant:
-    """One defect. ``because`` must match ``ErrorType: message`` of the failure that kills it."""
+    """One defect. ``because`` must match ``ErrorType: message`` of the failure that kills it.
+
+    ``requires`` names capabilities without which the defect could not show, and is no defect.
+    """
 
     name: str
     breaks: str
     because: re.Pattern[str]
     layer: type[Layer]
+    requires: tuple[str, ...] = ()
 
     @property
     def about(self) -> str:
@@ -34,13 +38,13 @@ class Mutant:
 _registry: dict[str, Mutant] = {}
 
 
-def mutant(name: str, *, breaks: str, because: str) -> Callable[[L], L]:
+def mutant(name: str, *, breaks: str, because: str, requires: tuple[str, ...] = ()) -> Callable[[L], L]:
     """Register the decorated :class:`Layer` as the mutant ``name`` of the clause ``breaks``."""
 
     def register(layer: L) -> L:
         if name in _registry and _registry[name].layer.__qualname__ != layer.__qualname__:
             raise CatalogueError(f"two mutants are called {name!r}; names are unique")
-        _registry[name] = Mutant(name, breaks, re.compile(because, re.DOTALL), layer)
+        _registry[name] = Mutant(name, breaks, re.compile(because, re.DOTALL), layer, requires)
         return layer
 
     return register
