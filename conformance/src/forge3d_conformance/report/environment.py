@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 
 import attrs
 import numpy as np
@@ -39,13 +40,19 @@ def this_platform() -> Platform:
     """Return the platform that this process runs on."""
     return Platform(
         os=platform.system(),
-        os_version=platform.release(),
+        os_version=_numbers(platform.release()),
         machine=platform.machine(),
         cores=_usable_cores(),
         python=platform.python_version(),
         implementation=platform.python_implementation(),
         numpy=np.__version__,
     )
+
+
+def _numbers(release: str) -> str:
+    """Return a kernel's version without what its builder added, which may name a person or a machine."""
+    match = re.match(r"\d+(\.\d+)*", release)
+    return match[0] if match else ""
 
 
 def _usable_cores() -> int:
