@@ -1,0 +1,418 @@
+"""The staging ring."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from forge3d_core.errors import (
+    Closed,
+    FenceTimeout,
+    ForeignObject,
+    OutOfRange,
+    SliceOutstanding,
+    SliceSpent,
+    TooLarge,
+    UsageError,
+    ViewHeld,
+)
+from forge3d_core.protocols import RingStats
+from stranger.lent import Lent, plain
+from stranger.memory import Buffer, Memory, Store, Texture, rows_in
+from stranger.timeline import Point, fresh
+
+STEP = 64
+
+
+@attrs.define(eq=False)
+class Block:
+    index: int
+    store: Store
+    used: int = 0
+    staged: int = 0
+    sealed: bool = False
+    point: Point | None = None
+    work: list[Callable[[], None]] = attrs.field(factory=list)
+    targets: list[Memory] = attrs.field(factory=list)
+    open: dict[object, int] = attrs.field(factory=dict)  # key of a slice -> thread that allocated it
+
+    def free(self) -> bool:
+        """Whether it takes slices, now that the device may have finished with it."""
+        if self.point is not None and not self.point.done and self.point.timeline.failure is not None:
+            raise fresh(self.point.timeline.failure)
+        if self.point is not None and self.point.done:
+            self.clear()
+        return not self.sealed
+
+    def clear(self) -> None:
+        self.used = self.staged = 0
+        self.sealed, self.point, self.work, self.targets = False, None, [], []
+
+
+class Slice:
+    def __init__(self, ring: Ring, block: Block, offset: int, nbytes: int) -> None:
+        self.nbytes, self.offset, self.ring_index = nbytes, offset, block.index
+        self._ring, self._block = ring, block
+        self.key = key = object()
+        ended, held = ring.ended, ring.held
+        held.add(key)
+
+        def freed() -> None:  # by the collector, if the slice was dropped: takes no lock
+            ended.append((block, key))
+            held.discard(key)
+
+        self._lent: Lent | None = Lent(self.bytes, True, freed)
+        self._view: Any = None
+
+    @property
+    def bytes(self) -> Any:
+        return self._block.store.data[self.offset : self.offset + self.nbytes]
+
+    @property
+    def view(self) -> Any:
+        lent = self._alive()
+        if self._view is None:
+            self._view = lent.array(np.uint8, None)
+        return self._view
+
+    def array(self, dtype: Any, shape: int | tuple[int, ...] | None = None) -> Any:
+        return self._alive().array(dtype, shape)
+
+    def commit(self, target: Any, offset: int = 0) -> None:
+        self._alive()
+        if not isinstance(target, Buffer):
+            raise ForeignObject(f"{target!r} is not a buffer of this device")
+        target.check(self._ring.device)
+        target.region(offset, self.nbytes)
+        here, there = self.bytes, target.bytes(offset, self.nbytes)
+        self._give(target, lambda: np.copyto(there, here))
+
+    def commit_rows(
+        self,
+        target: Any,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        row_pitch: int | None = None,
+    ) -> None:
+        self._alive()
+        if not isinstance(target, Texture):
+            raise ForeignObject(f"{target!r} is not a texture of this device")
+        target.check(self._ring.device)
+        size = (target.width - origin[0], target.height - origin[1]) if size is None else size
+        target.region(origin, size)
+        row = size[0] * target.format.block_bytes
+        pitch = row if row_pitch is None else row_pitch
+        if pitch < row:
+            raise UsageError(f"row_pitch {pitch} does not hold a row of {row} bytes")
+        if size[1] and (size[1] - 1) * pitch + row > self.nbytes:
+            raise OutOfRange(f"{size[1]} rows of pitch {pitch} do not fit in {self.nbytes} bytes")
+        if not all(size):
+            self._give(target, lambda: None)
+            return
+        here, there = rows_in(self.bytes, 0, pitch, (size[1], row)), target.texels(origin, size)
+        self._give(target, lambda: np.copyto(there, here))
+
+    def release(self) -> None:
+        if self._lent is not None:
+            self._end()
+            self._ring.flush()
+
+    def revoke(self) -> None:
+        lent, self._lent, self._view = self._lent, None, None
+        if lent is not None:
+            lent.empty()
+
+    def _give(self, target: Memory, work: Callable[[], None]) -> None:
+        ring, block = self._ring, self._block
+        with ring.changed:
+            self._end()
+            block.work.append(work)
+            block.targets.append(target)
+            block.staged += self.nbytes
+            ring.staged += self.nbytes
+        ring.flush()
+
+    def _end(self) -> None:
+        lent = self._alive()
+        lent.take_back()  # or ViewHeld, with nothing changed
+        self._lent = self._view = None
+        with self._ring.changed:
+            self._block.open.pop(self.key, None)
+            self._ring.changed.notify_all()
+
+    def _alive(self) -> Lent:
+        self._ring.check()
+        if self._lent is None:
+            raise SliceSpent("this slice was committed or released; allocate another")
+        return self._lent
+
+
+class Ring:
+    def __init__(self, device: Any, ring_count: int, buffer_size: int, lane: str) -> None:
+        if not isinstance(ring_count, int) or not 1 <= ring_count <= 8 or buffer_size < 1:
+            raise UsageError(
+                f"a ring has 1 to 8 blocks of at least 1 byte, not {ring_count!r} of {buffer_size}"
+            )
+        self.device, self.ring_count, self.buffer_size, self.lane = device, ring_count, buffer_size, lane
+        self.closed = False
+        self.changed = threading.Condition(threading.RLock())
+        self.ended: deque[tuple[Block, object]] = deque()
+        self.held: set[object] = set()
+        self.staged = 0
+        self._blocks: list[Block] = []
+        self._slices: weakref.WeakSet[Slice] = weakref.WeakSet()
+        self._index = self._stalls = self._allocated = self._submissions = 0
+        self._sealed: deque[Block] = deque()
+        self._queue: deque[object] = deque()
+        self._last: Point | None = None
+        stores: list[Store] = []
+        weakref.finalize(self, device.collected.extend, stores).atexit = False
+        try:
+            for index in range(ring_count):
+                stores.append(device.take(buffer_size, "buffer", "host_visible"))
+                self._blocks.append(Block(index, stores[-1]))
+        except BaseException:
+            self._give_back()
+            raise
+
+    def check(self) -> None:
+        self.device.check()
+        if self.closed:
+            raise Closed("the staging ring was closed")
+
+    def allocate(self, nbytes: int) -> Slice | None:
+        self._fits(nbytes)
+        with self.changed:
+            found = self._place(nbytes, eager=False)
+            self._stalls += found is None
+        self.flush()
+        return found
+
+    def reserve(self, nbytes: int, timeout: float | None = None) -> Slice:
+        self._fits(nbytes)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ticket, stalled = object(), False
+        with self.changed:
+            self._queue.append(ticket)
+            try:
+                while True:
+                    self.check()
+                    if self._queue[0] is ticket:
+                        found = self._place(nbytes, eager=True)
+                        self.flush()
+                        if found is not None:
+                            return found
+                        self._refuse_own([b for b in self._blocks if b.sealed and b.point is None])
+                    self._stalls += not stalled
+                    stalled = True
+                    self._rest(deadline, f"no room for {nbytes} bytes")
+            finally:
+                self._queue.remove(ticket)
+                self.changed.notify_all()
+
+    def advance(self, timeout: float | None = None) -> Point:
+        self.check()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.changed:
+            self._reap()
+            current = self._blocks[self._index]
+            self._refuse_own([*self._sealed, current])
+            if not current.sealed and current.used:
+                self._seal(current)
+            awaited = set(self._sealed)
+            self.flush()
+            while not awaited.isdisjoint(self._sealed):
+                self._rest(deadline, "slices of other threads are not committed")
+                self.check()
+                self.flush()
+            return self._last or self.device.idle_point(self.lane)
+
+    def upload(
+        self,
+        data: Any,
+        target: Any,
+        offset: int = 0,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        timeout: float | None = None,
+    ) -> Point:
+        self.check()
+        array = np.asarray(data)
+        plain(array.dtype)
+        with self.changed:
+            self._reap()
+            self._refuse_own(self._blocks)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not isinstance(target, Memory):
+            raise ForeignObject(f"{target!r} is not memory of this device")
+        target.check(self.device)
+        if isinstance(target, Texture):
+            self._upload_rows(array, target, offset, origin, deadline)
+        else:
+            assert isinstance(target, Buffer)
+            target.region(offset, array.nbytes)
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for start in range(0, flat.nbytes, self.buffer_size):
+                piece = flat[start : start + self.buffer_size]
+                slot = self.reserve(piece.nbytes, _left(deadline))
+                np.copyto(slot.bytes, piece)
+                slot.commit(target, offset + start)
+        return self.advance(_left(deadline))
+
+    def stats(self) -> RingStats:
+        with self.changed:
+            flying = sum(b.staged for b in self._blocks if b.point is not None and not b.point.done)
+            return RingStats(
+                ring_count=self.ring_count,
+                buffer_size=self.buffer_size,
+                current_ring_index=self._index,
+                bytes_in_flight=flying,
+                buffer_stalls=self._stalls,
+                allocations=self._allocated,
+                bytes_staged=self.staged,
+                submissions=self._submissions,
+            )
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        for one in list(self._slices):
+            one.release()
+        with self.changed:
+            if self.device.closed or self.device.machine.lost is not None:
+                self.abandon()
+                return
+            current = self._blocks[self._index]
+            if not current.sealed and current.work:
+                self._seal(current)
+            try:
+                self.flush()
+            finally:
+                self.abandon()
+
+    def abandon(self) -> None:
+        with self.changed:
+            if self.closed:
+                return
+            self.closed = True
+            self.changed.notify_all()
+        for one in list(self._slices):
+            one.revoke()
+        self._give_back()
+
+    def wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        try:
+            self.close()
+        except ViewHeld:
+            if kind is None:
+                raise
+            self.abandon()
+
+    def flush(self) -> None:
+        """Submit the sealed blocks whose slices are all committed, in ring order."""
+        with self.changed:
+            self._reap()
+            while self._sealed and not self._sealed[0].open:
+                block = self._sealed[0]
+                if block.work:
+                    block.point = self._last = self.device.run(self.lane, block.work, [], block.targets)
+                    self._submissions += 1
+                    block.point.on_done(lambda *_: self.wake())
+                else:
+                    block.clear()
+                self._sealed.popleft()
+                self.changed.notify_all()
+
+    def _place(self, nbytes: int, eager: bool) -> Slice | None:
+        self._reap()
+        block = self._blocks[self._index]
+        if not block.free():
+            return None
+        start = -(-block.used // STEP) * STEP
+        if start + nbytes > self.buffer_size:
+            following = self._blocks[(self._index + 1) % self.ring_count]
+            if following is block or not following.free():
+                if eager:
+                    self._seal(block)
+                return None
+            self._seal(block)
+            block, start = following, 0
+        block.used = start + nbytes
+        self._allocated += 1
+        found = Slice(self, block, start, nbytes)
+        block.open[found.key] = threading.get_ident()
+        self._slices.add(found)
+        return found
+
+    def _seal(self, block: Block) -> None:
+        block.sealed = True
+        self._sealed.append(block)
+        self._index = (block.index + 1) % self.ring_count
+
+    def _reap(self) -> None:
+        while self.ended:
+            block, key = self.ended.popleft()
+            block.open.pop(key, None)
+
+    def _refuse_own(self, blocks: list[Block]) -> None:
+        own = sum(thread == threading.get_ident() for b in blocks for thread in b.open.values())
+        if own:
+            raise SliceOutstanding(f"{own} slice(s) of this thread are open; commit or release them first")
+
+    def _rest(self, deadline: float | None, why: str) -> None:
+        left = 0.05 if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise FenceTimeout(f"staging ring on lane {self.lane!r}: {why}; {self.stats()}")
+        self.changed.wait(min(left, 0.05))  # the collector frees slices without telling anybody
+
+    def _upload_rows(
+        self, array: Any, target: Texture, offset: int, origin: tuple[int, int], deadline: float | None
+    ) -> None:
+        texel = target.format.block_bytes
+        if offset:
+            raise UsageError("a texture takes origin=(x, y), not a byte offset")
+        if array.ndim not in (2, 3) or array.itemsize * int(np.prod(array.shape[2:])) != texel:
+            raise UsageError(f"{array.dtype} of shape {array.shape} is not rows of {target.format.name}")
+        height, width = array.shape[:2]
+        target.region(origin, (width, height))
+        row = width * texel
+        if array.size and row > self.buffer_size:
+            raise TooLarge(f"a row of {row} bytes is more than the buffer_size of {self.buffer_size}")
+        at_once = self.buffer_size // row if row else height
+        rows = np.ascontiguousarray(array).reshape(height, -1).view(np.uint8) if array.size else array
+        for y in range(0, height if array.size else 0, at_once):
+            part = rows[y : y + at_once]
+            slot = self.reserve(part.nbytes, _left(deadline))
+            np.copyto(slot.bytes, part.reshape(-1))
+            slot.commit_rows(target, origin=(origin[0], origin[1] + y), size=(width, len(part)))
+
+    def _fits(self, nbytes: int) -> None:
+        self.check()
+        if not isinstance(nbytes, int) or nbytes < 1:
+            raise UsageError(f"a slice has at least 1 byte, not {nbytes!r}")
+        if nbytes > self.buffer_size:
+            raise TooLarge(f"{nbytes} bytes never fit in blocks of {self.buffer_size}; use upload()")
+
+    def _give_back(self) -> None:
+        for block in self._blocks:
+            points = [block.point] if block.point is not None else []
+            self.device.give_back(block.store.reservation, points)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
