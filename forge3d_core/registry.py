@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
+from typing import cast
 
 import attrs
 
@@ -36,6 +37,7 @@ from forge3d_core.plugins import (
     load,
     normalise,
 )
+from forge3d_core.plugins.loading import BACKEND_MEMBERS
 from forge3d_core.protocols import Backend
 
 IMPORT_TIMEOUT = 10.0
@@ -97,7 +99,8 @@ class Registry:
         name = normalise(name or str(getattr(plugin, "name", "")))
         if not name:
             raise UsageError(f"{plugin!r} has no name; pass the backend's: register(plugin, name='...')")
-        hooks = _Bare(plugin) if isinstance(plugin, Backend) else plugin
+        bare = all(hasattr(plugin, member) for member in BACKEND_MEMBERS)
+        hooks = _Bare(cast(Backend, plugin)) if bare else plugin
         candidate = Candidate(name, HERE, "", type(plugin).__module__, fetch=lambda: hooks)
         with self._lock:
             if any(c.name == name for c in self._registered):

@@ -17,12 +17,14 @@ from typing import Any
 from forge3d_core.config import configuration
 from forge3d_core.decision import Decision, Request, decide, nothing_opens
 from forge3d_core.errors import BackendError, DeviceLost, ForgeError, PluginFailed, UsageError
-from forge3d_core.plugins import BackendSpec, Plugin, contained
+from forge3d_core.plugins import BackendSpec, Plugin, contained, import_failure
 from forge3d_core.protocols import Device, FencePoint
 from forge3d_core.registry import REGISTRY, Registry
 
 NEVER = 2**63 - 1
 """A timeline value that no device lives to reach."""
+
+DEVICE_MEMBERS = ("info", "limits", "budget", "lanes", "submit", "staging_ring", "readback_pool", "close")
 
 
 def open_device(
@@ -88,13 +90,17 @@ def _open_best(decision: Decision, registry: Registry) -> Device:
 
 def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
     """Return what the plugin opens; what it raises that is none of ours is the plugin's failure."""
+    doing = f"opening a device of {plugin.name}"
     try:
         device = open_()
     except ForgeError:
         raise
+    except ImportError as error:
+        raise import_failure(plugin.candidate, error, doing) from error
     except (Exception, SystemExit) as error:
-        raise contained(error, f"opening a device of {plugin.name}", plugin.name) from error
-    if not isinstance(device, Device):
+        raise contained(error, doing, plugin.name) from error
+    # by attribute, not isinstance: since Python 3.12 that overlooks what a wrapper passes on
+    if not all(hasattr(device, member) for member in DEVICE_MEMBERS):
         raise PluginFailed(
             f"{plugin.name} returned {device!r}, not a device; tell the author of {plugin.candidate}",
             backend=plugin.name,
@@ -115,6 +121,6 @@ def _announced(device: Device, registry: Registry) -> Device:
             for plugin in mourners:
                 plugin.notify("forge3d_device_closed", info=info)
 
-        # closing settles every point, so one that is never reached is settled by nothing else
+        # a point that is never reached is settled when the device closes or is lost, by nothing else
         next(iter(device.lanes.values())).timeline.point(NEVER).on_done(closed)
     return device

@@ -17,7 +17,7 @@ from forge3d_core.plugins.spec import normalise
 from forge3d_core.protocols import ApiRange, Backend, DeviceInfo
 
 _log = logging.getLogger("forge3d")
-_BACKEND_MEMBERS = ("name", "api", "probe", "open", "adopt")
+BACKEND_MEMBERS = ("name", "api", "probe", "open", "adopt")
 
 
 @attrs.frozen(eq=False)
@@ -98,7 +98,7 @@ def _load(candidate: Candidate, doing: str) -> Plugin:
 
 
 def _checked(candidate: Candidate, backend: Any) -> Backend:
-    missing = [m for m in _BACKEND_MEMBERS if not hasattr(backend, m)]
+    missing = [m for m in BACKEND_MEMBERS if not hasattr(backend, m)]
     if missing:
         problem = f"returned {backend!r}, which has no {', '.join(missing)}"
     elif not isinstance(backend.api, ApiRange):

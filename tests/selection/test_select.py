@@ -12,6 +12,7 @@ from forge3d_core.decision import Request, decide
 from forge3d_core.errors import (
     BackendDenied,
     ConfigError,
+    MissingDependency,
     NoDevice,
     OutOfDeviceMemory,
     PluginFailed,
@@ -141,6 +142,13 @@ def test_what_a_backend_lets_slip_while_opening_is_its_failure(site, error):
         open_device("one", registry=registry)
     assert failure.value.__cause__ is error
     assert open_device(registry=registry).info.backend == "other"
+
+
+def test_a_library_that_is_missing_when_the_device_opens_is_a_missing_dependency(site):
+    error = ModuleNotFoundError("No module named 'vulkan_x'", name="vulkan_x")
+    with pytest.raises(MissingDependency, match="one needs vulkan_x") as missing:
+        open_device("one", registry=registry_of(refusing(site.tiny("one"), error)))
+    assert missing.value.fix == 'pip install "vulkan_x"'
 
 
 def test_running_out_of_memory_is_not_hidden_by_another_device(site):
