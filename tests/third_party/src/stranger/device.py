@@ -224,8 +224,7 @@ class StrangerDevice:
         reservation = self.budget.reserve(nbytes, kind=kind, heap=heap)
         try:
             if heap == "host_visible" and self.refuse_next:
-                self._deferred: deque[tuple[Any, list[Point]]] = deque()
-        self.refuse_next = False
+                self.refuse_next = False
                 raise MemoryError("asked by the conformance suite")
             data = np.zeros(nbytes, np.uint8)
         except MemoryError as error:
