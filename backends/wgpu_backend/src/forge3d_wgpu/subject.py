@@ -1,0 +1,152 @@
+"""What the wgpu backend lends the conformance suite; found by entry point, imports nothing of the suite."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import Any, Self
+
+import attrs
+
+from forge3d_core.driver import Dispatch
+from forge3d_core.errors import ForgeError
+from forge3d_core.protocols import Binding, Buffer, Kernel, KernelSource
+from forge3d_core.units import align_up
+from forge3d_wgpu.staging import WORD
+
+GROUP = 64
+ITERATIONS = 60_000  # Mesa's llvmpipe silently ends a loop after 65535
+ENOUGH_TO_TIME = 0.05  # seconds
+CALIBRATION_SECONDS = 30.0
+MARGIN = 1.25  # a hold that lapses costs a whole attempt
+
+BUSY = KernelSource(
+    "busy",
+    {
+        "wgsl": f"""
+@group(0) @binding(0) var<storage, read_write> sink: array<u32>;
+
+@compute @workgroup_size({GROUP})
+fn busy(@builtin(global_invocation_id) thread: vec3<u32>) {{
+    var x = thread.x + thread.y;
+    for (var i = 0u; i < {ITERATIONS}u; i++) {{ x = x * 1664525u + 1013904223u; }}
+    if (x == 0xdeadbeefu) {{ sink[0] = x; }}
+}}
+"""
+    },
+    (Binding("sink", "readwrite", "u4"),),
+    (),
+    (GROUP, 1, 1),
+)
+
+
+@attrs.frozen(eq=False)
+class Sink:
+    """Memory of the busy kernel's own, beside the budget and the device's ordering."""
+
+    native: Any
+    nbytes: int
+
+
+@attrs.define(eq=False)
+class BusyQueue:
+    """The queue, kept busy by a kernel that ends by itself: WebGPU has no way to stop one."""
+
+    _driver: Any
+    _token: Any
+    _released: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether wgpu has yet to report the kernel's end."""
+        try:
+            return not self._released and not self._driver.query(self._token)
+        except ForgeError:
+            return False
+
+    def release(self) -> None:
+        self._released = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+class WgpuSubject:
+    """Holds all lanes at once, for a time; looks at memory through wgpu's own queue."""
+
+    capabilities = frozenset({"hold", "peek", "lose", "adopt", "host_pressure"})
+
+    def __init__(self) -> None:
+        self._groups_per_second: dict[str, float] = {}
+        self._tools: weakref.WeakKeyDictionary[Any, tuple[Kernel, Sink]] = weakref.WeakKeyDictionary()
+
+    def hold(self, device: Any, lane: str, seconds: float) -> BusyQueue:
+        if device.info.name not in self._groups_per_second:
+            self._groups_per_second[device.info.name] = self._calibrate(device)
+        groups = self._groups_per_second[device.info.name] * seconds * MARGIN
+        return BusyQueue(device.driver, self._submit(device, lane, max(1, int(groups))))
+
+    def peek(self, device: Any, buffer: Buffer, offset: int, nbytes: int) -> bytes:
+        """WebGPU reads only through its queue: this waits for what was submitted before."""
+        lead = offset % WORD
+        size = align_up(lead + nbytes, WORD)
+        data = device.native.queue.read_buffer(buffer.native, offset - lead, size)
+        return bytes(data[lead : lead + nbytes])
+
+    def poke(self, device: Any, buffer: Buffer, offset: int, data: bytes) -> None:
+        lead = offset % WORD
+        size = align_up(lead + len(data), WORD)
+        whole = bytearray(device.native.queue.read_buffer(buffer.native, offset - lead, size))
+        whole[lead : lead + len(data)] = data
+        device.native.queue.write_buffer(buffer.native, offset - lead, whole)
+
+    def lose(self, device: Any) -> None:
+        device.native.destroy()
+
+    def foreign(self, device: Any, nbytes: int) -> Any:
+        import wgpu
+
+        usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
+        return device.native.create_buffer(size=nbytes, usage=usage)
+
+    def fail_next_allocation(self, device: Any) -> None:
+        """Have wgpu's device refuse one buffer as it does when memory has run out."""
+        import wgpu
+
+        native = device.native
+
+        def refuse(**_descriptor: Any) -> Any:
+            del native.create_buffer
+            raise wgpu.GPUOutOfMemoryError("refused for the conformance suite")
+
+        native.create_buffer = refuse
+
+    def _calibrate(self, device: Any) -> float:
+        """Return how many groups of the busy kernel this adapter runs in a second."""
+        self._seconds(device, 1)  # the first run of a kernel compiles it
+        groups = 16
+        while (elapsed := self._seconds(device, groups)) < ENOUGH_TO_TIME:
+            groups *= 2
+        return groups / elapsed
+
+    def _seconds(self, device: Any, groups: int) -> float:
+        started = time.perf_counter()
+        device.driver.wait(self._submit(device, "compute", groups), CALIBRATION_SECONDS)
+        return time.perf_counter() - started
+
+    def _submit(self, device: Any, lane: str, groups: int) -> Any:
+        kernel, sink = self._tools_of(device)
+        across = min(groups, device.limits.max_groups[0])
+        threads = (across * GROUP, -(-groups // across), 1)
+        return device.driver.submit(lane, [Dispatch(kernel, (sink,), (), threads)], ())
+
+    def _tools_of(self, device: Any) -> tuple[Kernel, Sink]:
+        if device not in self._tools:
+            self._tools[device] = (
+                device.create_kernel(BUSY),
+                Sink(device.driver.allocate_buffer(WORD), WORD),
+            )
+        return self._tools[device]
