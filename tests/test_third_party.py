@@ -74,6 +74,7 @@ with forge3d.open_device() as device:
 
         first, second = asyncio.run(both())
         assert (first[4:] == second).all()
+    device.wait_idle(10)  # the ring submitted at its close what was still committed
     assert device.budget.metrics().host_visible_bytes == 0
 print("all of it")
 """
