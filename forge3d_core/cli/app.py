@@ -60,6 +60,9 @@ def main() -> None:
     except ForgeError as error:
         print(f"forge3d: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(FAILURE)
+    except OSError as error:  # a full disk, a folder that cannot be written to
+        print(f"forge3d: {error}", file=sys.stderr)
+        sys.exit(FAILURE)
     finally:
         _leave_stdout()
 

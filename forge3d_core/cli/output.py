@@ -29,15 +29,14 @@ def results() -> Iterator[Console]:
             sys.stdout = stdout
         return
     saved = os.dup(1)
-    with open(saved, "w", encoding=stdout.encoding, errors=stdout.errors, closefd=False) as stream:
-        os.dup2(2, 1)
-        try:
+    os.dup2(2, 1)
+    try:
+        with open(saved, "w", encoding=stdout.encoding, errors=stdout.errors, closefd=False) as stream:
             yield Console(file=stream, highlight=False)
-            stdout.flush()  # what was printed meanwhile still goes the other way
-        finally:
-            stream.flush()
-            os.dup2(saved, 1)
-    os.close(saved)
+        stdout.flush()  # what was printed meanwhile still goes the other way
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _is_descriptor(stream: TextIO, number: int) -> bool:

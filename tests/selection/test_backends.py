@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 
 def test_every_plugin_its_state_its_fix_and_its_devices(site):
@@ -41,6 +44,16 @@ def test_a_wrong_configuration_is_one_line_and_exit_2(site):
     assert done.stdout == ""
     assert done.stderr.startswith("forge3d: ")
     assert done.stderr.endswith("forge3d.toml:1: unknown key 'bakend'; did you mean 'backend'?\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_is_one_line_and_exit_2(site):
+    code = (
+        "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\nfrom forge3d_core.cli import main; main()"
+    )
+    done = site.run("-c", code, "backends")
+    assert done.returncode == 2
+    assert done.stderr == "forge3d: [Errno 28] No space left on device\n"
 
 
 def test_version_and_help(site):
