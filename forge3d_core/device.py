@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
@@ -173,7 +174,23 @@ class AssembledDevice:
         """Submit on ``lane`` behind everything that these allocations and ``after`` ask for."""
         self.check()
         timeline = self._lane(lane).timeline
-        explicit = list(after)
+        explicit = _points(after)
+        key = object()
+        self.allocator.pin(used := [*reads, *writes], key)
+        try:
+            return self._submit(timeline, lane, commands, reads, writes, explicit)
+        finally:
+            self.allocator.unpin(used, key)
+
+    def _submit(
+        self,
+        timeline: Timeline,
+        lane: str,
+        commands: list[Command],
+        reads: list[Allocation],
+        writes: list[Allocation],
+        explicit: list[FencePoint],
+    ) -> FencePoint:
         with self._submission:
             points = [
                 *explicit,
@@ -274,8 +291,8 @@ class AssembledDevice:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) or self._pid != os.getpid():
-            return
+        if getattr(self, "_closed", True) or self._pid != os.getpid() or sys.is_finalizing():
+            return  # in an interpreter that ends, the lanes' threads are gone and nobody could be waited for
         with contextlib.suppress(Exception):
             warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
         with contextlib.suppress(Exception):
@@ -320,6 +337,17 @@ class AssembledDevice:
             self._lost = error
             for lane in self._lanes.values():
                 lane.timeline.fail(error)
+
+
+def _points(after: Iterable[FencePoint]) -> list[FencePoint]:
+    try:
+        points = list(after)
+    except TypeError:
+        raise UsageError(f"after= takes a sequence of points, not {after!r}; write after=[point]") from None
+    for point in points:
+        if not hasattr(point, "timeline"):  # an isinstance check would ask the driver
+            raise UsageError(f"after= takes points, as submit, advance and upload return, not {point!r}")
+    return points
 
 
 def _identity(source: KernelSource) -> Hashable:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from operator import index
 from typing import Any, Self
 
 import attrs
 
 from forge3d_core.driver import Direction, Driver
-from forge3d_core.errors import Closed, ForeignObject, OutOfRange, TooLarge
+from forge3d_core.errors import Closed, ForeignObject, OutOfRange, TooLarge, UsageError
 from forge3d_core.formats import texture_bytes
 from forge3d_core.protocols import BudgetTracker, FencePoint, Heap, MemoryKind, Reservation, TextureFormat
 from forge3d_core.units import format_bytes
@@ -25,6 +27,7 @@ class Allocation:
     ``write`` is the last submission that wrote it, ``reads`` the last of each lane that read it since:
     what a later submission on another lane has to wait for, and what must be over before it is freed.
     ``holds`` has a key for every loan of the memory: numpy arrays may not outlive what they show.
+    ``pins`` has one for every command that names it and is not submitted yet.
     """
 
     native: Any
@@ -32,7 +35,9 @@ class Allocation:
     write: FencePoint | None = None
     reads: dict[str, FencePoint] = attrs.field(factory=dict)
     holds: set[object] = attrs.field(factory=set)
+    pins: set[object] = attrs.field(factory=set)
     owned: bool = True  # False for adopted memory, which goes back to nobody
+    freed: bool = False
 
     def dependencies(self, lane: str, *, writes: bool) -> Iterable[FencePoint]:
         """Yield the points of other lanes that a submission on ``lane`` comes after."""
@@ -53,7 +58,7 @@ class Allocation:
 
     def settled(self) -> bool:
         """Whether nothing uses it any more; never so after a failure, as nobody can tell."""
-        if self.holds:
+        if self.holds or self.pins:
             return False
         if self.write is not None and not self.write.done:
             return False
@@ -74,6 +79,12 @@ class Allocator:
     _dropped: deque[Allocation] = attrs.field(factory=deque, init=False)
     _deferred: list[Allocation] = attrs.field(factory=list, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _pid: int = attrs.field(factory=os.getpid, init=False)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child, where nothing can be given back: it is the parent's."""
+        return self._pid != os.getpid()
 
     def buffer(self, nbytes: int) -> Allocation:
         """Return zeroed device memory. Raises :class:`TooLarge` or a :class:`BudgetError`."""
@@ -114,9 +125,23 @@ class Allocator:
         """Note that memory has lost its owner; safe inside the garbage collector."""
         self._dropped.append(allocation)
 
+    def pin(self, allocations: Collection[Allocation], key: object) -> None:
+        """Keep memory while ``key`` stands for commands that name it; raise :class:`Closed` if it is gone."""
+        with self._lock:
+            for allocation in allocations:
+                if allocation.freed:
+                    raise Closed("memory that this work names was closed, and given back, in the meantime")
+            for allocation in allocations:
+                allocation.pins.add(key)
+
+    def unpin(self, allocations: Iterable[Allocation], key: object) -> None:
+        """Let go what ``key`` kept: the commands are submitted, or never will be. Takes no lock."""
+        for allocation in allocations:
+            allocation.pins.discard(key)
+
     def sweep(self) -> None:
         """Free what was dropped and is no longer in use."""
-        if not self._dropped and not self._deferred:
+        if not (self._dropped or self._deferred) or self.forked:
             return
         with self._lock:
             while self._dropped:
@@ -126,7 +151,7 @@ class Allocator:
                     self._deferred.append(allocation)
             waiting, self._deferred = self._deferred, []
         for allocation in waiting:
-            if allocation.settled():
+            if allocation.settled() and self._claim(allocation):
                 self._free(allocation)
             else:
                 with self._lock:
@@ -169,6 +194,12 @@ class Allocator:
         with self._lock:
             self._live.add(allocation)
         return allocation
+
+    def _claim(self, allocation: Allocation) -> bool:
+        """Mark as freed unless a submission got hold of it since somebody looked."""
+        with self._lock:
+            allocation.freed = allocation.settled()
+            return allocation.freed
 
     def _free(self, allocation: Allocation) -> None:
         if allocation.owned:
@@ -255,6 +286,7 @@ class DeviceBuffer(DeviceMemory):
 
     def region(self, offset: int, nbytes: int) -> None:
         """Raise :class:`OutOfRange` unless the bytes lie inside."""
+        _whole("offset and nbytes", offset, nbytes)
         if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
             raise OutOfRange(
                 f"bytes {offset} to {offset + nbytes} do not lie inside {self!r} of {self.nbytes} bytes"
@@ -285,8 +317,18 @@ class DeviceTexture(DeviceMemory):
     def region(self, origin: tuple[int, int], size: tuple[int, int]) -> None:
         """Raise :class:`OutOfRange` unless the texels lie inside."""
         (x, y), (w, h) = origin, size
+        _whole("origin and size", x, y, w, h)
         if min(x, y, w, h) < 0 or x + w > self.width or y + h > self.height:
             raise OutOfRange(f"{w}x{h} texels at ({x}, {y}) do not lie inside {self!r}")
 
     def __repr__(self) -> str:
         return f"<texture {self.label or ''} {self.width}x{self.height} {self.format.name}>"
+
+
+def _whole(what: str, *numbers: int) -> None:
+    """Raise unless all are ints: a lane would meet a float only when it runs, and fail for good."""
+    try:
+        for number in numbers:
+            index(number)
+    except TypeError:
+        raise UsageError(f"{what} are whole numbers, not {', '.join(map(repr, numbers))}") from None

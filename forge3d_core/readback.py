@@ -170,6 +170,8 @@ class Pool:
             )
 
     def close(self) -> None:
+        if self._host.allocator.forked:
+            return  # the parent's to close
         with self._changed:
             if self._closed:
                 return
@@ -178,13 +180,20 @@ class Pool:
             self._changed.notify_all()
         self._forget_reclaimer()
         for operation in pending:
-            operation.cancel()
+            if operation.movable and operation.point.done:
+                operation.land()  # it has completed, and keeps what it has
+            else:
+                operation.cancel()
         if self._finalizer.detach() is not None:
             for block in list(self._blocks):
                 self._host.allocator.release(block)
             self._blocks.clear()
 
-    abandon = close
+    def abandon(self) -> None:
+        """Close, and end the leases too: the device closes, and takes the blocks along."""
+        self.close()
+        for operation in list(self._pending):
+            operation.revoke()
 
     def __enter__(self) -> Self:
         return self
@@ -225,9 +234,11 @@ class Pool:
         with self._changed:
             self._counts.cancelled += 1
 
-    def failed(self) -> None:
-        """Count a read whose submission failed."""
+    def failed(self, operation: Operation) -> None:
+        """Count a read whose submission failed; its block is never used again."""
         with self._changed:
+            if operation in self._pending:
+                self._pending.remove(operation)
             self._counts.failed += 1
 
     def reclaim(self, nbytes: int) -> int:
@@ -367,9 +378,9 @@ class Pool:
                 self._changed.wait(min(left, LOOK_SECONDS))
                 return
         try:
-            oldest.point.wait(left if deadline is not None else None)
+            oldest.point.wait(min(left, LOOK_SECONDS))
         except FenceTimeout:
-            pass  # the deadline is looked at again above
+            pass  # the caller looks for a lease that ended, a cancelled read, a close, and the deadline
         except Exception:
             oldest.fail()
             raise
@@ -384,8 +395,7 @@ class Pool:
             with self._changed:
                 self._counts.total += 1
             operation = Operation(self, self._host.copier, region, block, point)
-            point.wait()
-            operation.land()
+            operation.take(None)
         finally:
             self._host.allocator.release(block)
         return Handle(operation, self)

@@ -38,7 +38,7 @@ class OperationHost(Protocol):
 
     def cancelled(self) -> None: ...
 
-    def failed(self) -> None: ...
+    def failed(self, operation: Operation) -> None: ...
 
 
 class _State(enum.Enum):
@@ -61,6 +61,7 @@ class Operation:
     point: FencePoint
     started: float = attrs.field(factory=time.perf_counter, init=False)
     _result: NDArray[Any] | None = attrs.field(default=None, init=False)
+    _lease: weakref.ref[BlockLease] | None = attrs.field(default=None, init=False)
     _state: _State = attrs.field(default=_State.FLYING, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
 
@@ -100,13 +101,16 @@ class Operation:
             raise StateError("the bytes of this readback were leased, and the lease was released")
 
     def land(self) -> None:
-        """Move the bytes out of the block and give it back; only once the point is complete."""
+        """Move the bytes out of the block and give it back; only once the point is complete.
+
+        A cancelled read is asked for its bytes at any time: then the device may still write them.
+        """
         with self._lock:
             if self._state is _State.FLYING:
                 self._result = self._copy_out()
                 self._state = _State.LANDED
                 self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
-            elif self._state is not _State.CANCELLED:
+            elif self._state is not _State.CANCELLED or not self.point.done:
                 return
             block, self.block = self.block, None
         if block is not None:
@@ -124,7 +128,7 @@ class Operation:
             self._state = _State.LEASED
             self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
             block, key = self.block, object()
-        block.holds.add(key)
+            block.holds.add(key)
         returns = self.pool.dropped
 
         def gone() -> None:  # the last array over the block is gone; may run inside the collector
@@ -132,7 +136,15 @@ class Operation:
             returns.append(self)
 
         loan = Loan(self.region.bytes_in(block.native), writable=False, gone=gone)
-        return BlockLease(self, loan, self.region.lend(loan))
+        lease = BlockLease(self, loan, self.region.lend(loan))
+        self._lease = weakref.ref(lease)
+        return lease
+
+    def revoke(self) -> None:
+        """Empty the lease's array because the device closes; derived arrays keep the block alive."""
+        lease = self._lease() if self._lease is not None else None
+        if lease is not None:
+            lease.release()
 
     def cancel(self) -> None:
         """Give up; or, for a lease whose arrays are gone, give the block back."""
@@ -153,7 +165,9 @@ class Operation:
         with self._lock:
             if self._state is _State.FLYING:
                 self._state = _State.FAILED
-                self.pool.failed()
+            else:
+                return
+        self.pool.failed(self)
 
     def _await(self, timeout: float | None) -> None:
         try:
@@ -239,7 +253,11 @@ class Handle:
 
     async def _take(self) -> NDArray[Any]:
         if not self.is_complete and not self._operation.is_cancelled:
-            await settled(self.point)
+            try:
+                await settled(self.point)
+            except Exception:
+                self._operation.fail()
+                raise
         if self._operation.region.nbytes <= INLINE_BYTES:
             return self._operation.land_and_get()
         return await asyncio.to_thread(self._operation.land_and_get)

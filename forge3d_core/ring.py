@@ -181,8 +181,13 @@ class Slice:
             loan.surrender()
 
     def _commit(self, target: Allocation, command: Command | None) -> None:
-        self._take_back(self._lent())
-        self._ring.settle(self._block, self.key, self.nbytes, command, target)
+        # Closing the target from now on must not take it from under a copy that waits for advance.
+        self._ring.pin(target, self.key)
+        try:
+            self._take_back(self._lent())
+            self._ring.settle(self._block, self.key, self.nbytes, command, target)
+        finally:
+            self._ring.unpin(target, self.key)
 
     def _take_back(self, loan: Loan) -> None:
         loan.take_back()
@@ -217,7 +222,7 @@ class Ring:
         self._host = host
         self._blocks: list[Block] = []
         self._allocations: list[Allocation] = []
-        self._finalizer = weakref.finalize(self, _drop_all, host.allocator, self._allocations)
+        self._finalizer = weakref.finalize(self, _drop_all, host.allocator, self._allocations, self._blocks)
         self._finalizer.atexit = False
         # Rounded up so that the ragged end of the last slice is inside the block for any API.
         size = align_up(buffer_size, max(host.limits.copy_alignment, 4))
@@ -356,6 +361,8 @@ class Ring:
             )
 
     def close(self) -> None:
+        if self._host.allocator.forked:
+            return  # the parent's to close
         with self._changed:
             if self._closed:
                 return
@@ -378,6 +385,8 @@ class Ring:
             self._changed.notify_all()
         for one in live:
             one.revoke()
+        for block in self._blocks:
+            self._host.allocator.unpin(block.targets, block)
         self._give_back()
 
     def __enter__(self) -> Self:
@@ -402,6 +411,12 @@ class Ring:
         self.check()
         target.check(self._host)
 
+    def pin(self, target: Allocation, key: object) -> None:
+        self._host.allocator.pin([target], key)
+
+    def unpin(self, target: Allocation, key: object) -> None:
+        self._host.allocator.unpin([target], key)
+
     def settle(
         self, block: Block, key: object, nbytes: int, command: Command | None, target: Allocation | None
     ) -> None:
@@ -411,6 +426,7 @@ class Ring:
             if command is not None and target is not None:
                 block.commands.append(command)
                 block.targets[target] = None
+                target.pins.add(block)
                 block.staged += nbytes
                 self._staged += nbytes
             self._changed.notify_all()
@@ -431,9 +447,9 @@ class Ring:
                 return None
             self._seal(block)
             block, start = following, 0
-        block.cursor = start + nbytes
+        block.cursor = start + int(nbytes)
         self._allocated += 1
-        found = Slice(self, block, start, nbytes)
+        found = Slice(self, block, start, int(nbytes))
         block.outstanding[found.key] = threading.get_ident()
         self._slices[found.key] = found
         return found
@@ -464,6 +480,7 @@ class Ring:
                     point = self._host.submit_commands(
                         self.lane, block.commands, [], [*block.targets, block.allocation]
                     )
+                    self._host.allocator.unpin(block.targets, block)
                     self._submissions += 1
                     self._last = point
                 with self._changed:
@@ -546,7 +563,7 @@ class Ring:
 
     def _fits(self, nbytes: int) -> None:
         self.check()
-        if not isinstance(nbytes, int) or nbytes < 1:
+        if not isinstance(nbytes, (int, np.integer)) or nbytes < 1:
             raise UsageError(f"a slice has at least 1 byte, not {nbytes!r}")
         if nbytes > self.buffer_size:
             raise TooLarge(
@@ -561,7 +578,9 @@ class Ring:
             self._host.allocator.release(allocation)
 
 
-def _drop_all(allocator: Allocator, allocations: list[Allocation]) -> None:
+def _drop_all(allocator: Allocator, allocations: list[Allocation], blocks: list[Block]) -> None:
+    for block in blocks:
+        allocator.unpin(block.targets, block)
     for allocation in allocations:
         allocator.drop(allocation)
 
