@@ -182,6 +182,7 @@ class ClauseSession:
         if CLAUSE not in item.stash:
             return
         mutant = item.stash[MUTANT]
+        self._tell(event="start", clause=item.stash[CLAUSE], mutant=mutant.name if mutant else None)
         self._settle(item, "forge3d-mutant" if mutant else f"forge3d-{self.level}")
         if mutant and any(kills(mutant, record) for record in self._of(mutant)):
             pytest.skip("already killed")

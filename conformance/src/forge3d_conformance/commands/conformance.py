@@ -1,0 +1,148 @@
+"""``forge3d conformance``: the suite over one backend, on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from forge3d_conformance.commands.output import complain, console
+from forge3d_conformance.report import State
+from forge3d_conformance.report.store import HTML, JSON
+from forge3d_conformance.running import Event, Ran, run_suite
+from forge3d_conformance.target import installed
+
+FAILED = 1
+NO_RESULT = 2
+
+_SHORT = {
+    State.PASS: "[green]pass[/]",
+    State.FAIL: "[bold red]fail[/]",
+    State.UNEXPECTED_PASS: "[bold red]unexpected pass[/]",
+    State.KNOWN_FAILURE: "[yellow]known failure[/]",
+    State.INCONCLUSIVE: "[yellow]inconclusive[/]",
+    State.UNSUPPORTED: "[blue]unsupported[/]",
+    State.NOT_RUN: "[red]not run[/]",
+}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def conformance(
+    backend: Annotated[
+        str | None,
+        typer.Option(envvar="FORGE3D_BACKEND", metavar="NAME[:SELECTOR]", help="The backend to test."),
+    ] = None,
+    level: Annotated[Literal["core", "full"], typer.Option(help="How much to test.")] = "core",
+    clause: Annotated[str, typer.Option(metavar="GLOB", help="Only the clauses that match.")] = "*",
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report there.")] = None,
+    self_test: Annotated[bool, typer.Option("--self-test", help="Show that every mutant is caught.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+) -> None:
+    """Test a backend against every clause of the catalogue.
+
+    Exits with 0 when all that was selected holds, with 1 when something does not or could not be
+    shown, and with 2 when there is no result: no backend, no clause, or a run that crashed.
+    """
+    if not backend:
+        complain(
+            "no backend to test: give --backend NAME or set FORGE3D_BACKEND; installed: "
+            + (", ".join(sorted(installed())) or "none")
+        )
+        raise typer.Exit(NO_RESULT)
+    arguments = ["--backend", backend, "--level", level, "--clause", clause, "--seed", str(seed)]
+    if report is not None:
+        arguments += ["--report", str(report.resolve())]
+    if self_test:
+        arguments.append("--self-test")
+    status = _conclude(_run(arguments), console(), backend, report)
+    if status:
+        raise typer.Exit(status)
+
+
+def _run(arguments: list[str]) -> Ran:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("finding the backend", total=None)
+
+        def tell(event: Event) -> None:
+            match event["event"]:
+                case "begin":
+                    progress.update(task, total=event["tests"])
+                case "start":
+                    what = event["mutant"] or event["clause"]
+                    progress.update(task, description=f"{what:<36}")
+                case "test":
+                    progress.advance(task)
+                    if event["ending"] == "fail" and not event["mutant"]:
+                        progress.console.print(f"[bold red]fail[/] {event['clause']}")
+
+        return run_suite(arguments, tell)
+
+
+def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
+    end = ran.last
+    if end is None:
+        complain(_why_no_end(ran))
+        return NO_RESULT
+    if not end["clauses"]:
+        complain("; ".join(end["reasons"]))
+        return NO_RESULT
+    out.print(_areas(end["clauses"]))
+    if end["mutants"]:
+        counts = Counter(mutant["outcome"] for mutant in end["mutants"])
+        out.print("mutants: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+    for result in end["clauses"]:
+        if State(result["state"]).failing:
+            out.print(f"\n[bold red]{result['state'].replace('_', ' ')}[/] [bold]{result['id']}[/]")
+            out.print(escape(result["message"]), soft_wrap=True)
+            out.print(f"repeat: [cyan]{escape(result['repro'])}[/]", soft_wrap=True)
+    for reason in end["reasons"]:
+        out.print(f"[red]✕[/] {escape(reason.splitlines()[0])}", soft_wrap=True)
+    if report is not None:
+        out.print(f"report: {escape(os.path.relpath(report / JSON))}, {HTML} beside it")
+    holds = not end["reasons"] and ran.status == 0
+    out.print(
+        f"[bold green]✓ {backend} holds[/]" if holds else f"[bold red]✕ {backend} is not shown to hold[/]"
+    )
+    return 0 if holds else FAILED
+
+
+def _areas(clauses: list[dict[str, Any]]) -> Table:
+    states = [state for state in _SHORT if any(result["state"] == state for result in clauses)]
+    table = Table("area", *(_SHORT[state] for state in states), box=None, pad_edge=False)
+    counts: dict[str, Counter[str]] = {}
+    for result in clauses:
+        counts.setdefault(result["id"].partition(".")[0], Counter())[result["state"]] += 1
+    for area, found in counts.items():
+        table.add_row(area, *(str(found[state] or "·") for state in states))
+    return table
+
+
+def _why_no_end(ran: Ran) -> str:
+    errors = [line.removeprefix("ERROR: ") for line in ran.output.splitlines() if line.startswith("ERROR: ")]
+    if errors and not ran.at:
+        return "\n".join(errors)
+    tail = "\n".join(ran.output.splitlines()[-20:])
+    return f"{ran.how()}; nothing is proven. Its last lines:\n{tail}"

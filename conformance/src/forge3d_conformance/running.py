@@ -1,0 +1,97 @@
+"""A run of the suite in a process of its own, and the events it tells of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+Event = dict[str, Any]
+
+LOOK_SECONDS = 0.1
+STRAY_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
+
+
+@attrs.frozen
+class Ran:
+    """How a run ended: ``last`` is its closing event, None where it never came to an end."""
+
+    status: int
+    last: Event | None
+    at: str  # the test that was under way when the last event came
+    output: str
+
+    @property
+    def complete(self) -> bool:
+        return self.last is not None
+
+    def how(self) -> str:
+        """Say how a run that did not come to an end was ended."""
+        ended = (
+            f"was ended by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"
+        )
+        return f"the run {ended}" + (f" while testing {self.at}" if self.at else " before its first test")
+
+
+def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
+    """Run pytest over the clauses with these arguments of the plugin; ``tell`` gets each event in turn.
+
+    Neither the working directory's pytest configuration nor installed pytest plugins take part.
+    """
+    package = files("forge3d_conformance")
+    with tempfile.TemporaryDirectory(prefix="forge3d-conformance-") as directory:
+        events, output = Path(directory, "events"), Path(directory, "output")
+        events.touch()
+        command = [
+            *(sys.executable, "-m", "pytest", "--pyargs", "forge3d_conformance.clauses"),
+            *("-c", str(package / "suite.ini"), "-p", "no:cacheprovider"),
+            *("-p", "pytest_timeout", "-p", "forge3d_conformance.plugin", "--events", str(events)),
+            *arguments,
+        ]
+        environment = {name: value for name, value in os.environ.items() if name not in STRAY_OPTIONS}
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        with (
+            output.open("wb") as sink,
+            events.open(encoding="utf-8") as source,
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment
+            ) as process,
+        ):
+            try:
+                last, at = _follow(process, source, tell)
+            except BaseException:
+                process.terminate()
+                raise
+        return Ran(process.returncode, last, at, output.read_text("utf-8", "replace"))
+
+
+def _follow(
+    process: subprocess.Popen[bytes], source: Any, tell: Callable[[Event], None]
+) -> tuple[Event | None, str]:
+    last: Event | None = None
+    at, partial, ended = "", "", False
+    while not ended:
+        ended = process.poll() is not None  # looked at first, so that what it wrote last is read too
+        while line := source.readline():
+            partial += line
+            if not partial.endswith("\n"):
+                break
+            event: Event = json.loads(partial)
+            partial = ""
+            if event["event"] == "start":
+                at = event["clause"] + (f" under {event['mutant']}" if event["mutant"] else "")
+            elif event["event"] == "end":
+                last = event
+            tell(event)
+        if not ended:
+            time.sleep(LOOK_SECONDS)
+    return last, at
