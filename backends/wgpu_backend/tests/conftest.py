@@ -97,7 +97,7 @@ class Rig:
     def read(self, source: Memory) -> NDArray[np.uint8]:
         block = self.driver.allocate_block(source.nbytes + 3, "readback")
         self.run(Download(source, 0, block, 0, source.nbytes))
-        result = block.view()[: source.nbytes].copy()
+        result: NDArray[np.uint8] = block.view()[: source.nbytes].copy()
         self.driver.free(block)
         return result
 
