@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import forge3d_core
 from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.errors import BackendError
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import parse_selector
@@ -82,3 +85,22 @@ def until() -> Callable[[Callable[[], bool]], None]:
         raise AssertionError("it never happened")
 
     return wait
+
+
+BACKENDS = ("host", "host:?pitch=256&align=4", "wgpu", "cuda")
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """What to open: every backend in turn, and the host with the alignments of WebGPU.
+
+    One that this machine lacks is skipped, or fails where FORGE3D_REQUIRE names it.
+    """
+    name: str = request.param
+    try:
+        forge3d_core.open_device(name).close()
+    except BackendError as error:
+        if name.partition(":")[0] in os.environ.get("FORGE3D_REQUIRE", "").split(","):
+            pytest.fail(f"FORGE3D_REQUIRE names {name}: {error}")
+        pytest.skip(f"no {name} here: {error}")
+    return name

@@ -260,6 +260,8 @@ class Pool:
             self.closed = True
             self._unreclaim()
             for read in list(self._holding):
+                if read.state == "flying" and read.point.done:
+                    self._land(read)  # it is complete, and keeps what it has
                 self.cancel(read)
             for block in self._blocks:
                 self.device.give_back(block.reservation, block.users())
