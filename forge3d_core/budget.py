@@ -88,6 +88,7 @@ class Ledger:
 
     _limit: int = attrs.field(default=DEFAULT_LIMIT, converter=parse_bytes)
     settle: Callable[[], None] = attrs.field(default=lambda: None)
+    _held: set[Entry] = attrs.field(factory=set, init=False)
     _used: dict[tuple[MemoryKind, Heap], int] = attrs.field(factory=dict, init=False)
     _counts: dict[MemoryKind, int] = attrs.field(factory=dict, init=False)
     _host: int = attrs.field(default=0, init=False)
@@ -165,9 +166,19 @@ class Ledger:
             if entry.released:
                 return
             entry.released = True
+            self._held.discard(entry)
             self._count(entry, -1)
             self._crossings()  # falling only re-arms
             self._changed.notify_all()
+
+    def close(self) -> tuple[int, int]:
+        """Give back what is still held; return how many reservations that were, and their bytes."""
+        self._catch_up()
+        with self._changed:
+            leaked = list(self._held)
+        for entry in leaked:
+            self.release(entry)
+        return len(leaked), sum(entry.nbytes for entry in leaked)
 
     def abandon(self, entry: Entry) -> None:
         """Note that an entry's owner was collected; takes no lock, as a collector may hold it."""
@@ -190,6 +201,7 @@ class Ledger:
         with self._changed:
             if not self._fits(entry):
                 return False
+            self._held.add(entry)
             self._count(entry, 1)
             self._peak = max(self._peak, self._host + self._device)
             self._peak_host = max(self._peak_host, self._host)

@@ -35,7 +35,7 @@ from forge3d_core.protocols import (
 from forge3d_core.readback import Pool
 from forge3d_core.ring import Ring
 from forge3d_core.timeline import Timeline, wait_all
-from forge3d_core.units import parse_bytes
+from forge3d_core.units import format_bytes, parse_bytes
 
 
 @attrs.frozen(eq=False)
@@ -270,19 +270,31 @@ class AssembledDevice:
             lane.timeline.fail(ended)
         for child in list(self._children):
             child.abandon()
+        drain = 0.0 if self._lost else self._options.drain_timeout
         with self._submission:  # a submission under way ends first
             started = time.monotonic()
-            self._driver.close(0.0 if self._lost else self._options.drain_timeout)
-        if time.monotonic() - started > self._options.drain_timeout > 0:
-            warnings.warn(
-                f"device {self.info.name!r} still had work in flight {self._options.drain_timeout:g} s after "
-                "close; it was abandoned",
-                ResourceWarning,
-                stacklevel=2,
-            )
-        self.allocator.close()
+            self._driver.close(drain)
+            late = time.monotonic() - started > drain > 0
+        shown = self.allocator.close()
+        leaked, nbytes = self.budget.close()
         self.copier.close()
         self._kernels.clear()
+        remarks = []
+        if late:
+            remarks.append(f"work was still in flight after {drain:g} s and was abandoned")
+        if shown:
+            remarks.append(
+                f"numpy arrays still show {shown} host-visible block(s): drop arrays derived from slices and "
+                "leases before closing"
+            )
+        if leaked:
+            remarks.append(
+                f"{leaked} reservation(s) of {format_bytes(nbytes)} were not released: use with blocks"
+            )
+        if remarks:
+            warnings.warn(
+                f"device {self.info.name!r} closed, and {'; '.join(remarks)}", ResourceWarning, stacklevel=2
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -157,22 +156,18 @@ class Allocator:
                 with self._lock:
                     self._deferred.append(allocation)
 
-    def close(self) -> None:
-        """Give every reservation back: the driver has closed and taken its memory along."""
+    def close(self) -> int:
+        """Give every reservation back: the driver has closed and taken its memory along.
+
+        Return how many host-visible blocks numpy arrays still show.
+        """
         with self._lock:
             rest = [*self._live, *self._deferred]
             self._live, self._deferred = set(), []
         for allocation in rest:
             if allocation.reservation is not None:
                 allocation.reservation.release()
-        held = sum(bool(allocation.holds) for allocation in rest)
-        if held:
-            warnings.warn(
-                f"the device closed while numpy arrays still show {held} host-visible block(s); drop arrays "
-                "derived from slices and leases before closing",
-                ResourceWarning,
-                stacklevel=3,
-            )
+        return sum(bool(allocation.holds) for allocation in rest)
 
     def _take(
         self,

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
 
 import attrs
@@ -94,7 +94,7 @@ class Pool:
         self.dropped: deque[Operation] = deque()  # handles that the garbage collector found
         self._finalizer = weakref.finalize(self, _drop_all, host.allocator, self._blocks)
         self._finalizer.atexit = False
-        self._forget_reclaimer = host.allocator.budget.add_reclaimer(_reclaimer(self))
+        self._forget_reclaimer: Callable[[], None] = lambda: None
         if config.pre_allocate:
             try:
                 for _ in range(self._depth):
@@ -102,6 +102,8 @@ class Pool:
             except BaseException:
                 self.close()
                 raise
+        # Only now: a pool that is too large must not make room for itself by giving up its own blocks.
+        self._forget_reclaimer = host.allocator.budget.add_reclaimer(_reclaimer(self))
 
     @property
     def closed(self) -> bool:

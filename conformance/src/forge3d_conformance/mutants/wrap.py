@@ -186,5 +186,9 @@ class Layer:
                     self._lasting.append(proxy)
         return proxy
 
+    def lasting(self, noun: str) -> list[Any]:
+        """Return the proxies of a lasting noun, for a defect that spans two nouns."""
+        return [proxy for proxy in self._lasting if proxy.noun() == noun]
+
     async def _later(self, noun: str, value: Coroutine[Any, Any, Any]) -> Any:
         return self.wrap(noun, await value)
