@@ -80,6 +80,7 @@ class ClauseSession:
     records: list[Record] = attrs.field(factory=list)
     begun: Report = attrs.field(init=False)
     outcome: RunOutcome | None = attrs.field(init=False, default=None)
+    _profile: str = attrs.field(init=False, factory=hypothesis.settings.get_current_profile_name)
 
     @classmethod
     def configured(cls, config: pytest.Config) -> ClauseSession:
@@ -247,6 +248,9 @@ class ClauseSession:
         return "mutants unseen by a test", "m", "UNSEEN"
 
     # the end
+
+    def pytest_unconfigure(self) -> None:
+        hypothesis.settings.load_profile(self._profile)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

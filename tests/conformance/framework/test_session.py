@@ -1,0 +1,126 @@
+"""How single tests end, seen through pytest itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+Run = Callable[..., pytest.RunResult]
+
+HEAD = """
+import pytest
+from hypothesis import given, strategies as st
+from forge3d_conformance.violation import Inconclusive, Tardy
+"""
+
+
+@pytest.fixture
+def ran(pytester: pytest.Pytester) -> Run:
+    def run(source: str, *arguments: str) -> pytest.RunResult:
+        pytester.makepyfile(HEAD + source)
+        return pytester.runpytest_subprocess(
+            "-p", "no:cacheprovider", "--backend", "host", "--clause", "fence.t*", *arguments
+        )
+
+    return run
+
+
+def test_an_inconclusive_test_is_tried_three_times(ran: Run) -> None:
+    result = ran("""
+tries = []
+@pytest.mark.clause("fence.truth")
+def test_it(bench):
+    tries.append(bench.open())
+    assert all(device.closed for device in tries[:-1])
+    if len(tries) < 3:
+        raise Inconclusive("not long enough")
+
+@pytest.mark.clause("fence.timeout")
+def test_never(bench):
+    raise Inconclusive("never long enough")
+""")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["fence * 1 inconclusive, 1 pass", "*fence.timeout is inconclusive*"])
+
+
+def test_a_tardy_test_fails_only_when_it_is_always_so(ran: Run) -> None:
+    result = ran("""
+tries = []
+@pytest.mark.clause("fence.truth")
+def test_it(bench):
+    tries.append(1)
+    if len(tries) < 3:
+        raise Tardy("slow")
+
+@pytest.mark.clause("fence.timeout")
+def test_always(bench):
+    raise Tardy("always slow")
+""")
+    result.stdout.fnmatch_lines(["fence * 1 fail, 1 pass"])
+
+
+def test_properties_follow_the_seed(ran: Run) -> None:
+    source = """
+seen = []
+@pytest.mark.clause("fence.truth")
+@given(st.integers(0, 10**9))
+def test_it(bench, number):
+    seen.append(number)
+
+@pytest.mark.clause("fence.truth")
+def test_tell(bench):
+    print("SEEN", hash(tuple(seen)), len(seen), bench.payload(3))
+"""
+    told = [
+        re.findall("SEEN.*", ran(source, "-s", "--seed", seed).stdout.str())[0] for seed in ("1", "1", "2")
+    ]
+    assert told[0] == told[1] != told[2]
+    assert " 25 " in told[0]
+
+
+def test_a_clause_that_is_none_stops_the_run(ran: Run) -> None:
+    result = ran("""
+@pytest.mark.clause("fence.turth")
+def test_it(bench): ...
+""")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*'fence.turth', which is no clause*"])
+
+
+def test_a_failure_says_how_to_repeat_it(ran: Run) -> None:
+    result = ran(
+        """
+@pytest.mark.clause("fence.truth")
+def test_it(bench):
+    bench.check(False, "seen too early")
+""",
+        "--seed",
+        "9",
+    )
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "fail: fence.truth: test_it: ClauseViolation: seen too early",
+            "*repeat: forge3d conformance --backend host --clause fence.truth --seed 9",
+        ]
+    )
+
+
+def test_the_plugin_is_inert_without_clauses(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+import sys
+def test_it():
+    assert "forge3d_conformance.session" not in sys.modules
+""")
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_without_a_backend_clause_tests_are_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(HEAD + '@pytest.mark.clause("fence.truth")\ndef test_it(bench): ...')
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*clause tests need a backend*host*"])

@@ -1,0 +1,62 @@
+"""What a backend may lend, and what it may not claim."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from forge3d_conformance.subject import declared, find_subject
+from forge3d_conformance.target import find_target
+from forge3d_core.errors import NoDevice, PluginFailed, UnknownBackend
+from forge3d_core.protocols import DeviceInfo
+
+INFO = DeviceInfo("host", "numpy 2", "cpu", "0", "driver 7")
+
+
+def test_a_backend_without_a_subject_lends_nothing() -> None:
+    assert find_subject("nobody").capabilities == frozenset()
+
+
+def test_the_host_lends_everything() -> None:
+    assert find_subject("host").capabilities == {"hold", "peek", "lose", "adopt", "host_pressure"}
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ({"capabilities": {"hodl"}}, "declares hodl"),
+        ({"capabilities": {"hold"}}, "no method hold"),
+        ({"capabilities": {"peek"}, "peek": print}, "no method poke"),
+        ({"unsupported": [("fence.*", " ")]}, "without a reason"),
+    ],
+)
+def test_false_claims_are_refused(members: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(PluginFailed, match=complaint):
+        declared(SimpleNamespace(**members), "crooked")
+
+
+def test_known_failures_are_keyed_on_adapter_and_driver() -> None:
+    subject = declared(SimpleNamespace(known_failures=[("fence.*", "numpy", "7$", "it leaks")]), "x")
+    assert subject.why_known("fence.truth", INFO) == "it leaks"
+    assert subject.why_known("ring.wraps", INFO) is None
+    assert subject.why_known("fence.truth", DeviceInfo("host", "other", "cpu", "0", "driver 7")) is None
+    assert subject.why_known("fence.truth", DeviceInfo("host", "numpy", "cpu", "0", "driver 8")) is None
+
+
+def test_a_target_is_found_by_name_and_selector() -> None:
+    target = find_target("host:?pitch=256")
+    assert (target.name, target.selector) == ("host", "?pitch=256")
+    assert target.limits.row_pitch_alignment == 256
+    assert {"hold", "textures", "concurrent_lanes"} <= target.capabilities
+
+
+def test_an_unknown_backend_names_those_there_are() -> None:
+    with pytest.raises(UnknownBackend, match="host"):
+        find_target("hots")
+
+
+def test_an_unknown_device_is_not_replaced() -> None:
+    with pytest.raises(NoDevice, match="no device '7'"):
+        find_target("host:7")
