@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 import attrs
@@ -130,8 +131,11 @@ class RecordedCommands:
         return buffer
 
     def _threads(self, source: KernelSource, threads: int | tuple[int, ...]) -> tuple[int, int, int]:
-        given = (threads,) if isinstance(threads, int) else tuple(threads)
-        if not 1 <= len(given) <= 3 or any(not isinstance(n, int) or n < 1 for n in given):
+        try:
+            given = tuple(index(n) for n in (threads if isinstance(threads, Iterable) else (threads,)))
+        except TypeError:
+            given = ()
+        if not 1 <= len(given) <= 3 or min(given) < 1:
             raise UsageError(f"threads is an int or up to three of them, each from 1, not {threads!r}")
         x, y, z = (*given, 1, 1)[:3]
         groups = [-(-n // size) for n, size in zip((x, y, z), source.workgroup, strict=True)]
