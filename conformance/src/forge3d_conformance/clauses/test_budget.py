@@ -157,7 +157,7 @@ def test_no_thread_ever_sees_more_than_the_limit(bench: Bench) -> None:
     device = bench.open(budget=LIMIT)
     tracker, piece = device.budget, LIMIT // 2 + 1  # two of them are too many
     start = threading.Barrier(6, timeout=bench.patience)
-    rounds = bench.scale(150, 2000)
+    linger, rounds = threading.Event(), bench.scale(150, 2000)
 
     def hammer(step: int) -> int:
         start.wait()
@@ -165,6 +165,7 @@ def test_no_thread_ever_sees_more_than_the_limit(bench: Bench) -> None:
         for i in range(rounds):
             try:
                 with tracker.reserve(piece + (i * step) % 1000):
+                    linger.wait(0.0002)  # held long enough for another thread to overlap
                     most = max(most, tracker.metrics().host_visible_bytes)
             except BudgetExhausted:
                 pass
