@@ -1,0 +1,155 @@
+"""What the CUDA backend lends the conformance suite; found by entry point, imports nothing of the suite."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.driver import Dispatch
+from forge3d_core.errors import ForgeError
+from forge3d_core.protocols import Binding, Buffer, Kernel, KernelSource, Param
+from forge3d_cuda.errors import OUT_OF_MEMORY
+
+ESCAPE_SECONDS = 30  # a hold that nobody releases must not hang the device
+FLAG_BYTES = 64
+LOST = "an error that loses a CUDA device loses it for the whole process, and the suite with it"
+
+SPIN = KernelSource(
+    "spin",
+    {
+        "cuda": """
+extern "C" __global__ void spin(volatile unsigned int* released, unsigned int seconds) {
+    unsigned long long start, now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(start));
+    do {
+        asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+    } while (!*released && now - start < seconds * 1000000000ull);
+}
+"""
+    },
+    (Binding("released", "readwrite", "u4"),),
+    (Param("seconds"),),
+    (1, 1, 1),
+)
+
+
+@attrs.frozen(eq=False)
+class Flag:
+    """A word of page-locked memory that the kernel reads and the host sets."""
+
+    native: Any  # a cupy.ndarray over the page-locked memory
+    word: NDArray[np.uint32]
+    nbytes: int = FLAG_BYTES
+
+    @classmethod
+    def make(cls, cupy: Any, index: int) -> Flag:
+        pinned = cupy.cuda.alloc_pinned_memory(FLAG_BYTES)
+        word = np.frombuffer(pinned, np.uint32, 1)
+        memory = cupy.cuda.UnownedMemory(pinned.ptr, FLAG_BYTES, pinned, index)
+        native = cupy.ndarray((FLAG_BYTES,), np.uint8, cupy.cuda.MemoryPointer(memory, 0))
+        return cls(native, word)
+
+
+@attrs.define(eq=False)
+class SpinningLane:
+    """A lane on which a kernel spins until the flag is set."""
+
+    _driver: Any
+    _token: Any
+    _flag: Flag
+    _released: bool = False
+
+    @property
+    def held(self) -> bool:
+        return not self._released and not self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether the kernel has ended, so that the flag may serve another."""
+        try:
+            return bool(self._driver.query(self._token))
+        except ForgeError:
+            return True
+
+    def release(self) -> None:
+        self._released = True
+        self._flag.word[0] = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+class CudaSubject:
+    """Holds a lane with a kernel that spins on a flag; looks at memory through the legacy stream.
+
+    That stream is ordered behind the zeroing of fresh memory and behind no lane.
+    """
+
+    capabilities = frozenset({"hold", "peek", "adopt", "host_pressure"})
+    unsupported = (("fence.failure-sticks", LOST), ("device.lost", LOST))
+
+    def __init__(self) -> None:
+        self._kernels: weakref.WeakKeyDictionary[Any, Kernel] = weakref.WeakKeyDictionary()
+        self._holding: list[SpinningLane] = []  # keeps each flag until its kernel has seen it
+
+    def hold(self, device: Any, lane: str, seconds: float) -> SpinningLane:
+        import cupy
+
+        if device not in self._kernels:
+            self._kernels[device] = device.create_kernel(SPIN)
+        with device.native:
+            flag = Flag.make(cupy, device.native.id)
+        flag.word[0] = 0
+        command = Dispatch(self._kernels[device], (flag,), (ESCAPE_SECONDS,), (1, 1, 1))
+        held = SpinningLane(device.driver, device.driver.submit(lane, [command], ()), flag)
+        self._holding = [*(earlier for earlier in self._holding if not earlier.over), held]
+        return held
+
+    def peek(self, device: Any, buffer: Buffer, offset: int, nbytes: int) -> bytes:
+        data = np.empty(nbytes, np.uint8)
+        self._copy(device, data.ctypes.data, buffer.native.data.ptr + offset, nbytes)
+        return data.tobytes()
+
+    def poke(self, device: Any, buffer: Buffer, offset: int, data: bytes) -> None:
+        source = np.frombuffer(data, np.uint8)
+        self._copy(device, buffer.native.data.ptr + offset, source.ctypes.data, len(data))
+
+    def foreign(self, device: Any, nbytes: int) -> Any:
+        import cupy
+
+        with device.native:
+            return cupy.zeros(nbytes, np.uint8)  # on the legacy stream, which adoption is ordered behind
+
+    def fail_next_allocation(self, device: Any) -> None:
+        """Have the runtime refuse to page-lock once, as it does when memory has run out."""
+        staging = device.driver._staging
+        staging._runtime = OutOfMemory(staging, staging._runtime)
+
+    def _copy(self, device: Any, target: int, source: int, nbytes: int) -> None:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        with device.native:
+            runtime.memcpy(target, source, nbytes, runtime.memcpyDefault)
+
+
+@attrs.define(eq=False)
+class OutOfMemory:
+    """The CUDA runtime, but for one allocation."""
+
+    _staging: Any
+    _runtime: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def hostAlloc(self, size: int, flags: int) -> int:
+        self._staging._runtime = self._runtime
+        raise self._runtime.CUDARuntimeError(OUT_OF_MEMORY)
