@@ -44,7 +44,7 @@ async def batch(device: forge3d.Device, image: forge3d.Buffer) -> None:
     assert stats.block_allocations == 4  # nothing is allocated in the steady state
     assert beats  # the loop went on meanwhile
     print(
-        f"batch: {stats.completed_operations} reads, {stats.bytes_read // 1024} KiB, through {stats.blocks} blocks"
+        f"batch: {stats.completed_operations} reads of {image.nbytes // 1024} KiB through {stats.blocks} blocks"
     )
 
 

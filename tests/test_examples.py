@@ -1,4 +1,4 @@
-"""Every example, and the README's program, run as they stand on every backend that needs no GPU."""
+"""Every example, and the README's program, run as they stand on every backend that this machine has."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import forge3d_core
 
 ROOT = Path(forge3d_core.__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-README = re.findall(
-    r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-)
+README = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+on_each = pytest.mark.parametrize("backend", ["host", "wgpu", "cuda"], indirect=True)
 
 
 def run(backend: str, folder: Path, *command: str) -> str:
@@ -36,6 +35,7 @@ def run(backend: str, folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@on_each
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(backend: str, tmp_path: Path, example: Path) -> None:
     printed = run(backend, tmp_path, str(example))
@@ -48,5 +48,6 @@ def test_there_are_examples() -> None:
     assert len(README) == 1
 
 
+@on_each
 def test_readme(backend: str, tmp_path: Path) -> None:
     run(backend, tmp_path, "-c", README[0])
