@@ -169,7 +169,9 @@ def test_every_texture_format_comes_out_without_padding(bench: Bench) -> None:
 @pytest.mark.clause("readback.exact", requires=("textures",))
 @given(
     format=st.sampled_from(("r8unorm", "rgba8unorm", "rgba32float")),
-    across=st.tuples(st.integers(0, 9), st.sampled_from((0, 1, 15, 16, 17, 63, 64, 65, 100)), st.integers(0, 9)),
+    across=st.tuples(
+        st.integers(0, 9), st.sampled_from((0, 1, 15, 16, 17, 63, 64, 65, 100)), st.integers(0, 9)
+    ),
     down=st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 3)),
     leased=st.booleans(),
 )
