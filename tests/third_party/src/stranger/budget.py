@@ -139,6 +139,15 @@ class Budget:
             self._risen()
             self._changed.notify_all()
 
+    def end(self) -> tuple[int, int]:
+        """Give back what is still held; return how many entries that were, and their bytes."""
+        self._catch_up()
+        with self._changed:
+            leaked = list(self._held)
+        for entry in leaked:
+            self.give_back(entry)
+        return len(leaked), sum(entry.nbytes for entry in leaked)
+
     def _sum(self, **wanted: str) -> int:
         return sum(e.nbytes for e in self._held if all(getattr(e, k) == v for k, v in wanted.items()))
 

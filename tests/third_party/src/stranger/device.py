@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 import weakref
 from collections import deque
@@ -148,8 +149,10 @@ class StrangerDevice:
 
     def wait_idle(self, timeout: float | None = None) -> None:
         self.check()
-        for lane in self.lanes.values():  # one queue: the first is nearly always the last
-            lane.timeline.wait(lane.timeline.submitted, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for lane in self.lanes.values():
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            lane.timeline.wait(lane.timeline.submitted, left)
 
     def close(self) -> None:
         if self._pid != os.getpid():
@@ -168,6 +171,13 @@ class StrangerDevice:
                 self.machine.end()
             for reservation in list(self._reservations):
                 reservation.release()
+            leaked, nbytes = self.budget.end()
+            if leaked:
+                warnings.warn(
+                    f"{leaked} reservation(s) of {nbytes} bytes were not released; use with blocks",
+                    ResourceWarning,
+                    2,
+                )
             self._kernels.clear()
 
     def __enter__(self) -> StrangerDevice:

@@ -214,13 +214,15 @@ class Pool:
         )
         self._seconds = 0.0
         weakref.finalize(self, device.collected.extend, self._blocks).atexit = False
-        self._unreclaim = device.budget.add_reclaimer(_reclaimer(self))
+        self._unreclaim: Callable[[], None] = lambda: None
         try:
             for _ in range(self._depth if config.pre_allocate else 0):
                 self._idle.append(self._new_block(config.buffer_size))
         except BaseException:
             self.close()
             raise
+        # only now, or the last of the blocks would be made of the first
+        self._unreclaim = device.budget.add_reclaimer(_reclaimer(self))
 
     def read(self, source: Any, *, after: Iterable[Point] = (), **region: Any) -> Handle:
         handle = self.start(source, after, region, self.config.backpressure)
