@@ -25,6 +25,7 @@ from forge3d_conformance.catalogue import RunLevel
 from forge3d_conformance.child import Ended
 from forge3d_conformance.kernels import KERNELS
 from forge3d_conformance.mutants import Layer, Mutant, unwrap
+from forge3d_conformance.repeat import Example
 from forge3d_conformance.report import PerfResult
 from forge3d_conformance.subject import Hold
 from forge3d_conformance.target import Target
@@ -109,7 +110,7 @@ class Holding:
         self._hold.release()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Bench:
     """Opens devices of the backend under test and closes them; lends what its subject lends.
 
@@ -124,6 +125,7 @@ class Bench:
     mutant: Mutant | None = None
     patience: float = attrs.field(default=attrs.Factory(lambda s: IMPATIENT if s.mutant else WAIT, True))
     performance: list[PerfResult] = attrs.field(factory=list)
+    example: Example | None = None
     examples: int = 0
     layer: Layer | None = attrs.field(init=False)
     backend: Backend = attrs.field(init=False)
@@ -135,6 +137,13 @@ class Bench:
         self.layer = self.mutant.layer() if self.mutant else None
         self.backend = self.layer.wrap("Backend", self.target.backend) if self.layer else self.target.backend
         self.random = np.random.default_rng((self.seed, zlib.crc32(self.name.encode())))
+
+    def __repr__(self) -> str:
+        return f"<bench of {self.target.spec}>"
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """Be as short in the failing cases that hypothesis prints."""
+        printer.text(repr(self))
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -274,6 +283,8 @@ class Bench:
     def machine(self, factory: Callable[[], RuleBasedStateMachine]) -> None:
         """Run a hypothesis state machine with this run's seed and level."""
         hypothesis.seed(self.seed)(factory)
+        if self.example is not None:
+            self.example.impose(factory)
         run_state_machine_as_test(cast(Any, factory), settings=hypothesis.settings())
 
     def child(self, source: str, **environment: str) -> Ended:

@@ -24,6 +24,7 @@ def bench(request: pytest.FixtureRequest, mutant: Mutant | None) -> Iterator[Ben
     session: Any = request.config.pluginmanager.get_plugin("forge3d-conformance-session")
     name = request.node.nodeid.partition("[")[0]
     made = Bench(session.target, name, session.level, session.seed, mutant)
+    made.example = session.example
     request.node.stash[session.bench_key] = made
     yield made
     made.close()

@@ -77,10 +77,10 @@ def conclude(run: ClauseSession) -> RunOutcome:
 def _failures(clauses: Sequence[ClauseResult], mutants: Sequence[MutantResult]) -> Iterator[str]:
     for result in clauses:
         if result.state.failing or result.state in (State.INCONCLUSIVE, State.NOT_RUN):
-            yield f"{result.id} is {result.state.value}: {result.message or result.reason}"
+            yield f"{result.id} is {result.state.value}: {_line(result.message or result.reason)}"
     for mutant in mutants:
         if mutant.outcome is Outcome.SURVIVED:
-            yield f"mutant {mutant.id} of {mutant.clause} survived: {mutant.reason}"
+            yield f"mutant {mutant.id} of {mutant.clause} survived: {_line(mutant.reason)}"
 
 
 def _idle_capabilities(run: ClauseSession, clauses: Sequence[ClauseResult]) -> Iterator[str]:
@@ -90,3 +90,7 @@ def _idle_capabilities(run: ClauseSession, clauses: Sequence[ClauseResult]) -> I
         needing = [id for id in states if capability in run.catalogue[id].requires]
         if needing and not any(states[id].tested for id in needing):
             yield f"{run.target.name} declares {capability!r}, and none of {len(needing)} clauses tested it"
+
+
+def _line(text: str | None) -> str:
+    return (text or "").partition("\n")[0]

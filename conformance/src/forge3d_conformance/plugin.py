@@ -15,6 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--self-test", action="store_true", help="also show that every mutant is caught")
     group.addoption("--seed", type=int, default=0, metavar="N", help="seed of all random choices (0)")
     group.addoption("--report", type=Path, metavar="DIR", help="write the report there")
+    group.addoption("--example", metavar="VERSION:BLOB", help="run properties on that example alone")
     group.addoption("--events", type=Path, metavar="FILE", help="append what happens as JSON lines")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,7 +17,10 @@ Ending = Literal["pass", "fail", "unsupported", "inconclusive"]
 
 @attrs.frozen
 class Record:
-    """How one test ended. ``message`` is ``ErrorType: message`` of a failure, ``reason`` of anything else."""
+    """How one test ended. ``message`` is ``ErrorType: message`` of a failure, ``reason`` of anything else.
+
+    ``trace`` is the smallest failing case that hypothesis found, ``example`` what it needs to run it again.
+    """
 
     clause: str
     test: str
@@ -26,6 +30,8 @@ class Record:
     examples: int = 0
     message: str | None = None
     reason: str | None = None
+    trace: str | None = None
+    example: str | None = None
     performance: tuple[PerfResult, ...] = ()
 
 
@@ -52,7 +58,7 @@ def clause_result(
     message = reason = None
     if failed := by_ending["fail"]:
         state = State.KNOWN_FAILURE if known else State.FAIL
-        message = "\n".join(f"{record.test}: {record.message}" for record in failed)
+        message = "\n".join(_told(record) for record in failed)
         reason = known
     elif missing:
         state = State.NOT_RUN
@@ -79,6 +85,11 @@ def clause_result(
         reason=reason,
         key=key if state is State.KNOWN_FAILURE else None,
     )
+
+
+def _told(record: Record) -> str:
+    told = f"{record.test}: {record.message}"
+    return f"{told}\n{textwrap.indent(record.trace, '    ')}" if record.trace else told
 
 
 def kills(mutant: Mutant, record: Record) -> bool:

@@ -18,6 +18,9 @@ import attrs
 Event = dict[str, Any]
 
 LOOK_SECONDS = 0.1
+STALLED_SECONDS = 300.0
+"""After this long without a word the run is killed: a test has its own, shorter, limit."""
+
 STRAY_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
 
@@ -79,12 +82,14 @@ def _follow(
 ) -> tuple[Event | None, str]:
     last: Event | None = None
     at, partial, ended = "", "", False
+    heard = time.monotonic()
     while not ended:
         ended = process.poll() is not None  # looked at first, so that what it wrote last is read too
         while line := source.readline():
             partial += line
             if not partial.endswith("\n"):
                 break
+            heard = time.monotonic()
             event: Event = json.loads(partial)
             partial = ""
             if event["event"] == "start":
@@ -92,6 +97,8 @@ def _follow(
             elif event["event"] == "end":
                 last = event
             tell(event)
+        if time.monotonic() - heard > STALLED_SECONDS:
+            process.kill()
         if not ended:
             time.sleep(LOOK_SECONDS)
     return last, at

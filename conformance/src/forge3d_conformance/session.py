@@ -13,11 +13,13 @@ import attrs
 import hypothesis
 import pytest
 
+from forge3d_conformance import profiles
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.catalogue import Catalogue, RunLevel, load
 from forge3d_conformance.mutants import Mutant, breaking
 from forge3d_conformance.outcome import RunOutcome, conclude
 from forge3d_conformance.record import Ending, Record, kills
+from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
 from forge3d_conformance.target import Target, find_target
 from forge3d_conformance.violation import Inconclusive, Tardy, described, leaves
@@ -40,28 +42,6 @@ class SetupError(ForgeError):
     """The run cannot begin; the message says why."""
 
 
-def _profiles() -> None:
-    common: dict[str, Any] = {
-        "database": None,
-        "deadline": None,
-        "report_multiple_bugs": False,
-        "suppress_health_check": list(hypothesis.HealthCheck),
-    }
-    hypothesis.settings.register_profile(
-        "forge3d-core", max_examples=25, stateful_step_count=25, print_blob=True, **common
-    )
-    hypothesis.settings.register_profile(
-        "forge3d-full", max_examples=200, stateful_step_count=50, print_blob=True, **common
-    )
-    hypothesis.settings.register_profile(  # a mutant's counterexample need not be small
-        "forge3d-mutant",
-        max_examples=50,
-        stateful_step_count=40,
-        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
-        **common,
-    )
-
-
 @attrs.define(eq=False)
 class ClauseSession:
     """The plugin object of one run; registered when ``--backend`` is given."""
@@ -74,6 +54,7 @@ class ClauseSession:
     self_test: bool
     directory: Path | None
     events: Path | None
+    example: Example | None = None
     bench_key: pytest.StashKey[Bench] = BENCH
     expected: dict[str, list[str]] = attrs.field(factory=dict)
     mutants: dict[str, Mutant] = attrs.field(factory=dict)
@@ -89,7 +70,7 @@ class ClauseSession:
         selection = config.getoption("--clause")
         if not catalogue.select(selection):
             raise SetupError(f"--clause {selection!r} matches no clause of the catalogue")
-        _profiles()
+        profiles.register()
         try:
             session = cls(
                 find_target(config.getoption("--backend")),
@@ -100,6 +81,7 @@ class ClauseSession:
                 config.getoption("--self-test"),
                 config.getoption("--report"),
                 config.getoption("--events"),
+                Example.parse(example) if (example := config.getoption("--example")) else None,
             )
             session._begin()
         except ForgeError as error:
@@ -117,6 +99,7 @@ class ClauseSession:
         )
         if self.directory is not None:
             publish(self.begun, self.catalogue, self.directory)
+            clear_scripts(self.directory)
 
     def repro(self, clause: str) -> str:
         """Return the command that repeats just this clause."""
@@ -257,6 +240,8 @@ class ClauseSession:
         self.outcome = conclude(self)
         if self.outcome.report is not None and self.directory is not None:
             publish(self.outcome.report, self.catalogue, self.directory)
+            failed = [record for record in self.records if record.ending == "fail" and not record.mutant]
+            write_scripts(self.directory, failed, backend=self.target.spec, level=self.level, seed=self.seed)
         if exitstatus == pytest.ExitCode.OK and self.outcome.reasons:
             tested = self.outcome.report is not None
             session.exitstatus = (
@@ -308,6 +293,8 @@ class ClauseSession:
         if hypothesis.is_hypothesis_test(function):
             function._hypothesis_internal_use_settings = hypothesis.settings()
             hypothesis.seed(self.seed)(function)
+            if self.example is not None:
+                self.example.impose(function)
 
     def _of(self, mutant: Mutant) -> list[Record]:
         return [record for record in self.records if record.mutant == mutant.name]
@@ -346,7 +333,17 @@ class ClauseSession:
             if isinstance(leaf, Inconclusive):
                 return self._record(item, "inconclusive", seconds=call.duration, reason=str(leaf))
         message = "; ".join(dict.fromkeys(described(leaf) for leaf in found))
-        return self._record(item, "fail", seconds=call.duration, message=message)
+        raised = {id(each): each for each in (error, *found)}.values()
+        notes = [note for each in raised for note in getattr(each, "__notes__", ())]
+        example = Example.found_in(notes)
+        return self._record(
+            item,
+            "fail",
+            seconds=call.duration,
+            message=message,
+            trace="\n".join(note for note in notes if "reproduce_failure" not in note) or None,
+            example=str(example) if example else None,
+        )
 
     def _tell(self, **event: Any) -> None:
         if self.events is not None:

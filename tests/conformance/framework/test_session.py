@@ -124,3 +124,30 @@ def test_without_a_backend_clause_tests_are_refused(pytester: pytest.Pytester) -
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*clause tests need a backend*host*"])
+
+
+PROPERTY = """
+@pytest.mark.clause("fence.truth")
+@given(st.integers(0, 10**9))
+def test_it(bench, number):
+    print("TRIED", number)
+    bench.check(number < 900, "too large")
+"""
+
+
+def test_a_failing_property_leaves_a_script_with_its_case(ran: Run, pytester: pytest.Pytester) -> None:
+    ran(PROPERTY, "--report", "out")
+    script = (pytester.path / "out" / "repeat" / "fence.truth.test_it.py").read_text("utf-8")
+    assert "number=900" in script
+    example = re.search(r"example='(.+)'", script)
+    assert example is not None
+    result = ran(PROPERTY, "-s", "--example", example[1])
+    assert result.ret == 1
+    assert set(re.findall("TRIED .*", result.stdout.str())) == {"TRIED 900"}
+    assert ran(PROPERTY, "--example", "0.1:AAAA").ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_passing_run_takes_old_scripts_away(ran: Run, pytester: pytest.Pytester) -> None:
+    ran(PROPERTY, "--report", "out")
+    ran('@pytest.mark.clause("fence.truth")\ndef test_it(bench): ...', "--report", "out")
+    assert list((pytester.path / "out" / "repeat").iterdir()) == []

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from forge3d_conformance.commands.output import complain, console
+from forge3d_conformance.repeat import FOLDER
 from forge3d_conformance.report import State
 from forge3d_conformance.report.store import HTML, JSON
 from forge3d_conformance.running import Event, Ran, run_suite
@@ -121,7 +122,9 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
     for reason in end["reasons"]:
         out.print(f"[red]✕[/] {escape(reason.splitlines()[0])}", soft_wrap=True)
     if report is not None:
-        out.print(f"report: {escape(os.path.relpath(report / JSON))}, {HTML} beside it")
+        failing = any(State(result["state"]).failing for result in end["clauses"])
+        scripts = f"; {FOLDER}/ holds a script for each failure" if failing else ""
+        out.print(f"report: {escape(os.path.relpath(report / JSON))}, {HTML} beside it{scripts}")
     holds = not end["reasons"] and ran.status == 0
     out.print(
         f"[bold green]✓ {backend} holds[/]" if holds else f"[bold red]✕ {backend} is not shown to hold[/]"

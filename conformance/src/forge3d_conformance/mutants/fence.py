@@ -1,22 +1,11 @@
-"""Fences that lie, sleep or spin."""
+"""Fences that lie about what is complete."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
-from forge3d_core.errors import Closed, DeviceLost, FenceTimeout, ForgeError
-
-
-def never(timeout: float | None) -> None:
-    """Be a wait that nobody wakes, without taking the time."""
-    if timeout is None:
-        threading.Event().wait()
-    raise FenceTimeout("nobody woke this waiter")
 
 
 @mutant("fence.completed-steps-back", breaks="fence.monotonic", because="completed decreased")
@@ -102,38 +91,6 @@ class CompletedIsSubmitted(Layer):
             return int(self.target.submitted)
 
 
-@mutant("fence.future-is-refused", breaks="fence.wait-before-signal", because="not submitted yet")
-class FutureIsRefused(Layer):
-    """Waiting for a value that nobody has submitted yet is an error."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            if self.target.value > self.target.timeline.submitted:
-                raise ForgeError("this value is not submitted yet")
-            self.target.wait(timeout)
-
-
-@mutant("fence.future-is-never-woken", breaks="fence.wait-before-signal", because="nobody woke")
-class FutureIsNeverWoken(Layer):
-    """A wait that began before its value was submitted is not told when it comes."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            if self.target.value > self.target.timeline.submitted:
-                never(timeout)
-            self.target.wait(timeout)
-
-
-@mutant("fence.future-wakes-for-less", breaks="fence.wait-before-signal", because="ended with a smaller one")
-class FutureWakesForLess(Layer):
-    """A wait for the future wakes with the next completion, whichever it is."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            timeline = self.target.timeline
-            timeline.point(min(self.target.value, timeline.submitted + 1)).wait(timeout)
-
-
 @mutant("fence.past-is-asked-again", breaks="fence.past-is-free", because="passed value|must not wait")
 class PastIsAskedAgain(Layer):
     """A passed value is answered by asking after the newest submission."""
@@ -150,62 +107,6 @@ class PastIsAskedAgain(Layer):
 
         def wait(self, timeout: float | None = None) -> None:
             self.newest.wait(timeout)
-
-
-@mutant("fence.timeout-too-soon", breaks="fence.timeout", because="gave up after")
-class TimeoutTooSoon(Layer):
-    """A wait gives up after a tenth of its timeout."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            self.target.wait(None if timeout is None else timeout / 10)
-
-
-@mutant("fence.timeout-too-late", breaks="fence.timeout", because="after their timeouts")
-class TimeoutTooLate(Layer):
-    """A wait looks up only every second and a half."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            future = self.target.value > self.target.timeline.submitted
-            self.target.wait(timeout + 1.5 if future and timeout is not None else timeout)
-
-
-@mutant("fence.timeout-is-silent", breaks="fence.timeout", because="nothing was raised")
-class TimeoutIsSilent(Layer):
-    """A wait that timed out returns as if the work were done."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            try:
-                self.target.wait(timeout)
-            except FenceTimeout:
-                return
-
-
-@mutant("fence.timeout-says-nothing", breaks="fence.timeout", because="does not name the lane")
-class TimeoutSaysNothing(Layer):
-    """The timeout names neither the lane nor what is outstanding."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            try:
-                self.target.wait(timeout)
-            except FenceTimeout:
-                raise FenceTimeout("timed out") from None
-
-
-@mutant("fence.wait-spins", breaks="fence.idle-wait", because="of a core")
-class WaitSpins(Layer):
-    """A wait asks again and again without ever sleeping."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            end = float("inf") if timeout is None else time.monotonic() + timeout
-            while time.monotonic() < end:
-                if self.target.done:
-                    return
-            self.target.wait(0)
 
 
 @mutant("fence.query-waits", breaks="fence.nonblocking-query", because="must not wait")
@@ -234,156 +135,6 @@ class QueryRaises(Layer):
             if self.target.timeline.failure is not None:
                 raise self.target.timeline.failure
             return bool(self.target.done)
-
-
-@mutant("fence.callback-twice", breaks="fence.any-all", because="not once each")
-class CallbackTwice(Layer):
-    """The callback of a settled point comes again."""
-
-    class Point(Layer.Point):
-        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
-            settled = self.target.done
-            self.real.on_done(callback)
-            if settled:
-                self.real.on_done(callback)
-
-
-@mutant("fence.callback-at-once", breaks="fence.any-all", because="came while their points were held")
-class CallbackAtOnce(Layer):
-    """The callback is called when it is registered."""
-
-    class Point(Layer.Point):
-        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
-            callback(self, None)
-
-
-@mutant("fence.callback-comes-too-late", breaks="fence.any-all", because="settled already did not come")
-class CallbackComesTooLate(Layer):
-    """A callback registered on a settled point is never called."""
-
-    class Point(Layer.Point):
-        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
-            if not self.target.done:
-                self.real.on_done(callback)
-
-
-@mutant("fence.callback-hides-the-error", breaks="fence.any-all", because="closed point brought None")
-class CallbackHidesTheError(Layer):
-    """The callback of a failed point says that all is well."""
-
-    class Point(Layer.Point):
-        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
-            self.real.on_done(lambda point, _error: callback(point, None))
-
-
-@mutant("fence.one-waiter-wakes", breaks="fence.many-waiters", because="left behind")
-class OneWaiterWakes(Layer):
-    """Of all the threads that wait for a value only the first is woken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: set[int] = set()
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            waiting = self.layer.waiting  # type: ignore[attr-defined]
-            if timeout is not None and timeout > 1:
-                if self.target.value in waiting:
-                    never(timeout)
-                waiting.add(self.target.value)
-            self.target.wait(timeout)
-
-
-@mutant(
-    "fence.one-coroutine-wakes",
-    breaks="fence.many-waiters",
-    because="coroutines .* did not",
-)
-class OneCoroutineWakes(Layer):
-    """Of all the coroutines that await a point only the first is woken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: set[int] = set()
-
-    class Point(Layer.Point):
-        def __await__(self) -> Any:
-            waiting = self.layer.waiting  # type: ignore[attr-defined]
-            if self.target.value in waiting:
-                return self.target.timeline.point(self.target.value + 1).__await__()
-            waiting.add(self.target.value)
-            return self.target.__await__()
-
-
-@mutant(
-    "fence.failure-told-once",
-    breaks="fence.failure-sticks",
-    because="nothing was raised",
-)
-class FailureToldOnce(Layer):
-    """The first wait raises the failure, later ones return."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told = False
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            try:
-                self.target.wait(timeout)
-            except DeviceLost:
-                if self.layer.told:  # type: ignore[attr-defined]
-                    return
-                self.layer.told = True  # type: ignore[attr-defined]
-                raise
-
-
-@mutant("fence.failure-reaches-back", breaks="fence.failure-sticks", because="complete is not done any more")
-class FailureReachesBack(Layer):
-    """After a failure values that were complete are not any more."""
-
-    class Point(Layer.Point):
-        @property
-        def done(self) -> bool:
-            return self.target.timeline.failure is None and bool(self.target.done)
-
-
-@mutant(
-    "fence.loss-wakes-nobody", breaks="fence.failure-sticks", because="FenceTimeout.*instead of DeviceLost"
-)
-class LossWakesNobody(Layer):
-    """Who waits when the device is lost is never told."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            try:
-                self.target.wait(timeout)
-            except DeviceLost:
-                never(timeout)
-
-
-@mutant("fence.close-wakes-nobody", breaks="fence.close-wakes", because="FenceTimeout.*instead of Closed")
-class CloseWakesNobody(Layer):
-    """Who waits for the future when the device is closed is never told."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            try:
-                self.target.wait(timeout)
-            except Closed:
-                never(timeout)
-
-
-@mutant("fence.close-pretends", breaks="fence.close-wakes", because="nothing was raised")
-class ClosePretends(Layer):
-    """A wait that close ends returns as if the work were done."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            try:
-                self.target.wait(timeout)
-            except Closed:
-                return
 
 
 @mutant(

@@ -1,0 +1,37 @@
+"""Work on lanes, as the fence clauses submit it and look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from forge3d_conformance.bench import Bench
+from forge3d_core.protocols import Buffer, Device, FencePoint, Timeline
+
+LANES = ("upload", "compute", "download")
+
+
+def fill(
+    device: Device, buffer: Buffer, value: int, lane: str = "compute", after: Sequence[FencePoint] = ()
+) -> FencePoint:
+    return device.submit(device.command_list().fill(buffer, value), lane=lane, after=after)
+
+
+def done(point: FencePoint) -> bool:
+    return point.done
+
+
+def completed(timeline: Timeline) -> int:
+    return timeline.completed
+
+
+def unsubmitted(device: Device, lane: str = "compute", ahead: int = 1) -> FencePoint:
+    timeline = device.lanes[lane].timeline
+    return timeline.point(timeline.submitted + ahead)
+
+
+async def awaited(point: FencePoint) -> None:
+    await point
+
+
+def asleep(bench: Bench, point: FencePoint) -> None:
+    bench.run(awaited(point))
