@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.copying import HostCopier
-from forge3d_core.errors import Cancelled, FenceTimeout, StateError
+from forge3d_core.errors import Cancelled, FenceTimeout, Forked, StateError
 from forge3d_core.memory import Allocation
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_region import Region
@@ -172,8 +172,8 @@ class Operation:
     def _await(self, timeout: float | None) -> None:
         try:
             self.point.wait(timeout)
-        except FenceTimeout:
-            raise
+        except (FenceTimeout, Forked):
+            raise  # it may still come; a forked child must not touch the parent's pool
         except Exception:
             self.fail()
             raise
@@ -255,6 +255,8 @@ class Handle:
         if not self.is_complete and not self._operation.is_cancelled:
             try:
                 await settled(self.point)
+            except Forked:
+                raise
             except Exception:
                 self._operation.fail()
                 raise

@@ -1,0 +1,171 @@
+"""The layers: imports point down only, and no GPU library is imported before a device is probed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {
+    "forge3d_core": ROOT / "forge3d_core",
+    "forge3d_wgpu": ROOT / "backends/wgpu_backend/src/forge3d_wgpu",
+    "forge3d_cuda": ROOT / "backends/cuda_backend/src/forge3d_cuda",
+    "forge3d_conformance": ROOT / "conformance/src/forge3d_conformance",
+}
+GPU_LIBRARIES = {"wgpu", "cupy", "cupyx", "cupy_backends", "torch", "rendercanvas", "cuda", "pycuda", "numba"}
+PUBLIC_CORE = {"driver", "device", "errors", "protocols", "hookspecs", "units", "formats"}
+
+# Lowest first; a module imports from its own layer or from below. What stands in no layer is above them all.
+LAYERS = [
+    {"errors"},
+    {"units"},
+    {"protocols"},
+    {"driver", "hookspecs", "formats", "views", "copying"},
+    {"timeline", "budget", "memory", "commands"},
+    {"ring", "readback", "readback_handle", "readback_region", "readback_stream"},
+    {"device"},
+    {"registry", "config", "plugins", "select", "decision"},
+    {"host"},
+    {"demo"},
+    {"cli", "__main__"},
+]
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package, folder in SOURCES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *(p for p in parts if p != "__init__")))] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
+    """Yield the full names that a module imports; ``top_level``: only when it is itself imported."""
+    queue: list[ast.AST] = [ast.parse(path.read_text())]
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else str(node.module)
+        elif top_level and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        queue.extend(ast.iter_child_nodes(node))
+
+
+def layer(module: str) -> int:
+    room = module.split(".")[1] if "." in module else ""
+    return next((height for height, rooms in enumerate(LAYERS) if room in rooms), len(LAYERS))
+
+
+def of(package: str) -> list[str]:
+    return [name for name in MODULES if name.split(".")[0] == package]
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(of("forge3d_core")) > 20
+    assert all(of(package) for package in SOURCES)
+
+
+@pytest.mark.parametrize("module", of("forge3d_core"))
+def test_the_core_points_down(module: str) -> None:
+    for name in imports(MODULES[module]):
+        assert name.split(".")[0] not in SOURCES.keys() - {"forge3d_core"}, f"{module} imports {name}"
+        if name.split(".")[0] == "forge3d_core" and module != "forge3d_core":
+            assert name != "forge3d_core", f"{module} imports the package that re-exports it"
+            assert layer(name) <= layer(module), f"{module} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize("module", [*of("forge3d_wgpu"), *of("forge3d_cuda")])
+def test_a_backend_imports_the_public_core_and_itself(module: str) -> None:
+    own = module.split(".")[0]
+    for name in imports(MODULES[module]):
+        package, _, rest = name.partition(".")
+        assert package not in {"forge3d_wgpu", "forge3d_cuda"} - {own}, f"{module} imports {name}"
+        if package == "forge3d_core" and rest:
+            assert rest.split(".")[0] in PUBLIC_CORE, f"{module} imports {name}, which is not public"
+
+
+@pytest.mark.parametrize("module", of("forge3d_conformance"))
+def test_the_suite_imports_protocols_and_errors(module: str) -> None:
+    for name in imports(MODULES[module]):
+        package, _, rest = name.partition(".")
+        assert package not in {"forge3d_wgpu", "forge3d_cuda"}, f"{module} imports {name}"
+        if package == "forge3d_core" and rest:
+            assert rest.split(".")[0] in {"protocols", "errors"}, f"{module} imports {name}"
+
+
+def loaded_with(module: str) -> set[str]:
+    """Return everything that importing ``module`` imports, ours followed to its own imports."""
+    seen: set[str] = set()
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        if name not in seen:
+            seen.add(name)
+            parents = [name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1)]
+            queue += [parent for parent in parents if parent in MODULES]
+            if name in MODULES:
+                queue += imports(MODULES[name], top_level=True)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "module", [*of("forge3d_core"), *of("forge3d_conformance"), "forge3d_wgpu.plugin", "forge3d_cuda.plugin"]
+)
+def test_no_gpu_library_is_imported_before_a_device_is_probed(module: str) -> None:
+    """A backend's other modules may import their library: its plugin imports those when it probes."""
+    libraries = {name for name in loaded_with(module) if name.split(".")[0] in GPU_LIBRARIES}
+    assert not libraries, f"importing {module} imports {', '.join(sorted(libraries))}"
+
+
+def test_the_check_can_fail() -> None:
+    assert any(name.split(".")[0] == "wgpu" for name in loaded_with("forge3d_wgpu.driver"))
+
+
+def test_no_circles() -> None:
+    graph = {
+        name: {n for n in imports(path, top_level=True) if n in MODULES and n != name}
+        for name, path in MODULES.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, "a circle: " + " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for following in sorted(graph[name]):
+                visit(following, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name == "__init__.py"])
+def test_a_package_holds_imports_and_all(module: str) -> None:
+    for node in ast.parse(MODULES[module].read_text()).body:
+        documentation = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        names = isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == ["__all__"]
+        assert isinstance(node, (ast.Import, ast.ImportFrom)) or documentation or names, (
+            f"{module}, line {node.lineno}: {ast.unparse(node)[:60]}"
+        )
+
+
+def test_the_two_backends_have_the_same_rooms() -> None:
+    rooms = [
+        {name.partition(".")[2] for name in of(package)} - {"subject"}
+        for package in ("forge3d_wgpu", "forge3d_cuda")
+    ]
+    assert rooms[0] == rooms[1]
