@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -14,6 +14,12 @@ from forge3d_core.driver import Command, Copy, Dispatch, Fill
 from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateError, UsageError
 from forge3d_core.memory import Allocation, DeviceBuffer
 from forge3d_core.protocols import KernelSource, Limits, Param
+
+
+class Owner(Protocol):
+    """The device that a list is recorded for; ``check`` raises where it can take no work any more."""
+
+    def check(self) -> None: ...
 
 
 @attrs.frozen(eq=False)
@@ -30,7 +36,7 @@ class CompiledKernel:
 class RecordedCommands:
     """See :class:`forge3d_core.protocols.CommandList`."""
 
-    owner: object
+    owner: Owner
     limits: Limits
     label: str = ""
     commands: list[Command] = attrs.field(factory=list, init=False)
@@ -120,6 +126,7 @@ class RecordedCommands:
         self._submitted = False
 
     def _open(self) -> None:
+        self.owner.check()
         if self._submitted:
             raise StateError("this command list was submitted; a list is submitted once, record a new one")
 
