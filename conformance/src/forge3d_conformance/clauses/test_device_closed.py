@@ -1,0 +1,248 @@
+"""A device that is closed, and objects that belong to another one."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import attrs
+import numpy as np
+import pytest
+
+from forge3d_conformance.bench import Bench
+from forge3d_conformance.clauses.belongings import BYTES, Belongings, belongings
+from forge3d_core.errors import Closed, ForeignObject, StateError, TooLarge, UsageError
+
+
+@contextmanager
+def unremarked() -> Iterator[None]:
+    """Let close remark on what it found: that it tells is good, and not what is tested here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+
+
+@pytest.mark.clause("device.closed")
+def test_every_use_after_close_says_closed(bench: Bench) -> None:
+    device = bench.open()
+    made = belongings(bench, device)
+    calls = made.calls(bench)
+    kept = made.pool.read(made.buffer)
+    kept.wait(bench.patience)
+    with unremarked():
+        device.close()
+    bench.check(device.closed, "a device that was closed says that it is not")
+    for name, call in calls.items():
+        with bench.raises(Closed, f"{name} after the device was closed") as caught:
+            call()
+        bench.check("closed" in str(caught[0]), f"{name} does not say that it was closed: {caught[0]}")
+    bench.check(made.ring.closed, "a ring of a closed device says that it is open")
+    bench.check(made.pool.closed, "a pool of a closed device says that it is open")
+    bench.check(not made.point.done, "a point that never came says done after close")
+    bench.same(kept.wait(0), np.zeros(BYTES, np.uint8), "a read that was complete before close")
+
+
+@pytest.mark.clause("device.closed")
+def test_close_is_idempotent_and_everything_under_it_still_closes(bench: Bench) -> None:
+    device = bench.open()
+    made = belongings(bench, device)
+    with unremarked():
+        device.close()
+    closing: list[Callable[[], None]] = [
+        device.close,
+        made.slot.release,
+        made.stream.close,
+        made.ring.close,
+        made.uploads.close,
+        made.pool.close,
+        made.buffer.close,
+        made.other.close,
+    ]
+    for close in (*closing, *closing):
+        try:
+            close()
+        except Exception as error:
+            bench.check(False, f"closing again raised {type(error).__name__}: {error}")
+    bench.check(device.closed, "a device that was closed twice says that it is open")
+
+
+@pytest.mark.clause("device.closed")
+def test_each_thing_says_that_it_was_closed(bench: Bench) -> None:
+    device = bench.open()
+    made = belongings(bench, device)
+    made.slot.release()
+    made.buffer.close()
+    made.ring.close()
+    made.uploads.close()
+    made.pool.close()
+    for name, call in made.calls(bench).items():
+        if name in ("slice.view", "slice.array", "slice.commit"):
+            with bench.raises(StateError, f"{name} of a closed ring"):
+                call()
+        elif name.startswith(("ring.", "pool.", "stream.", "commands.", "device.submit")):
+            with bench.raises(Closed, f"{name} with what was closed"):
+                call()
+    bench.wait(device.submit(device.command_list().fill(made.other, 1)), "work on what is still open")
+
+
+@pytest.mark.clause("device.closed")
+def test_close_gives_back_all_memory(bench: Bench) -> None:
+    device = bench.open()
+    made = belongings(bench, device)
+    point = made.uploads.upload(np.ones(BYTES, np.uint8), made.other)
+    pending = made.pool.read(made.other, after=[point])
+    held = device.budget.metrics()
+    bench.check(held.total_bytes > 0, "memory that was made is not in the budget")
+    with unremarked():
+        device.close()
+    left = device.budget.metrics()
+    bench.check(
+        (left.total_bytes, left.buffer_count, left.texture_count) == (0, 0, 0),
+        f"close gave back all but {left.host_visible_bytes} host-visible and "
+        f"{left.device_local_bytes} device-local bytes",
+    )
+    try:
+        pending.wait(bench.patience)
+    except StateError:  # Closed, or Cancelled with its pool
+        pass
+
+
+@pytest.mark.clause("device.closed", requires=("hold",))
+def test_close_gives_up_on_work_that_does_not_end(bench: Bench) -> None:
+    device = bench.open(drain_timeout=0.05)
+    buffer = device.create_buffer(BYTES)
+    with bench.hold(device, "compute", 2.0) as hold:
+        point = device.submit(device.command_list().fill(buffer, 1))
+        waiter = bench.thread(point.wait, bench.patience)
+        with unremarked():
+            hold.promptly(device.close)
+        try:
+            bench.result(waiter, "a wait for work that close gave up on")
+        except Closed:
+            pass
+
+
+@pytest.mark.clause("device.closed")
+def test_close_while_threads_use_the_device(bench: Bench) -> None:
+    device = bench.open()
+    begun = threading.Barrier(4)
+
+    def use() -> Exception | None:
+        begun.wait(bench.patience)
+        while True:
+            try:
+                with device.create_buffer(64) as buffer:
+                    device.submit(device.command_list().fill(buffer, 1)).wait(bench.patience)
+            except Exception as error:
+                return error
+
+    users = [bench.thread(use) for _ in range(3)]
+    begun.wait(bench.patience)
+    with unremarked():
+        bench.result(bench.thread(device.close), "close while threads use the device")
+    for user in users:
+        error = bench.result(user, "a thread that used a device when it was closed")
+        bench.check(isinstance(error, Closed), f"a thread at work when close came got {error!r}, not Closed")
+
+
+@attrs.frozen
+class Traces:
+    """What a call that is refused must leave as it was."""
+
+    submitted: tuple[int, ...]
+    held: tuple[int, int]
+    recorded: int
+    staged: tuple[tuple[int, int, int], ...]
+    reads: int
+
+
+@pytest.mark.clause("device.foreign")
+def test_what_another_device_made_is_refused(bench: Bench) -> None:
+    mine, theirs = belongings(bench, bench.open()), belongings(bench, bench.open())
+    device, increment = mine.device, mine.kernel
+    foreign = theirs.device.submit(theirs.device.command_list().fill(theirs.buffer, 1))
+    bench.wait(foreign)
+    data = np.ones(16, np.uint8)
+    calls: dict[str, Callable[[], object]] = {
+        "fill of a foreign buffer": lambda: mine.empty.fill(theirs.buffer, 1),
+        "copy from a foreign buffer": lambda: mine.empty.copy(theirs.buffer, mine.buffer),
+        "copy to a foreign buffer": lambda: mine.empty.copy(mine.buffer, theirs.buffer),
+        "dispatch of a foreign kernel": lambda: mine.empty.dispatch(
+            theirs.kernel, [mine.buffer], [1, 1], threads=1
+        ),
+        "dispatch over a foreign buffer": lambda: mine.empty.dispatch(
+            increment, [theirs.buffer], [1, 1], threads=1
+        ),
+        "submit of a foreign list": lambda: device.submit(theirs.recorded),
+        "submit after a foreign point": lambda: device.submit(mine.recorded, after=[foreign]),
+        "commit to a foreign buffer": lambda: mine.slot.commit(theirs.buffer),
+        "upload to a foreign buffer": lambda: mine.uploads.upload(data, theirs.buffer),
+        "read of a foreign buffer": lambda: mine.pool.read(theirs.buffer),
+        "read after a foreign point": lambda: mine.pool.read(mine.buffer, after=[foreign]),
+        "stream of a foreign buffer": lambda: mine.pool.stream(theirs.buffer).push(),
+    }
+    before = traces(mine)
+    for name, call in calls.items():
+        with bench.raises(ForeignObject, name):
+            call()
+        after = traces(mine)
+        bench.check(after == before, f"{name} was refused and changed {before} to {after}")
+    mine.slot.view[:] = 7
+    mine.slot.commit(mine.buffer)
+    mine.ring.advance(bench.patience)
+    bench.wait(device.submit(mine.recorded), "the list that was refused after a foreign point")
+    seen = mine.pool.read(mine.buffer).wait(bench.patience)
+    bench.same(seen, np.ones(BYTES, np.uint8), "the device's own buffer after the refusals")
+    seen = theirs.pool.read(theirs.buffer).wait(bench.patience)
+    bench.same(seen, np.ones(BYTES, np.uint8), "the foreign buffer after the refusals")
+
+
+@pytest.mark.clause("device.foreign", requires=("textures",))
+def test_a_texture_of_another_device_is_refused(bench: Bench) -> None:
+    mine, theirs = belongings(bench, bench.open()), bench.open()
+    texture = theirs.create_texture(4, 4)
+    pixels = np.ones((4, 4, 4), np.uint8)
+    rows = mine.ring.allocate(mine.device.limits.row_pitch_alignment * 4 + 16)
+    assert rows is not None
+    before = traces(mine)
+    with bench.raises(ForeignObject, "upload to a foreign texture"):
+        mine.uploads.upload(pixels, texture)
+    with bench.raises(ForeignObject, "commit_rows to a foreign texture"):
+        rows.commit_rows(texture)
+    with bench.raises(ForeignObject, "read of a foreign texture"):
+        mine.pool.read(texture)
+    after = traces(mine)
+    bench.check(after == before, f"a refused texture changed {before} to {after}")
+    rows.release()
+
+
+def traces(mine: Belongings) -> Traces:
+    rings, pool = (mine.ring.stats(), mine.uploads.stats()), mine.pool.stats()
+    held = mine.device.budget.metrics()
+    return Traces(
+        tuple(lane.timeline.submitted for lane in mine.device.lanes.values()),
+        (held.host_visible_bytes, held.device_local_bytes),
+        len(mine.empty),
+        tuple((ring.bytes_staged, ring.submissions, ring.bytes_in_flight) for ring in rings),
+        pool.pending_operations,
+    )
+
+
+@pytest.mark.clause("device.foreign")
+def test_what_no_device_made_is_refused(bench: Bench) -> None:
+    mine = belongings(bench, bench.open())
+    stranger: object = object()
+    calls: dict[str, Callable[[], object]] = {
+        "fill": lambda: mine.empty.fill(stranger, 1),  # type: ignore[arg-type]
+        "submit": lambda: mine.device.submit(stranger),  # type: ignore[arg-type]
+        "adopt": lambda: mine.device.adopt(stranger),
+        "commit": lambda: mine.slot.commit(stranger),  # type: ignore[arg-type]
+        "upload": lambda: mine.uploads.upload(np.ones(4, np.uint8), stranger),  # type: ignore[arg-type]
+        "read": lambda: mine.pool.read(stranger),  # type: ignore[arg-type]
+    }
+    for name, call in calls.items():
+        with bench.raises(UsageError, f"{name} of an object that no device made") as caught:
+            call()
+        bench.check(not isinstance(caught[0], TooLarge), f"{name} of a stranger says that it is too large")
