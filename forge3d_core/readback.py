@@ -172,6 +172,18 @@ class Pool:
             )
 
     def close(self) -> None:
+        self._end(Operation.cancel)
+
+    def abandon(self) -> None:
+        """Close, and end the leases too: the device closes, and takes the blocks along.
+
+        What is pending raises what the device's closing or loss made of its point.
+        """
+        self._end(Operation.fail)
+        for operation in list(self._pending):
+            operation.revoke()
+
+    def _end(self, give_up: Callable[[Operation], None]) -> None:
         if self._host.allocator.forked:
             return  # the parent's to close
         with self._changed:
@@ -185,17 +197,11 @@ class Pool:
             if operation.movable and operation.point.done:
                 operation.land()  # it has completed, and keeps what it has
             else:
-                operation.cancel()
+                give_up(operation)
         if self._finalizer.detach() is not None:
             for block in list(self._blocks):
                 self._host.allocator.release(block)
             self._blocks.clear()
-
-    def abandon(self) -> None:
-        """Close, and end the leases too: the device closes, and takes the blocks along."""
-        self.close()
-        for operation in list(self._pending):
-            operation.revoke()
 
     def __enter__(self) -> Self:
         return self

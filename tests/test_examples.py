@@ -20,7 +20,11 @@ on_each = pytest.mark.parametrize("backend", ["host", "wgpu", "cuda"], indirect=
 
 def run(backend: str, folder: Path, *command: str) -> str:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("FORGE3D_")}
-    environ |= {"FORGE3D_BACKEND": backend, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(folder)}
+    environ |= {
+        "FORGE3D_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
+        "XDG_CONFIG_HOME": str(folder),
+    }
     done = subprocess.run(
         [sys.executable, "-W", "error", *command],
         cwd=folder,

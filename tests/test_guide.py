@@ -30,7 +30,11 @@ def test_the_programs_run(backend: str, tmp_path: Path) -> None:
         source = "\n" * GUIDE[: GUIDE.index(block)].count("\n") + block
         program += f"exec(compile({source!r}, 'guide.md', 'exec'))\n"
     environ = {k: v for k, v in os.environ.items() if not k.startswith("FORGE3D_")}
-    environ |= {"FORGE3D_BACKEND": backend, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(tmp_path)}
+    environ |= {
+        "FORGE3D_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,
