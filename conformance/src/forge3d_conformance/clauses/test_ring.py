@@ -119,7 +119,7 @@ def test_slices_of_several_threads_never_share_a_byte(bench: Bench) -> None:
             bench.same(slot.view, pattern(key, nbytes), "a live slice shows what others wrote")
             slot.commit(target, key * nbytes)
 
-    futures = [bench.thread(lambda thread=thread: work(thread)) for thread in range(threads)]  # type: ignore[misc]
+    futures = [bench.thread(lambda thread=thread: work(thread)) for thread in range(threads)]
     for future in futures:
         bench.result(future)
     bench.wait(ring.advance())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -223,7 +225,7 @@ def test_every_method_says_closed(bench: Bench) -> None:
     left = take(ring, 50)
     ring.close()
     bench.check(ring.closed, "a closed ring says that it is not closed")
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "allocate": lambda: ring.allocate(1),
         "reserve": lambda: ring.reserve(1, 0.01),
         "advance": lambda: ring.advance(0.01),
