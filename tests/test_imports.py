@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,13 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
-    """Yield the full names that a module imports; ``top_level``: only when it is itself imported."""
+@cache
+def imports(path: Path, *, top_level: bool = False) -> tuple[str, ...]:
+    """Return the full names that a module imports; ``top_level``: only when it is itself imported."""
+    return tuple(_imports(path, top_level))
+
+
+def _imports(path: Path, top_level: bool) -> Iterator[str]:
     queue: list[ast.AST] = [ast.parse(path.read_text())]
     while queue:
         node = queue.pop()
