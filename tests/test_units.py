@@ -41,7 +41,7 @@ def test_sizes_as_people_write_them(text: int | str, nbytes: int) -> None:
     [-1, True, 1.5, None, b"4", "", "MiB", "4 MiBs", "-4 MiB", "1e6", "0.3 B", "1.5", "٤ MiB", "4 4", "nan"],
 )
 def test_what_is_no_size_is_said(text: Any) -> None:
-    with pytest.raises(UsageError, match="size|whole number"):
+    with pytest.raises(UsageError, match=r"size|whole number"):
         parse_bytes(text)
 
 
