@@ -136,6 +136,7 @@ class CommandList:
         return self
 
     def _takes(self, *buffers: Any) -> None:
+        self.device.check()
         if self.submitted:
             raise StateError("this list was submitted; record a new one")
         for buffer in buffers:

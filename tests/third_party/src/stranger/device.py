@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import warnings
@@ -43,6 +44,7 @@ class Lane:
 
 class StrangerDevice:
     info, limits = INFO, LIMITS
+    ring_type, pool_type = Ring, Pool
 
     def __init__(self, machine: Machine | None, options: DeviceOptions) -> None:
         self.machine = machine or Machine()
@@ -124,7 +126,7 @@ class StrangerDevice:
     ) -> Ring:
         self.check()
         self._timeline(lane)
-        ring = Ring(self, ring_count, size_of(buffer_size), lane)
+        ring = self.ring_type(self, ring_count, size_of(buffer_size), lane)
         self._children.add(ring)
         return ring
 
@@ -137,7 +139,7 @@ class StrangerDevice:
             config = attrs.evolve(config or AsyncReadbackConfig(), **changes)
         except (TypeError, ValueError) as error:
             raise UsageError(f"readback_pool: {error}") from None
-        pool = Pool(self, config, lane)
+        pool = self.pool_type(self, config, lane)
         self._children.add(pool)
         return pool
 
@@ -187,6 +189,8 @@ class StrangerDevice:
         self.close()
 
     def __del__(self) -> None:
+        if sys.is_finalizing():
+            return  # the machine's thread is gone, and nobody could wait for it
         if not getattr(self, "closed", True) and self._pid == os.getpid():
             warnings.warn("a stranger's device was never closed", ResourceWarning, 2, self)
             self.close()
@@ -222,12 +226,27 @@ class StrangerDevice:
                     raise fresh(dependency.timeline.failure)
             waits = [p for p in behind if not p.done]
             steps = list(work)
-            point = timeline.next(lambda p: self.machine.put(lambda: _carry_out(p, waits, steps)))
+            point = timeline.next(lambda p: self.machine.put(lambda: self.carry_out(p, waits, steps)))
             for store in reading:
                 store.readers[lane] = point
             for store in writing:
                 store.writer, store.readers = point, {}
         return point
+
+    def carry_out(self, point: Point, behind: list[Point], steps: list[Callable[[], None]]) -> None:
+        """Run one submission on the machine's thread."""
+        failed = next((p.timeline.failure for p in behind if not p.done and p.timeline.failure), None)
+        failed = point.timeline.failure or failed
+        try:
+            if failed is None:
+                for step in steps:
+                    step()
+        except Exception as error:
+            failed = as_kernel_error(error, f"submission {point.value} on lane {point.timeline.name!r}")
+        if failed is None:
+            point.timeline.complete(point.value)
+        else:
+            point.timeline.fail(failed)
 
     def take(self, nbytes: int, kind: str, heap: str) -> Store:
         """Return zeroed memory within the budget."""
@@ -282,22 +301,6 @@ class StrangerDevice:
     def _fail(self, error: Exception) -> None:
         for lane in self.lanes.values():
             lane.timeline.fail(error)
-
-
-def _carry_out(point: Point, behind: list[Point], steps: list[Callable[[], None]]) -> None:
-    """Run one submission on the machine's thread."""
-    failed = next((p.timeline.failure for p in behind if not p.done and p.timeline.failure), None)
-    failed = point.timeline.failure or failed
-    try:
-        if failed is None:
-            for step in steps:
-                step()
-    except Exception as error:
-        failed = as_kernel_error(error, f"submission {point.value} on lane {point.timeline.name!r}")
-    if failed is None:
-        point.timeline.complete(point.value)
-    else:
-        point.timeline.fail(failed)
 
 
 def _settler(device: StrangerDevice) -> Callable[[], None]:

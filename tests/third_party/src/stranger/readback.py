@@ -256,22 +256,29 @@ class Pool:
             )
 
     def close(self) -> None:
+        self._end("cancelled")
+
+    def abandon(self) -> None:
+        """End with the device, whose timelines say why."""
+        self._end("failed")
+
+    def _end(self, state: str) -> None:
         with self._changed:
             if self.closed:
                 return
             self.closed = True
             self._unreclaim()
-            for read in list(self._holding):
-                if read.state == "flying" and read.point.done:
+            for read in [r for r in self._holding if r.state == "flying"]:
+                if read.point.done:
                     self._land(read)  # it is complete, and keeps what it has
-                self.cancel(read)
+                else:
+                    read.state = state
+                    self._counts[state] += 1
             for block in self._blocks:
                 self.device.give_back(block.reservation, block.users())
             self._blocks.clear()
             self._idle.clear()
             self._changed.notify_all()
-
-    abandon = close
 
     def wake(self) -> None:
         with self._changed:

@@ -247,13 +247,13 @@ class Ring:
         self.check()
         array = np.asarray(data)
         plain(array.dtype)
-        with self.changed:
-            self._reap()
-            self._refuse_own(self._blocks)
         deadline = None if timeout is None else time.monotonic() + timeout
         if not isinstance(target, Memory):
             raise ForeignObject(f"{target!r} is not memory of this device")
         target.check(self.device)
+        with self.changed:
+            self._reap()
+            self._refuse_own(self._blocks)
         if isinstance(target, Texture):
             self._upload_rows(array, target, offset, origin, deadline)
         else:

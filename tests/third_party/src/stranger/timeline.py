@@ -105,8 +105,7 @@ class Timeline:
     def wait(self, value: int, timeout: float | None) -> None:
         if self.completed >= value:
             return
-        if self._pid != os.getpid():
-            raise Forked(f"lane {self.name!r} is of process {self._pid}, and nothing completes here")
+        self._check()
         with self._changed:
             self._changed.wait_for(lambda: self.completed >= value or self.failure is not None, timeout)
             if self.completed >= value:
@@ -119,6 +118,7 @@ class Timeline:
             )
 
     def call(self, point: Point, callback: Callback) -> None:
+        self._check()
         with self._changed:
             waits = self.completed < point.value and self.failure is None
             if waits:
@@ -126,6 +126,10 @@ class Timeline:
         if not waits:
             failed = self.failure if self.completed < point.value else None
             callback(point, None if failed is None else fresh(failed))
+
+    def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise Forked(f"lane {self.name!r} is of process {self._pid}, and nothing completes here")
 
 
 def as_kernel_error(error: Exception, where: str) -> Exception:
