@@ -115,6 +115,12 @@ class Allocator:
             timeout,
         )
 
+    def afford(self, count: int, nbytes: int) -> None:
+        """Raise :class:`BudgetExceeded` where so many blocks can never fit, before any of them is taken."""
+        total = count * self.driver.footprint(nbytes, "host_visible")
+        if total > self.budget.limit:
+            self.budget.reserve(total).release()  # refused, counted, and in the budget's own words
+
     def release(self, allocation: Allocation) -> None:
         """Give memory back now, or as soon as the device is done with it."""
         self._dropped.append(allocation)

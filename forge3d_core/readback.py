@@ -97,6 +97,7 @@ class Pool:
         self._forget_reclaimer: Callable[[], None] = lambda: None
         if config.pre_allocate:
             try:
+                host.allocator.afford(self._depth, block_size(config.buffer_size))
                 for _ in range(self._depth):
                     self._idle.append(self._allocate(config.buffer_size))
             except BaseException:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import enum
 import threading
 import time
 import weakref
 from collections import deque
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-import attrs
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
 from forge3d_core.copying import HostCopier
-from forge3d_core.driver import Command, Upload, UploadRows
-from forge3d_core.errors import (
-    Closed,
-    FenceTimeout,
-    ForeignObject,
-    OutOfRange,
-    SliceOutstanding,
-    SliceSpent,
-    TooLarge,
-    UsageError,
-    ViewHeld,
-    again,
-)
+from forge3d_core.driver import Command
+from forge3d_core.errors import Closed, FenceTimeout, SliceOutstanding, TooLarge, UsageError, ViewHeld
 from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits, RingStats
+from forge3d_core.ring_slice import Block, Slice, State
+from forge3d_core.ring_upload import time_left, upload_bytes, upload_rows
 from forge3d_core.units import align_up, format_bytes
-from forge3d_core.views import Loan, byte_dtype
+from forge3d_core.views import byte_dtype
 
 MOST_BLOCKS = 8
 LOOK_SECONDS = 0.05
@@ -54,153 +43,6 @@ class RingHost(Protocol):
     ) -> FencePoint: ...
 
     def idle_point(self, lane: str) -> FencePoint: ...
-
-
-class _State(enum.Enum):
-    OPEN = "open"  # takes slices; a block nobody uses is open and empty
-    SEALED = "sealed"  # takes no more, and is submitted once its last slice is committed
-    FENCED = "fenced"  # the device reads it
-
-
-@attrs.define(eq=False)
-class Block:
-    """One of the ring's blocks."""
-
-    index: int
-    allocation: Allocation
-    state: _State = _State.OPEN
-    cursor: int = 0
-    staged: int = 0
-    commands: list[Command] = attrs.field(factory=list)
-    targets: dict[Allocation, None] = attrs.field(factory=dict)
-    outstanding: dict[object, int] = attrs.field(factory=dict)  # slice key -> allocating thread
-    point: FencePoint | None = None
-
-    def reset(self) -> None:
-        """Take the block back into use, empty."""
-        self.state, self.cursor, self.staged, self.point = _State.OPEN, 0, 0, None
-        self.commands, self.targets = [], {}
-
-    def in_flight(self) -> bool:
-        """Whether the device may still read it. Raises the failure of a lane that will never say."""
-        if self.state is not _State.FENCED or self.point is None:
-            return False
-        if self.point.done:
-            return False
-        if (failure := self.point.timeline.failure) is not None:
-            raise again(failure)
-        return True
-
-
-class Slice:
-    """See :class:`forge3d_core.protocols.StagingSlice`."""
-
-    def __init__(self, ring: Ring, block: Block, offset: int, nbytes: int) -> None:
-        self.ring_index = block.index
-        self.offset = offset
-        self.nbytes = nbytes
-        self._ring = ring
-        self._block = block
-        self.key = object()
-        holds, abandoned = block.allocation.holds, ring.abandoned
-
-        def gone() -> None:  # a slice that is dropped must not keep its block from being submitted
-            abandoned.append((block, key))
-            holds.discard(key)
-
-        key = self.key
-        holds.add(key)
-        self._loan: Loan | None = Loan(self.memory, writable=True, gone=gone)
-        self._view: NDArray[np.uint8] | None = None
-
-    @property
-    def memory(self) -> NDArray[np.uint8]:
-        """The bytes themselves, outside the loan: for copies by the ring's own code."""
-        whole: NDArray[np.uint8] = self._block.allocation.native.view()
-        return whole[self.offset : self.offset + self.nbytes]
-
-    @property
-    def view(self) -> NDArray[np.uint8]:
-        loan = self._lent()
-        if self._view is None:
-            self._view = loan.array()
-        return self._view
-
-    def array(self, dtype: Any, shape: int | tuple[int, ...] | None = None) -> NDArray[Any]:
-        return self._lent().array(dtype, shape)
-
-    def commit(self, target: protocols.Buffer, offset: int = 0) -> None:
-        self._lent()
-        if not isinstance(target, DeviceBuffer):
-            raise ForeignObject(f"{target!r} is not a buffer of this device; textures take commit_rows")
-        self._ring.check_target(target)
-        target.region(offset, self.nbytes)
-        block = self._block
-        self._commit(
-            target.allocation,
-            Upload(block.allocation.native, self.offset, target.memory, offset, self.nbytes),
-        )
-
-    def commit_rows(
-        self,
-        target: protocols.Texture,
-        *,
-        origin: tuple[int, int] = (0, 0),
-        size: tuple[int, int] | None = None,
-        row_pitch: int | None = None,
-    ) -> None:
-        self._lent()
-        if not isinstance(target, DeviceTexture):
-            raise ForeignObject(f"{target!r} is not a texture of this device; buffers take commit")
-        self._ring.check_target(target)
-        size = (target.width - origin[0], target.height - origin[1]) if size is None else size
-        target.region(origin, size)
-        row, alignment = size[0] * target.format.block_bytes, self._ring.limits.row_pitch_alignment
-        pitch = align_up(row, alignment) if row_pitch is None else row_pitch
-        if pitch < row or pitch % alignment:
-            raise UsageError(
-                f"row_pitch {pitch} must be a multiple of {alignment} and hold a row of {row} bytes"
-            )
-        if size[1] and (size[1] - 1) * pitch + row > self.nbytes:
-            raise OutOfRange(f"{size[1]} rows of pitch {pitch} do not fit in a slice of {self.nbytes} bytes")
-        native = self._block.allocation.native
-        self._commit(
-            target.allocation,
-            UploadRows(native, self.offset, pitch, target.memory, origin, size) if all(size) else None,
-        )
-
-    def release(self) -> None:
-        if self._loan is not None:
-            self._take_back(self._loan)
-            self._ring.settle(self._block, self.key, 0, None, None)
-
-    def revoke(self) -> None:
-        """Take the memory away because the device closes; derived arrays keep the block alive."""
-        loan, self._loan, self._view = self._loan, None, None
-        if loan is not None:
-            loan.surrender()
-
-    def _commit(self, target: Allocation, command: Command | None) -> None:
-        # Closing the target from now on must not take it from under a copy that waits for advance.
-        self._ring.pin(target, self.key)
-        try:
-            self._take_back(self._lent())
-            self._ring.settle(self._block, self.key, self.nbytes, command, target)
-        finally:
-            self._ring.unpin(target, self.key)
-
-    def _take_back(self, loan: Loan) -> None:
-        loan.take_back()
-        self._loan = self._view = None
-        self._block.allocation.holds.discard(self.key)
-
-    def _lent(self) -> Loan:
-        self._ring.check()
-        if self._loan is None:
-            raise SliceSpent(
-                "this slice was committed or released; its memory belongs to the device now, allocate another"
-            )
-        return self._loan
 
 
 class Ring:
@@ -227,6 +69,7 @@ class Ring:
         # Rounded up so that the ragged end of the last slice is inside the block for any API.
         size = align_up(buffer_size, max(host.limits.copy_alignment, 4))
         try:
+            host.allocator.afford(ring_count, size)
             for index in range(ring_count):
                 allocation = host.allocator.block(size, "upload")
                 self._allocations.append(allocation)
@@ -297,7 +140,7 @@ class Ring:
             current = self._blocks[self._index]
             for block in (*self._sealed, current):
                 self._own_slices("advance", block)
-            if current.state is _State.OPEN and current.cursor:
+            if current.state is State.OPEN and current.cursor:
                 self._seal(current)
             awaited = set(self._sealed)
         while True:
@@ -326,20 +169,10 @@ class Ring:
                 self._own_slices("upload", block)
         deadline = None if timeout is None else time.monotonic() + timeout
         if isinstance(target, DeviceTexture):
-            return self._upload_rows(array, target, offset, origin, deadline)
-        if not isinstance(target, DeviceBuffer):
-            raise ForeignObject(f"{target!r} is not memory of this device")
-        self.check_target(target)
-        target.region(offset, array.nbytes)
-        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        for start in range(0, flat.nbytes, self.buffer_size):
-            piece = flat[start : start + self.buffer_size]
-            slot = self.reserve(piece.nbytes, _left(deadline))
-            self._host.copier.copy(slot.memory, piece)
-            slot.commit(target, offset + start)
-            if piece.nbytes == self.buffer_size:
-                self.advance(_left(deadline))  # let the device start while the host copies on
-        return self.advance(_left(deadline))
+            upload_rows(self, self._host.copier, array, target, offset, origin, deadline)
+        else:
+            upload_bytes(self, self._host.copier, array, target, offset, deadline)
+        return self.advance(time_left(deadline))
 
     def stats(self) -> RingStats:
         with self._changed:
@@ -347,7 +180,7 @@ class Ring:
             flying = sum(
                 block.staged
                 for block in self._blocks
-                if block.state is _State.FENCED and block.point is not None and not block.point.done
+                if block.state is State.FENCED and block.point is not None and not block.point.done
             )
             return RingStats(
                 ring_count=self.ring_count,
@@ -372,7 +205,7 @@ class Ring:
         try:
             with self._changed:
                 current = self._blocks[self._index]
-                if current.state is _State.OPEN and current.commands:
+                if current.state is State.OPEN and current.commands:
                     self._seal(current)
             self._flush()
         finally:
@@ -455,12 +288,12 @@ class Ring:
         return found
 
     def _available(self, block: Block) -> bool:
-        if block.state is _State.FENCED and not block.in_flight():
+        if block.state is State.FENCED and not block.in_flight():
             block.reset()
-        return block.state is _State.OPEN
+        return block.state is State.OPEN
 
     def _seal(self, block: Block) -> None:
-        block.state = _State.SEALED
+        block.state = State.SEALED
         self._sealed.append(block)
         self._index = (block.index + 1) % self.ring_count
 
@@ -486,7 +319,7 @@ class Ring:
                 with self._changed:
                     self._sealed.popleft()
                     if block.commands:
-                        block.state, block.point = _State.FENCED, point
+                        block.state, block.point = State.FENCED, point
                     else:
                         block.reset()
                     self._changed.notify_all()
@@ -499,7 +332,7 @@ class Ring:
 
     def _own_slices(self, what: str, block: Block) -> None:
         mine = sum(thread == threading.get_ident() for thread in block.outstanding.values())
-        if mine and (block.state is not _State.OPEN or what != "reserve"):
+        if mine and (block.state is not State.OPEN or what != "reserve"):
             raise SliceOutstanding(
                 f"{what}: {mine} slice(s) of this thread in block {block.index} are neither committed nor "
                 "released, and waiting for them would never end; commit or release them first"
@@ -521,45 +354,6 @@ class Ring:
             return
         with self._changed:
             self._changed.wait(left)
-
-    def _upload_rows(
-        self,
-        array: NDArray[Any],
-        target: DeviceTexture,
-        offset: int,
-        origin: tuple[int, int],
-        deadline: float | None,
-    ) -> FencePoint:
-        self.check_target(target)
-        texel = target.format.block_bytes
-        if offset:
-            raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
-        if array.ndim not in (2, 3) or array.itemsize * int(np.prod(array.shape[2:])) != texel:
-            raise UsageError(
-                f"an array of shape {array.shape} and dtype {array.dtype} is not rows of "
-                f"{target.format.name}, {texel} bytes a texel; give (rows, columns) or (rows, columns, "
-                f"{target.format.channels})"
-            )
-        height, width = array.shape[:2]
-        target.region(origin, (width, height))
-        if not array.size:
-            return self.advance(_left(deadline))
-        rows = np.ascontiguousarray(array).view(np.uint8).reshape(height, width * texel)
-        pitch = align_up(width * texel, self.limits.row_pitch_alignment)
-        at_once = 1 + (self.buffer_size - width * texel) // pitch
-        if at_once < 1:
-            raise TooLarge(
-                f"one row of {width * texel} bytes is more than the ring's buffer_size of "
-                f"{format_bytes(self.buffer_size)}; make a ring with larger blocks"
-            )
-        for y in range(0, height, at_once):
-            part = rows[y : y + at_once]
-            slot = self.reserve((len(part) - 1) * pitch + part.shape[1], _left(deadline))
-            self._host.copier.copy(np.ndarray(part.shape, np.uint8, slot.memory.data, 0, (pitch, 1)), part)
-            slot.commit_rows(
-                target, origin=(origin[0], origin[1] + y), size=(width, len(part)), row_pitch=pitch
-            )
-        return self.advance(_left(deadline))
 
     def _fits(self, nbytes: int) -> None:
         self.check()
@@ -583,7 +377,3 @@ def _drop_all(allocator: Allocator, allocations: list[Allocation], blocks: list[
         allocator.unpin(block.targets, block)
     for allocation in allocations:
         allocator.drop(allocation)
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

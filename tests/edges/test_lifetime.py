@@ -185,8 +185,17 @@ def test_a_read_larger_than_the_budget_leaves_the_pool_as_it_was(backend: str) -
 
 def test_a_ring_that_does_not_fit_leaves_nothing(backend: str) -> None:
     with forge3d.open_device(backend, budget="10 KiB") as device:
-        with pytest.raises(forge3d.BudgetExhausted):
-            device.staging_ring(ring_count=3, buffer_size="4 KiB")
+        for make in (
+            lambda: device.staging_ring(ring_count=3, buffer_size="4 KiB"),
+            lambda: device.readback_pool(max_pending_ops=3, buffer_size="4 KiB"),
+        ):
+            with pytest.raises(forge3d.BudgetExceeded, match="12 KiB"):
+                make()
+        metrics = device.budget.metrics()
+        assert metrics.refusals == 2
+        assert metrics.peak_host_visible_bytes == 0
+        with device.budget.reserve(4096), pytest.raises(forge3d.BudgetExhausted):
+            device.staging_ring(ring_count=2, buffer_size="4 KiB")
         assert device.budget.metrics().host_visible_bytes == 0
         with device.staging_ring(ring_count=2, buffer_size="4 KiB") as ring:
             ring.upload(noise(20_000), device.create_buffer(20_000)).wait(PATIENCE)
