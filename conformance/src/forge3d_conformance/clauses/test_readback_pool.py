@@ -272,18 +272,23 @@ def test_a_result_holds_its_own_bytes_only(bench: Bench) -> None:
 @pytest.mark.clause("readback.no-stale-bytes", requires=("hold",))
 def test_a_read_given_up_in_flight_never_writes_into_another(bench: Bench) -> None:
     device = bench.open()
+    sizes = (10, 5000, 4999, 1)
     given_up, kept = stamped(bench, device, [1, 2], 5000)
     with device.readback_pool(max_pending_ops=2, timeout=bench.patience, buffer_size=8192) as pool:
+
+        def later() -> list[ReadbackHandle]:
+            return [pool.read(kept, nbytes=nbytes) for nbytes in sizes]
+
         with bench.hold(device, "download") as hold:
             handle = pool.read(given_up)
             handle.cancel()
             pool.read(given_up)  # and dropped
             gc.collect()
-            reading = bench.thread(lambda: [pool.read(kept, nbytes=n) for n in (10, 5000, 4999, 1)])
+            reading = bench.thread(later)
             threading.Event().wait(0.02)
             hold.still()
-        for nbytes, later in zip((10, 5000, 4999, 1), bench.result(reading, "reads"), strict=True):
-            bench.same(take(bench, later), all_of(2, nbytes), "a read after one that was given up")
+        for nbytes, handle in zip(sizes, bench.result(reading, "reads"), strict=True):
+            bench.same(take(bench, handle), all_of(2, nbytes), "a read after one that was given up")
 
 
 @pytest.mark.clause("readback.double-buffered")
@@ -381,30 +386,30 @@ def returned(bench: Bench, device: Device, wanted: int, what: str) -> None:
 
 @pytest.mark.clause("readback.budgeted")
 def test_a_pool_that_does_not_fit_leaves_nothing_behind(bench: Bench) -> None:
-    with bench.open(budget="1 MiB") as device:
-        before = device.budget.metrics()
-        for blocks, size in ((4, "512 KiB"), (1, "2 MiB")):
-            with bench.raises(BudgetError, f"a pool of {blocks} x {size} under a budget of 1 MiB"):
-                device.readback_pool(max_pending_ops=blocks, buffer_size=size)
-            after = device.budget.metrics()
-            bench.check(
-                after.host_visible_bytes == before.host_visible_bytes
-                and after.buffer_count == before.buffer_count,
-                f"a refused pool left {after.host_visible_bytes - before.host_visible_bytes} bytes in "
-                f"{after.buffer_count - before.buffer_count} buffers behind",
-            )
-        source = device.create_buffer(2_000_000)
-        with device.readback_pool(
-            max_pending_ops=2, backpressure="raise", buffer_size="256 KiB", pre_allocate=False
-        ) as pool:
-            counted = pool.stats()
-            for _ in range(3):
-                with bench.raises(BudgetError, "a read larger than the budget"):
-                    pool.read(source)
-            bench.check(pool.stats() == counted, f"refused reads made {pool.stats()} of {counted}")
-            handles = [served(bench, pool, device.create_buffer(100), "a read that fits") for _ in range(2)]
-            for handle in handles:
-                bench.same(take(bench, handle), all_of(0, 100), "a read that fits")
+    device = bench.open(budget="1 MiB")
+    before = device.budget.metrics()
+    for blocks, size in ((4, "512 KiB"), (1, "2 MiB")):
+        with bench.raises(BudgetError, f"a pool of {blocks} x {size} under a budget of 1 MiB"):
+            device.readback_pool(max_pending_ops=blocks, buffer_size=size)
+        after = device.budget.metrics()
+        bench.check(
+            after.host_visible_bytes == before.host_visible_bytes
+            and after.buffer_count == before.buffer_count,
+            f"a refused pool left {after.host_visible_bytes - before.host_visible_bytes} bytes in "
+            f"{after.buffer_count - before.buffer_count} buffers behind",
+        )
+    source = device.create_buffer(2_000_000)
+    with device.readback_pool(
+        max_pending_ops=2, backpressure="raise", buffer_size="256 KiB", pre_allocate=False
+    ) as pool:
+        counted = pool.stats()
+        for _ in range(3):
+            with bench.raises(BudgetError, "a read larger than the budget"):
+                pool.read(source)
+        bench.check(pool.stats() == counted, f"refused reads made {pool.stats()} of {counted}")
+        handles = [served(bench, pool, device.create_buffer(100), "a read that fits") for _ in range(2)]
+        for handle in handles:
+            bench.same(take(bench, handle), all_of(0, 100), "a read that fits")
 
 
 @pytest.mark.clause("readback.budgeted", requires=("host_pressure",))

@@ -122,7 +122,7 @@ def test_nothing_is_there_while_the_device_holds_the_copy(bench: Bench) -> None:
             for handle in handles:
                 bench.check(not hold.observe(complete, handle), "a held read says complete")
                 bench.check(hold.observe(handle.try_get) is None, "try_get of a held read gave bytes")
-                bench.check(not hold.observe(lambda h=handle: h.point.done), "a held read's point says done")  # type: ignore[misc]
+                bench.check(not hold.observe(lambda h=handle: h.point.done), "a held read's point says done")
                 with bench.raises(FenceTimeout, "wait(0.01) for a held read"):
                     hold.observe(handle.wait, 0.01)
                 with bench.raises(FenceTimeout, "lease(0.01) of a held read"):

@@ -41,7 +41,8 @@ class Asked:
 
     @property
     def item(self) -> np.dtype[Any]:
-        return np.dtype(self.dtype)
+        item: np.dtype[Any] = np.dtype(self.dtype)
+        return item
 
     @property
     def nbytes(self) -> int:

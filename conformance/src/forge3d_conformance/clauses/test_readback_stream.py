@@ -22,6 +22,35 @@ def frame(bench: Bench, stream: ReadbackStream) -> int | None:
     return int(seen[0])
 
 
+@pytest.mark.clause("readback.latest")
+def test_push_never_blocks_and_gives_up_what_has_no_room(bench: Bench) -> None:
+    device = bench.open()
+    buffer = device.create_buffer(NBYTES)
+    with device.readback_pool(max_pending_ops=2, timeout=bench.patience, buffer_size=4096) as pool:
+        stream = pool.stream(buffer)
+        with bench.hold(device, "download", 0.8) as hold:
+
+            def produce() -> list[bool]:
+                pushed = []
+                for number in range(1, 7):
+                    stamp(device, buffer, number)
+                    pushed.append(stream.push())
+                return pushed
+
+            try:
+                pushed = hold.promptly(produce)
+            except (Busy, FenceTimeout) as error:
+                bench.check(False, f"push into a full pool raised {type(error).__name__}: {error}")
+            bench.check(pushed == [True] * 2 + [False] * 4, f"pushes into a pool of two returned {pushed}")
+            bench.check(hold.observe(stream.latest) is None, "a frame that the device holds was shown")
+            dropped = hold.observe(lambda: stream.dropped_frames)
+            bench.check(dropped == 4, f"{dropped} frames are counted as dropped of 4 that had no room")
+        device.wait_idle(bench.patience)
+        seen = frame(bench, stream)
+        bench.check(seen == 2, f"frame {seen} was shown where 2 was the newest that was read")
+        bench.check(stream.dropped_frames == 5, f"{stream.dropped_frames} frames of 5 are dropped")
+
+
 @pytest.mark.clause("readback.latest", requires=())
 def test_frames_only_get_newer_and_the_counts_add_up(bench: Bench) -> None:
     device = bench.open()
@@ -72,35 +101,6 @@ def test_a_frame_passed_over_is_dropped(bench: Bench) -> None:
             stream.dropped_frames == 2, f"{stream.dropped_frames} frames of 2 passed over are dropped"
         )
         bench.check(frame(bench, stream) is None, "a frame was shown twice")
-
-
-@pytest.mark.clause("readback.latest")
-def test_push_never_blocks_and_gives_up_what_has_no_room(bench: Bench) -> None:
-    device = bench.open()
-    buffer = device.create_buffer(NBYTES)
-    with device.readback_pool(max_pending_ops=2, timeout=bench.patience, buffer_size=4096) as pool:
-        stream = pool.stream(buffer)
-        with bench.hold(device, "download", 0.8) as hold:
-
-            def produce() -> list[bool]:
-                pushed = []
-                for number in range(1, 7):
-                    stamp(device, buffer, number)
-                    pushed.append(stream.push())
-                return pushed
-
-            try:
-                pushed = hold.promptly(produce)
-            except (Busy, FenceTimeout) as error:
-                bench.check(False, f"push into a full pool raised {type(error).__name__}: {error}")
-            bench.check(pushed == [True] * 2 + [False] * 4, f"pushes into a pool of two returned {pushed}")
-            bench.check(hold.observe(stream.latest) is None, "a frame that the device holds was shown")
-            dropped = hold.observe(lambda: stream.dropped_frames)
-            bench.check(dropped == 4, f"{dropped} frames are counted as dropped of 4 that had no room")
-        device.wait_idle(bench.patience)
-        seen = frame(bench, stream)
-        bench.check(seen == 2, f"frame {seen} was shown where 2 was the newest that was read")
-        bench.check(stream.dropped_frames == 5, f"{stream.dropped_frames} frames of 5 are dropped")
 
 
 @pytest.mark.clause("readback.latest")
