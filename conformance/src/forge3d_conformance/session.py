@@ -31,6 +31,9 @@ ATTEMPTS = 3
 TEST_SECONDS = 120
 """After this long a test is stopped and has failed."""
 
+SOUND = "sound"
+"""The case of a test without a mutant, under self-test."""
+
 CLAUSE: pytest.StashKey[str] = pytest.StashKey()
 MUTANT: pytest.StashKey[Mutant | None] = pytest.StashKey()
 REQUIRES: pytest.StashKey[Sequence[str]] = pytest.StashKey()
@@ -115,7 +118,7 @@ class ClauseSession:
             return
         found = breaking(marker.args[0])
         metafunc.parametrize(
-            "mutant", [None, *found], ids=["sound", *(mutant.name for mutant in found)], indirect=True
+            "mutant", [None, *found], ids=[SOUND, *(mutant.name for mutant in found)], indirect=True
         )
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -352,7 +355,13 @@ class ClauseSession:
 
 
 def _name(item: pytest.Item) -> str:
-    return getattr(item, "originalname", None) or item.name
+    """Return the test's name with its own parameters, without the mutant's."""
+    name = getattr(item, "originalname", None) or item.name
+    case = item.callspec.id if hasattr(item, "callspec") else ""
+    mutant = item.stash[MUTANT]
+    laid = mutant.name if mutant else SOUND
+    case = "" if case == laid else case.removesuffix(f"-{laid}").removeprefix(f"{laid}-")
+    return f"{name}[{case}]" if case else name
 
 
 def _plain(record: Record) -> dict[str, Any]:

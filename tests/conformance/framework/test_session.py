@@ -7,12 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
+from forge3d_conformance.report.store import read
+
 pytest_plugins = ["pytester"]
 
 Run = Callable[..., pytest.RunResult]
 
 HEAD = """
 import pytest
+
+from forge3d_conformance.report.store import read
 from hypothesis import given, strategies as st
 from forge3d_conformance.violation import Inconclusive, Tardy
 """
@@ -151,3 +155,15 @@ def test_a_passing_run_takes_old_scripts_away(ran: Run, pytester: pytest.Pyteste
     ran(PROPERTY, "--report", "out")
     ran('@pytest.mark.clause("fence.truth")\ndef test_it(bench): ...', "--report", "out")
     assert list((pytester.path / "out" / "repeat").iterdir()) == []
+
+
+def test_the_cases_of_a_test_are_told_apart(ran: Run, pytester: pytest.Pytester) -> None:
+    source = """
+@pytest.mark.clause("fence.truth")
+@pytest.mark.parametrize("lane", ["up-load", "download"])
+def test_it(bench, lane): ...
+"""
+    for arguments in ((), ("--self-test",)):
+        ran(source, "--report", "out", *arguments)
+        (result,) = [r for r in read(pytester.path / "out").clauses if r.id == "fence.truth"]
+        assert result.tests == ("test_it[up-load]", "test_it[download]")
