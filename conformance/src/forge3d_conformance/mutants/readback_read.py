@@ -101,7 +101,8 @@ class CopiesEarly(Altered):
         self.shadow: Any = None
 
     def alter(self, handle: Any, array: NDArray[Any]) -> NDArray[Any]:
-        return array if handle.before is None else handle.before.wait(5).view(array.dtype)  # type: ignore[no-any-return]
+        early: NDArray[Any] = array if handle.before is None else handle.before.wait(5)
+        return early.view(array.dtype)
 
     class Device(Altered.Device):
         def create_buffer(self, *args: Any, **kwargs: Any) -> Any:
