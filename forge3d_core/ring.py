@@ -283,7 +283,7 @@ class Ring:
         block.cursor = start + int(nbytes)
         self._allocated += 1
         found = Slice(self, block, start, int(nbytes))
-        block.outstanding[found.key] = threading.get_ident()
+        block.outstanding[found.key] = threading.current_thread()
         self._slices[found.key] = found
         return found
 
@@ -331,7 +331,8 @@ class Ring:
             block.outstanding.pop(key, None)
 
     def _own_slices(self, what: str, block: Block) -> None:
-        mine = sum(thread == threading.get_ident() for thread in block.outstanding.values())
+        me = threading.current_thread()  # not its number, which a later thread may get again
+        mine = sum(thread is me for thread in block.outstanding.values())
         if mine and (block.state is not State.OPEN or what != "reserve"):
             raise SliceOutstanding(
                 f"{what}: {mine} slice(s) of this thread in block {block.index} are neither committed nor "

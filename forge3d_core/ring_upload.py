@@ -1,0 +1,98 @@
+"""Uploads of any size through a ring: staged a block at a time while the device copies the last."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core import protocols
+from forge3d_core.copying import HostCopier
+from forge3d_core.errors import ForeignObject, TooLarge, UsageError
+from forge3d_core.memory import DeviceBuffer, DeviceTexture
+from forge3d_core.protocols import FencePoint, Limits
+from forge3d_core.ring_slice import Slice
+from forge3d_core.units import align_up, format_bytes
+
+
+class UploadHost(Protocol):
+    """What an upload needs of its ring."""
+
+    limits: Limits
+    buffer_size: int
+
+    def check_target(self, target: DeviceBuffer | DeviceTexture) -> None: ...
+
+    def reserve(self, nbytes: int, timeout: float | None = None) -> Slice: ...
+
+    def advance(self, timeout: float | None = None) -> FencePoint: ...
+
+
+def upload_bytes(
+    ring: UploadHost,
+    copier: HostCopier,
+    array: NDArray[Any],
+    target: protocols.Buffer | protocols.Texture,
+    offset: int,
+    deadline: float | None,
+) -> None:
+    """Stage all bytes of ``array`` for ``target``; the last block is left for the caller to submit."""
+    if not isinstance(target, DeviceBuffer):
+        raise ForeignObject(f"{target!r} is not memory of this device")
+    ring.check_target(target)
+    target.region(offset, array.nbytes)
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for start in range(0, flat.nbytes, ring.buffer_size):
+        piece = flat[start : start + ring.buffer_size]
+        slot = ring.reserve(piece.nbytes, time_left(deadline))
+        copier.copy(slot.memory, piece)
+        slot.commit(target, offset + start)
+        if piece.nbytes == ring.buffer_size:
+            ring.advance(time_left(deadline))  # let the device start while the host copies on
+
+
+def upload_rows(
+    ring: UploadHost,
+    copier: HostCopier,
+    array: NDArray[Any],
+    target: DeviceTexture,
+    offset: int,
+    origin: tuple[int, int],
+    deadline: float | None,
+) -> None:
+    """Stage the rows of ``array``, each at the pitch that the device wants, for ``target`` at ``origin``."""
+    ring.check_target(target)
+    texel = target.format.block_bytes
+    if offset:
+        raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
+    if array.ndim not in (2, 3) or array.itemsize * int(np.prod(array.shape[2:])) != texel:
+        raise UsageError(
+            f"an array of shape {array.shape} and dtype {array.dtype} is not rows of "
+            f"{target.format.name}, {texel} bytes a texel; give (rows, columns) or (rows, columns, "
+            f"{target.format.channels})"
+        )
+    height, width = array.shape[:2]
+    target.region(origin, (width, height))
+    if not array.size:
+        return
+    row = width * texel
+    rows = np.ascontiguousarray(array).view(np.uint8).reshape(height, row)
+    pitch = align_up(row, ring.limits.row_pitch_alignment)
+    at_once = 1 + (ring.buffer_size - row) // pitch
+    if at_once < 1:
+        raise TooLarge(
+            f"one row of {row} bytes is more than the ring's buffer_size of "
+            f"{format_bytes(ring.buffer_size)}; make a ring with larger blocks"
+        )
+    for y in range(0, height, at_once):
+        part = rows[y : y + at_once]
+        slot = ring.reserve((len(part) - 1) * pitch + row, time_left(deadline))
+        copier.copy(np.ndarray(part.shape, np.uint8, slot.memory.data, 0, (pitch, 1)), part)
+        slot.commit_rows(target, origin=(origin[0], origin[1] + y), size=(width, len(part)), row_pitch=pitch)
+
+
+def time_left(deadline: float | None) -> float | None:
+    """Return the seconds until ``deadline`` (of the monotonic clock), None for none."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
