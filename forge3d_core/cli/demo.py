@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from forge3d_core.cli.output import results, write_json
 from forge3d_core.demo import HILLSHADE, StreamReport, load_terrain, shade_terrain
 from forge3d_core.demo.hillshade import TOLERANCE
 from forge3d_core.errors import MissingDependency
@@ -76,10 +77,11 @@ def demo(
         "picture": str(path),
     }
     path.with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    if as_json:
-        print(json.dumps(summary, indent=2))
-    else:
-        _show(Console(), report, path)
+    with results() as console:
+        if as_json:
+            write_json(console, summary)
+        else:
+            _show(console, report, path)
     if not report.correct:
         raise typer.Exit(1)
 
