@@ -40,6 +40,7 @@ class Stream:
         return self._dropped
 
     def push(self, after: Iterable[FencePoint] = ()) -> bool:
+        self._pass_over()  # or frames that nobody takes would pile up
         handle = self._pool.try_read(self._source, after, **self._region)
         if handle is None:
             self._drop()
@@ -48,19 +49,21 @@ class Stream:
         return True
 
     def latest(self) -> NDArray[Any] | None:
-        landed = [handle for handle in self._frames if handle.is_complete]
-        if not landed:
+        self._pass_over()
+        if not self._frames or not self._frames[0].is_complete:
             return None
-        newest = landed[-1]
-        while self._frames[0] is not newest:
-            self._frames.popleft().cancel()
-            self._drop()
-        self._frames.popleft()
-        return newest.wait()
+        return self._frames.popleft().wait()
 
     def close(self) -> None:
         while self._frames:
             self._frames.popleft().cancel()
+
+    def _pass_over(self) -> None:
+        """Drop the frames that landed before the newest that has landed."""
+        landed = sum(handle.is_complete for handle in self._frames)
+        for _ in range(landed - 1):
+            self._frames.popleft().cancel()
+            self._drop()
 
     def _drop(self) -> None:
         self._dropped += 1

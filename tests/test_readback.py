@@ -689,6 +689,19 @@ def test_a_cancelled_await_leaves_the_read(
     assert (asyncio.run(main()) == data).all()
 
 
+def test_frames_that_nobody_takes_do_not_pile_up(device: AssembledDevice, buffer: DeviceBuffer) -> None:
+    stream = device.readback_pool(max_pending_ops=2).stream(buffer, nbytes=4)
+    for value in range(1, 21):
+        device.submit(device.command_list().fill(buffer, value))
+        assert stream.push()
+        device.wait_idle(20)
+    assert stream.dropped_frames == 18  # the newest that landed before the last push is kept
+    latest = stream.latest()
+    assert latest is not None
+    assert latest.tolist() == [20] * 4
+    assert stream.dropped_frames == 19
+
+
 def test_a_stream_shows_the_latest_and_counts_the_rest(device: AssembledDevice, buffer: DeviceBuffer) -> None:
     pool = device.readback_pool(max_pending_ops=2)
     stream = pool.stream(buffer, nbytes=4)
