@@ -41,10 +41,7 @@ def test_raise_refuses_the_read_beyond_the_limit_and_changes_nothing(bench: Benc
             wanted = attrs.evolve(before, waits=before.waits + 3)
             bench.check(after == wanted, f"three refusals made {after} of {before}")
             bench.check(hold.observe(pending, pool) == 2, f"{pending(pool)} reads of 2 hold a block")
-            bench.check(
-                device.budget.metrics().host_visible_bytes == charged,
-                "a refused read took host-visible memory",
-            )
+            bench.check(device.budget.metrics() == charged, "a refused read changed the budget")
         for value, handle in enumerate(handles, 1):
             bench.same(take(bench, handle), all_of(value), "a read before a refused one")
         for _ in range(2):
