@@ -1,0 +1,37 @@
+"""``forge3d new-backend``: the folder that a backend author begins with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from forge3d_conformance.commands.output import console
+from forge3d_conformance.scaffold import Scaffold
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def new_backend(
+    name: Annotated[str, typer.Argument(help="What it will be selected by, such as 'metal'.")],
+    into: Annotated[Path, typer.Option(metavar="DIR", help="Where to make the folder.")] = Path(),
+) -> None:
+    """Make the distribution of a new backend, whose conformance suite runs as it is.
+
+    It opens a device and fails where code is still to be written, naming the file and what it must do.
+    """
+    made = Scaffold(name)
+    folder = escape(os.path.relpath(made.write(into)))
+    out = console()
+    out.print(f"[bold green]✓[/] {folder}/ holds the distribution {made.distribution}", soft_wrap=True)
+    out.print(f"\n  pip install -e {folder}", soft_wrap=True)
+    out.print(f"  forge3d conformance --backend {name}", soft_wrap=True)
+    out.print(
+        f"\nThe suite runs now, and fails where code is to be written: {folder}/README.md has the order, and "
+        f"grep -rn 'raise Unwritten' {folder}/src the list.",
+        soft_wrap=True,
+    )

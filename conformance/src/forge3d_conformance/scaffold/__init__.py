@@ -1,0 +1,5 @@
+"""A new backend's distribution, made from templates."""
+
+from forge3d_conformance.scaffold.scaffold import Scaffold
+
+__all__ = ["Scaffold"]
