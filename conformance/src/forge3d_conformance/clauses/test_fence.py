@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
@@ -16,6 +17,8 @@ from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.lanes import LANES, asleep, completed, done, fill
 from forge3d_core.errors import DeviceLost, FenceTimeout
 from forge3d_core.protocols import FencePoint
+
+LARGE = 1 << 24
 
 
 @pytest.mark.clause("fence.monotonic")
@@ -134,6 +137,31 @@ def test_a_wait_returns_only_when_memory_shows_it(bench: Bench) -> None:
     bench.result(waiter, "a wait")
     bench.same(bench.peek(device, buffer), np.full(buffer.nbytes, 7, np.uint8), "memory after a wait")
     bench.result(coroutine, "an await")
+
+
+@pytest.mark.clause("fence.truth", requires=("peek",))
+@pytest.mark.parametrize("way", ["done", "wait", "await"])
+def test_done_comes_at_the_end_of_the_work(bench: Bench, way: str) -> None:
+    """No hold tells a fence that is signalled as the work begins: only work that takes its time does."""
+    device = bench.open()
+    buffer = device.create_buffer(LARGE)
+    for round in range(1, 13):
+        commands = device.command_list()
+        for _ in range(2**round):
+            commands.fill(buffer, 255)
+        commands.fill(buffer, round)
+        started = time.monotonic()
+        point = device.submit(commands)
+        if way == "done":
+            bench.until(partial(done, point), "a point")
+        elif way == "wait":
+            bench.wait(point)
+        else:
+            asleep(bench, point)
+        seen = bench.peek(device, buffer, LARGE - 64, 64)
+        bench.same(seen, np.full(64, round, np.uint8), f"{way} came before the end of the work: memory")
+        if time.monotonic() - started > 0.02:
+            break
 
 
 @pytest.mark.clause("fence.not-early")

@@ -24,7 +24,9 @@ def _nothing_to_be_had(bench: Bench, ring: StagingRing) -> None:
 
 
 @pytest.mark.clause("ring.no-reuse-before-signal")
-@pytest.mark.parametrize(("lane", "earlier"), [("upload", 0), ("upload", 1), ("upload", 2), ("compute", 1)])
+@pytest.mark.parametrize(  # every block is the first to come back, and the first block also on a later lap
+    ("lane", "earlier"), [("upload", 0), ("upload", 1), ("upload", 2), ("upload", 3), ("compute", 1)]
+)
 def test_blocks_in_flight_are_not_handed_out(bench: Bench, lane: str, earlier: int) -> None:
     device = bench.open()
     ring = device.staging_ring(ring_count=3, buffer_size=BLOCK, lane=lane)

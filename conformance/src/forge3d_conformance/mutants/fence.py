@@ -71,6 +71,24 @@ class AwaitReturnsEarly(Layer):
             yield
 
 
+@mutant(
+    "fence.done-at-start",
+    breaks="fence.truth",
+    because="before the end of the work",
+    requires=("concurrent_lanes",),  # where there is but one queue a look at memory may wait for it
+)
+class DoneAtStart(Layer):
+    """A point is done when the work before it is, and the device begins with its own."""
+
+    class Point(Layer.Point):
+        @property
+        def done(self) -> bool:
+            return bool(self.target.timeline.completed >= self.target.value - 1)
+
+        def wait(self, timeout: float | None = None) -> None:
+            self.target.timeline.point(self.target.value - 1).wait(timeout)
+
+
 @mutant("fence.one-early", breaks="fence.not-early", because="says done")
 class OneEarly(Layer):
     """A point is done when the one before it is."""
