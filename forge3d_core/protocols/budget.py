@@ -94,7 +94,10 @@ class BudgetTracker(Protocol):
         """Take ``nbytes``; wait up to ``timeout`` seconds (0: not at all, None: for ever) for room."""
 
     def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
-        """Raise what ``reserve`` would raise now, without taking anything or counting a refusal."""
+        """Raise what ``reserve`` would raise now, without taking anything or counting a refusal.
+
+        What reclaimers might give back is not asked for, so it may refuse where ``reserve`` succeeds.
+        """
 
     def metrics(self) -> BudgetMetrics: ...
 

@@ -243,6 +243,11 @@ def test_check_foretells_reserve_and_takes_nothing(bench: Bench) -> None:
             bench.check(tracker.metrics() == before, f"check({nbytes}) changed the metrics")
             done = _outcome(lambda: tracker.reserve(nbytes).release())  # noqa: B023
             bench.check(told == done, f"check({nbytes}) says {told} and reserve does {done}")
+        asked: list[int] = []
+        tracker.add_reclaimer(lambda nbytes: asked.append(nbytes) or 0)
+        with bench.raises(BudgetExhausted, "check of more than is left"):
+            tracker.check(left + 1)
+        bench.check(not asked, f"check asked a reclaimer for {asked} bytes")
 
 
 def _outcome(act: Callable[[], object]) -> str:
