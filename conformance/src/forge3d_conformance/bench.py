@@ -280,12 +280,12 @@ class Bench:
 
         return asyncio.run(bounded())
 
-    def machine(self, factory: Callable[[], RuleBasedStateMachine]) -> None:
-        """Run a hypothesis state machine with this run's seed and level."""
+    def machine(self, factory: Callable[[], RuleBasedStateMachine], **settings: Any) -> None:
+        """Run a hypothesis state machine with this run's seed and level, but for ``settings``."""
         hypothesis.seed(self.seed)(factory)
         if self.example is not None:
             self.example.impose(factory)
-        run_state_machine_as_test(cast(Any, factory), settings=hypothesis.settings())
+        run_state_machine_as_test(cast(Any, factory), settings=hypothesis.settings(**settings))
 
     def child(self, source: str, **environment: str) -> Ended:
         """Run a program in a fresh interpreter; see :mod:`forge3d_conformance.child`."""
