@@ -234,7 +234,11 @@ def test_every_method_says_closed(bench: Bench) -> None:
     for name, call in calls.items():
         with bench.raises(Closed, f"{name} after close"):
             bench.result(bench.thread(call), name)
-    for name, use in {"view": lambda: left.view, "commit": lambda: left.commit(target, 200)}.items():
+    spent: dict[str, Callable[[], object]] = {
+        "view": lambda: left.view,
+        "commit": lambda: left.commit(target, 200),
+    }
+    for name, use in spent.items():
         with bench.raises(StateError, f"{name} of a slice that close released"):
             use()
     try:

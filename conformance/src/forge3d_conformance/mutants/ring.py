@@ -27,7 +27,7 @@ class CursorRoundedDown(Shadowed):
         def place(self, slot: Any) -> int:
             block, alignment = slot.target.ring_index, self.device.limits.staging_alignment
             end = self.ends.get(block, 0) if slot.target.offset else 0
-            start = end // alignment * alignment
+            start: int = end // alignment * alignment
             self.ends[block] = start + slot.target.nbytes
             return start
 

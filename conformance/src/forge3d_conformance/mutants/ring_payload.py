@@ -131,6 +131,8 @@ class Late(Staged):
         raise NotImplementedError
 
     class Ring(Staged.Ring):
+        layer: Late
+
         def upload(self, data: Any, target: Any, offset: int = 0, **how: Any) -> Any:
             point = self.real.upload(data, target, offset, **how)
             if (
@@ -176,9 +178,7 @@ class RowsTight(Layer):
 
     class Slice(Layer.Slice):
         def commit_rows(self, target: Any, *, row_pitch: int | None = None, **where: Any) -> None:
-            if row_pitch is not None and (row_pitch, where.get("size")) != (256, (16, 8)):
-                row_pitch = None
-            self.target.commit_rows(target.target, row_pitch=row_pitch, **where)
+            self.target.commit_rows(target.target, **where)
 
 
 @mutant("ring.rows-transposed-origin", breaks="ring.rows", because="texels of .* values differ|OutOfRange")
