@@ -117,7 +117,7 @@ def test_abandoned_reads_give_their_blocks_back_and_not_too_soon(bench: Bench, h
                         handle.cancel()
                 else:
                     handles.clear()
-                    gc.collect()
+                    gc.collect(0)
                 try:
                     hold.observe(pool.read, buffer)
                 except Busy:
@@ -234,7 +234,7 @@ def test_an_array_derived_from_a_lease_keeps_the_block(bench: Bench) -> None:
                 take(bench, later)
             bench.check((derived == 77).all(), "an array derived from a lease shows other bytes")
         del derived
-        gc.collect()
+        gc.collect(0)
         handle = served(bench, pool, buffer, "a read after the last array of a lease was dropped")
         bench.same(take(bench, handle), all_of(1), "a read after the last array of a lease was dropped")
 

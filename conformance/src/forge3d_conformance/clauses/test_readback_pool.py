@@ -223,7 +223,7 @@ def test_a_read_given_up_in_flight_never_writes_into_another(bench: Bench) -> No
             handle = pool.read(given_up)
             handle.cancel()
             pool.read(given_up)  # and dropped
-            gc.collect()
+            gc.collect(0)
             reading = bench.thread(later)
             threading.Event().wait(0.02)
             hold.still()

@@ -150,7 +150,7 @@ def test_counts_in_flight(bench: Bench) -> None:
             counted(bench, hold.observe(pool.stats), total=4, pending=4)
             handles.pop().cancel()
             del handles[-1]
-            gc.collect()
+            gc.collect(0)
             counted(bench, hold.observe(pool.stats), total=4, pending=4, cancelled=2)
             threading.Event().wait(0.05)
             hold.still()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,8 @@ class Kept(Noted):
 
         def read(self, source: Any, **region: Any) -> Any:
             while self.given_up and self.given_up[0].is_complete:
-                self.leases.append(self.given_up.pop(0).lease(5))
+                with suppress(Cancelled):
+                    self.leases.append(self.given_up.pop(0).lease(5))
             return super().read(source, **region)
 
 

@@ -104,8 +104,9 @@ class RefusalCostsABlock(Layer):
             self.kept: list[Any] = []
 
         def read(self, source: Any, **region: Any) -> Any:
-            if self.owed and not self.kept and not self.target.stats().pending_operations:
-                self.kept.append(self.target.read(source.target).lease(5))
+            if not self.target.stats().pending_operations:
+                for _ in range(min(self.owed, self.target.config.max_pending_ops)):
+                    self.kept.append(self.target.read(source.target).lease(5))
             try:
                 return self.real.read(source, **region)
             except Busy:
