@@ -34,7 +34,7 @@ def _free(_instance: object, _attribute: object, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is no name for a backend: it becomes part of a Python package and of 'name:selector', "
-            "so write lower-case letters, digits and single underscores, a letter first ('metal', 'level_zero')"
+            "so write lower-case letters, digits and single underscores, a letter first ('metal', 'level0')"
         )
     if name in TAKEN:
         raise UsageError(f"the name {name!r} is taken by {TAKEN[name]}; choose another")
