@@ -1,7 +1,8 @@
 """Programs that a clause test runs in a fresh interpreter, over the same backend with the same defect.
 
 The parent's :meth:`Bench.child` sets the environment; ``from forge3d_conformance.child import bench`` in the
-program reads it. The bench is closed by nobody: what happens at the end is often what is tested.
+program reads it. The bench is closed by nobody: what happens at the end is often what is tested. To make a
+bench opens a device; a program about what comes before that imports ``backend`` instead.
 """
 
 from __future__ import annotations
@@ -54,14 +55,17 @@ def run(source: str, settings: dict[str, Any], patience: float, environment: dic
 
 
 def __getattr__(name: str) -> Any:
-    if name != "bench":
+    if name not in ("bench", "backend"):
         raise AttributeError(name)
     from forge3d_conformance.bench import Bench
     from forge3d_conformance.mutants import named
-    from forge3d_conformance.target import find_target
+    from forge3d_conformance.target import find_backend, find_target
 
     settings = json.loads(os.environ[ENVIRONMENT])
     mutant = named(settings["mutant"]) if settings["mutant"] else None
+    if name == "backend":
+        found = find_backend(settings["spec"])
+        return mutant.layer().wrap("Backend", found) if mutant else found
     made = globals()["bench"] = Bench(
         find_target(settings["spec"]), settings["name"], settings["level"], settings["seed"], mutant
     )

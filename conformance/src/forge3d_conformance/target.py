@@ -40,12 +40,7 @@ def find_target(spec: str) -> Target:
     Raises a :class:`BackendError` saying what is missing.
     """
     name, _, selector = spec.partition(":")
-    points = installed()
-    if name not in points:
-        raise UnknownBackend(
-            f"no backend {name!r} is installed; there are {', '.join(sorted(points)) or 'none'}", backend=name
-        )
-    point = points[name]
+    point = _point(name)
     backend = _load(point)
     subject = find_subject(name)
     try:
@@ -67,6 +62,20 @@ def find_target(spec: str) -> Target:
         raise NoDevice(f"{spec} does not open: {type(error).__name__}: {error}", backend=name) from error
     version = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
     return Target(spec, name, selector, version, backend, subject, info, limits, frozenset(capabilities))
+
+
+def find_backend(spec: str) -> Backend:
+    """Load the backend that ``name[:selector]`` names, and open nothing."""
+    return _load(_point(spec.partition(":")[0]))
+
+
+def _point(name: str) -> EntryPoint:
+    points = installed()
+    if name not in points:
+        raise UnknownBackend(
+            f"no backend {name!r} is installed; there are {', '.join(sorted(points)) or 'none'}", backend=name
+        )
+    return points[name]
 
 
 def _load(point: EntryPoint) -> Backend:
