@@ -27,6 +27,9 @@ Calls = dict[str, Callable[[], object]]
 
 BYTES = 256
 
+NEVER = 10**6
+"""More submissions than any test makes."""
+
 
 @attrs.frozen(eq=False)
 class Belongings:
@@ -103,7 +106,7 @@ def belongings(bench: Bench, device: Device) -> Belongings:
         device.create_kernel(bench.kernel("increment")),
         device.command_list().fill(buffer, 1),
         device.command_list(),
-        timeline.point(timeline.submitted + 5),
+        timeline.point(timeline.submitted + NEVER),
         ring,
         slot,
         device.staging_ring(ring_count=2, buffer_size=4096),

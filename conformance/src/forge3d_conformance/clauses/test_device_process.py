@@ -1,0 +1,284 @@
+"""A device in its process: probing, opening often, forking, and the interpreter's end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from forge3d_conformance.bench import Bench
+from forge3d_conformance.child import Ended
+from forge3d_conformance.violation import Tardy
+
+EXIT_SECONDS = 2.0
+"""What the contract gives the interpreter to end, with work in flight."""
+
+PROBE = """
+import json, locale, os, random, signal, sys, threading
+from forge3d_conformance.child import backend
+import numpy as np
+
+def listed(folder):
+    return len(os.listdir(folder)) if os.path.isdir(folder) else 0
+
+def state():
+    return {
+        "environment": dict(os.environ),
+        "working directory": os.getcwd(),
+        "signal handlers": {int(s): str(signal.getsignal(s)) for s in signal.valid_signals()},
+        "Python threads": sorted(t.name for t in threading.enumerate()),
+        "random state": random.getstate()[1][:4],
+        "numpy's random state": np.random.get_state()[1][:4].tolist(),
+        "numpy's error state": np.geterr(),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "exception hooks": [str(sys.excepthook), str(threading.excepthook)],
+        "module search path": list(sys.path),
+    }
+
+def handles():
+    return {"native threads": listed("/proc/self/task"), "open files": listed("/proc/self/fd")}
+
+before = state()
+devices = [str(info) for info in backend.probe()]
+after, warm = state(), handles()
+again = [[str(info) for info in backend.probe()] for _ in range(3)]
+print(json.dumps({
+    "changed": [name for name in before if before[name] != after[name]],
+    "grown": {name: [warm[name], n] for name, n in handles().items() if n > warm[name]},
+    "devices": devices,
+    "again": again,
+}))
+"""
+
+REOPEN = """
+import json, os, threading, warnings
+warnings.simplefilter("ignore", ResourceWarning)
+import numpy as np
+from forge3d_conformance.child import bench
+
+def listed(folder):
+    return len(os.listdir(folder)) if os.path.isdir(folder) else 0
+
+def memory():
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+def count():
+    return {
+        "Python threads": threading.active_count(),
+        "native threads": listed("/proc/self/task"),
+        "open files": listed("/proc/self/fd"),
+        "bytes": memory(),
+    }
+
+SIZE = 1 << 20
+data = np.ones(SIZE, np.uint8)
+
+def round():
+    with bench.open() as device:
+        ring = device.staging_ring(ring_count=2, buffer_size=SIZE)
+        pool = device.readback_pool(max_pending_ops=1, buffer_size=SIZE)
+        kernel = device.create_kernel(bench.kernel("increment"))
+        buffer = device.create_buffer(SIZE)
+        ring.upload(data, buffer)
+        called = threading.Event()
+        work = device.command_list().dispatch(kernel, [buffer], [1, 64], threads=64)
+        device.submit(work).on_done(lambda _point, _error: called.set())
+        seen = pool.read(buffer).wait(20)
+        assert seen[-1] == 1, seen[-1]
+        assert called.wait(20), "a callback did not come"
+
+for _ in range({warm}):
+    round()
+first = count()
+for _ in range({rounds}):
+    round()
+pause = threading.Event()
+for _ in range(40):  # what ends by itself may take a moment
+    last = count()
+    if all(last[name] <= first[name] for name in first if name != "bytes"):
+        break
+    pause.wait(0.05)
+print(json.dumps([first, last]))
+"""
+
+FORK = """
+import json, os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from forge3d_conformance.child import bench
+from forge3d_conformance.clauses.belongings import belongings
+from forge3d_core.errors import Forked
+
+device = bench.open()
+made = belongings(bench, device)
+calls = made.calls(bench)
+stop = threading.Event()
+
+def work():  # so that locks may be held at the fork
+    while not stop.is_set():
+        device.submit(device.command_list().fill(made.other, 1)).wait(20)
+
+def attempt():
+    said = []
+    for name, call in calls.items():
+        started = time.monotonic()
+        try:
+            call()
+            said.append([name, "nothing was raised"])
+        except Forked as error:
+            if str(os.getppid()) not in str(error):
+                said.append([name, f"Forked does not name the parent process: {error}"])
+        except BaseException as error:
+            said.append([name, f"{type(error).__name__} ({error}) instead of Forked"])
+        if time.monotonic() - started > 1:
+            said.append([name, "it did not come at once"])
+    for thing in (made.buffer, made.ring, made.pool, device):
+        try:
+            thing.close()
+        except Forked:
+            pass
+    return said
+
+def forked():
+    sink, source = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(sink)
+        signal.alarm(20)
+        try:
+            os.write(source, json.dumps(attempt()).encode())
+        finally:
+            os._exit(0)
+    os.close(source)
+    deadline, pause, status = time.monotonic() + 6, threading.Event(), None
+    while status is None:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            status = None
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                os.close(sink)
+                return "it hung and was killed"
+            pause.wait(0.005)
+    with os.fdopen(sink, "rb") as said:
+        text = said.read()
+    return json.loads(text) if text and not status else f"it ended with wait status {status}"
+
+answers = [forked()]
+worker = threading.Thread(target=work, daemon=True)
+worker.start()
+for _ in range({forks}):
+    if answers[-1] != []:
+        break
+    answers.append(forked())
+stop.set()
+worker.join(20)
+made.slot.release()
+data = np.arange(256, dtype=np.uint8)
+made.uploads.upload(data, made.buffer)
+intact = bool((made.pool.read(made.buffer).wait(20) == data).all())
+device.close()
+print(json.dumps({"answers": answers, "intact": intact, "working": not worker.is_alive()}))
+"""
+
+EXIT = """
+import sys, threading, time
+import numpy as np
+from forge3d_conformance.child import bench
+
+device = bench.open()
+buffer = device.create_buffer(4096)
+ring = device.staging_ring(ring_count=2, buffer_size=4096)
+pool = device.readback_pool(max_pending_ops=2, buffer_size=4096)
+hold = bench.hold(device, "compute", 3.0) if "hold" in bench.capabilities else None
+slot = ring.allocate(16)
+point = device.submit(device.command_list().fill(buffer, 1))
+point.on_done(lambda _point, _error: None)
+read = pool.read(buffer)
+future = device.lanes["download"].timeline.point(99)
+for what in (point.wait, future.wait, read.wait):
+    threading.Thread(target=what, daemon=True).start()
+print("the program ends here", file=sys.stderr, flush=True)
+print(time.monotonic(), flush=True)
+{end}
+"""
+
+
+def told(bench: Bench, ended: Ended) -> Any:
+    """Return what a child printed last, as JSON; a violation when it did not get so far."""
+    bench.check(ended.status == 0 and ended.stdout.strip(), f"a program that should just run: {ended}")
+    return json.loads(ended.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.clause("device.no-side-effects")
+def test_a_probe_leaves_no_trace(bench: Bench) -> None:
+    seen = told(bench, bench.child(PROBE))
+    bench.check(not seen["changed"], f"a probe changed the process: {', '.join(seen['changed'])}")
+    for name, (was, now) in seen["grown"].items():
+        bench.check(False, f"three more probes took {name} from {was} to {now}")
+    bench.check(seen["devices"], "a probe of a backend that opens lists no device")
+    for devices in seen["again"]:
+        bench.check(
+            devices == seen["devices"], f"probed again it lists {devices}, and before {seen['devices']}"
+        )
+
+
+@pytest.mark.clause("device.reopen")
+def test_opening_often_leaves_nothing_behind(bench: Bench) -> None:
+    rounds = bench.scale(12, 1000)
+    program = REOPEN.replace("{warm}", str(bench.scale(4, 20))).replace("{rounds}", str(rounds))
+    first, last = told(bench, bench.child(program))
+    for name in ("Python threads", "native threads", "open files"):
+        bench.check(
+            last[name] <= first[name],
+            f"{rounds} opens and closes took the {name} from {first[name]} to {last[name]}",
+        )
+    growth = last["bytes"] - first["bytes"]
+    bench.check(
+        growth < max(rounds << 19, 24 << 20) if rounds < 100 else growth < 128 << 20,
+        f"{rounds} opens and closes of 4 MiB each left {growth >> 20} MiB behind",
+    )
+
+
+@pytest.mark.clause("device.fork")
+def test_a_forked_child_is_told_so_and_the_parent_goes_on(bench: Bench) -> None:
+    seen = told(bench, bench.child(FORK.replace("{forks}", str(bench.scale(3, 20)))))
+    for answer in seen["answers"]:
+        bench.check(not isinstance(answer, str), f"a forked child did not do what it should: {answer}")
+        bench.check(not answer, f"in a forked child: {'; '.join(': '.join(pair) for pair in answer)}")
+    bench.check(seen["intact"], "after a fork the parent's uploads and reads are not what they were")
+    bench.check(seen["working"], "after a fork a thread of the parent is stuck")
+
+
+@pytest.mark.clause("device.exit")
+def test_the_interpreter_ends_with_work_in_flight(bench: Bench) -> None:
+    ends = [("", 0), ("raise ZeroDivisionError('in the middle of it')", 1), ("raise SystemExit(3)", 3)]
+    for end, status in ends[: bench.scale(2, 3)]:
+        ends_well(bench, end, status)
+
+
+def ends_well(bench: Bench, end: str, status: int) -> None:
+    ended = bench.child(EXIT.replace("{end}", end))
+    now = time.monotonic()
+    bench.check(
+        ended.status == status, f"a program that ends with status {status} in the middle of work: {ended}"
+    )
+    said = ended.stderr.partition("the program ends here")[2]  # a library may say what it likes before
+    lines = [line for line in said.splitlines() if line.strip()]
+    if "ZeroDivisionError" in end:
+        bench.check(
+            lines and "ZeroDivisionError" in lines[-1], f"the program's own traceback is lost: {ended}"
+        )
+        lines = [] if lines[0].startswith("Traceback") else lines
+    stray = [line for line in lines if not ("ResourceWarning" in line or line.startswith("  "))]
+    bench.check(not stray, f"an exit with work in flight wrote to standard error: {stray[:3]}")
+    late = now - float(ended.stdout.split()[0])
+    if late > EXIT_SECONDS:
+        raise Tardy(f"the interpreter ended {late:.1f} s after the program, not within {EXIT_SECONDS:g} s")
