@@ -1,4 +1,4 @@
-"""A build backend (PEP 517) in one file, so that building this distribution needs nothing but Python."""
+"""A build backend (PEP 517) in one file, so that building these distributions needs nothing but Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path.cwd()  # the distribution's folder, as PEP 517 has it
 
 
 def build_wheel(

@@ -225,15 +225,14 @@ class StrangerDevice:
                 if not dependency.done and dependency.timeline.failure is not None:
                     raise fresh(dependency.timeline.failure)
             waits = [p for p in behind if not p.done]
-            steps = list(work)
-            point = timeline.next(lambda p: self.machine.put(lambda: self.carry_out(p, waits, steps)))
+            point = timeline.next(lambda p: self.machine.put(lambda: self.carry_out(p, waits, work)))
             for store in reading:
                 store.readers[lane] = point
             for store in writing:
                 store.writer, store.readers = point, {}
         return point
 
-    def carry_out(self, point: Point, behind: list[Point], steps: list[Callable[[], None]]) -> None:
+    def carry_out(self, point: Point, behind: list[Point], steps: Sequence[Callable[[], None]]) -> None:
         """Run one submission on the machine's thread."""
         failed = next((p.timeline.failure for p in behind if not p.done and p.timeline.failure), None)
         failed = point.timeline.failure or failed

@@ -23,28 +23,28 @@ INFO = DeviceInfo(
 class StrangerBackend:
     """Has one device, ``only``; a native device is a :class:`stranger.machine.Machine`."""
 
-    name = "stranger"
+    name, info = "stranger", INFO
     api = ApiRange(oldest=ApiVersion(1, 0), newest=ApiVersion(1, 0))
 
     def probe(self) -> Sequence[DeviceInfo]:
-        return [INFO]
+        return [self.info]
 
     def open(self, selector: str = "", options: DeviceOptions | None = None) -> Any:
         if selector not in ("", "only"):
-            raise NoDevice(f"stranger has no device {selector!r}; there is 'only'", backend="stranger")
-        return self._device(None, options)
+            raise NoDevice(f"{self.name} has no device {selector!r}; there is 'only'", backend=self.name)
+        return self.device(None, options or DeviceOptions())
 
     def adopt(self, native: Any, options: DeviceOptions | None = None) -> Any:
         from stranger.machine import Machine
 
         if not isinstance(native, Machine):
-            raise UsageError(f"stranger adopts a Machine, not {type(native).__name__}")
-        return self._device(native, options)
+            raise UsageError(f"{self.name} adopts a Machine, not {type(native).__name__}")
+        return self.device(native, options or DeviceOptions())
 
-    def _device(self, machine: Any, options: DeviceOptions | None) -> Any:
+    def device(self, machine: Any, options: DeviceOptions) -> Any:
         from stranger.device import StrangerDevice
 
-        return StrangerDevice(machine, options or DeviceOptions())
+        return StrangerDevice(machine, options)
 
 
 @hookimpl

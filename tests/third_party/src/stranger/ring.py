@@ -156,6 +156,8 @@ class Slice:
 
 
 class Ring:
+    block_type = Block
+
     def __init__(self, device: Any, ring_count: int, buffer_size: int, lane: str) -> None:
         if not isinstance(ring_count, int) or not 1 <= ring_count <= 8 or buffer_size < 1:
             raise UsageError(
@@ -178,7 +180,7 @@ class Ring:
         try:
             for index in range(ring_count):
                 stores.append(device.take(buffer_size, "buffer", "host_visible"))
-                self._blocks.append(Block(index, stores[-1]))
+                self._blocks.append(self.block_type(index, stores[-1]))
         except BaseException:
             self._give_back()
             raise
