@@ -84,10 +84,10 @@ def test_the_name_of_an_installed_backend_is_refused(tmp_path: Path, monkeypatch
     info = tmp_path / "theirs-2.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 2.0\n")
-    (info / "entry_points.txt").write_text("[forge3d.backends]\nmetal = theirs\n")
+    (info / "entry_points.txt").write_text("[forge3d.backends]\nlevel-zero = theirs\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UsageError, match=r"by theirs 2\.0"):
-        Scaffold("metal")
+        Scaffold("level_zero")
 
 
 def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
@@ -203,3 +203,17 @@ def test_the_guides_backend_is_conformant(acme: Callable[..., Path]) -> None:
     # One native queue, so lanes do not run beside each other: all that this backend has not got.
     assert {id for id, state in states.items() if state == "unsupported"} == {"ring.no-head-of-line"}
     assert len(states) > 50
+
+
+def test_a_fence_set_at_submit_is_found_out(acme: Callable[..., Path]) -> None:
+    lanes = acme(*ROOMS) / "src" / "forge3d_acme" / "lanes.py"
+    honest = lanes.read_text("utf-8")
+    hasty = honest.replace(
+        "self._queue.append(submission)", "self._queue.append(submission); submission.ended.set()"
+    )
+    assert hasty != honest
+    lanes.write_text(hasty, "utf-8")
+    _ran, end = run("fence.not-early")
+    (result,) = end["clauses"]
+    assert result["state"] == "fail"
+    assert "Unwritten" not in result["message"]

@@ -38,7 +38,9 @@ def _free(_instance: object, _attribute: object, name: str) -> None:
         )
     if name in TAKEN:
         raise UsageError(f"the name {name!r} is taken by {TAKEN[name]}; choose another")
-    if (point := installed().get(name)) is not None:
+    # The core takes 'level-zero' and 'level_zero' for one name.
+    owners = (point for other, point in installed().items() if other.lower().replace("-", "_") == name)
+    if (point := next(owners, None)) is not None:
         owner = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
         raise UsageError(f"a backend {name!r} is installed already, by {owner}; choose another name")
 
