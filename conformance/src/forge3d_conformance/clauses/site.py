@@ -68,19 +68,20 @@ class Deviceless(Clone):
     def probe(self):
         return []
     def open(self, selector="", *options):
-        raise NoDevice("there is no device of this kind here", backend={name!r})
+        raise NoDevice("there is no device here for " + {name!r}, backend={name!r})
 Clone = Deviceless
 """
 )
 """The same on a machine that has no device for it."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Site:
     """A folder of installed distributions and the working folder of the programs that see it."""
 
     folder: Path
     bench: Bench
+    _user_file: Path | None = None
 
     def install(self, name: str, code: str = CLONE, distribution: str = "") -> None:
         """Install a distribution that offers the backend ``name``; its package leaves a mark when it runs."""
@@ -115,8 +116,10 @@ class Site:
     @property
     def user_file(self) -> Path:
         """The user's own configuration, in a home of its own."""
-        ask = "import platformdirs; print(platformdirs.user_config_dir('forge3d', appauthor=False))"
-        return Path(self.run("-c", ask).stdout.strip()) / "config.toml"
+        if self._user_file is None:
+            ask = "import platformdirs; print(platformdirs.user_config_dir('forge3d', appauthor=False))"
+            self._user_file = Path(self.run("-c", ask).stdout.strip()) / "config.toml"
+        return self._user_file
 
     def run(self, *arguments: str, **variables: str) -> Ended:
         """Run ``python`` with ``arguments`` where this site, and no configuration but its own, is seen."""
