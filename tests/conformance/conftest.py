@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +112,48 @@ def speed() -> Callable[..., PerfResult]:
         return PerfResult(**{**values, **changes})
 
     return make
+
+
+COMMAND = "from forge3d_core.cli import main; main()"
+STRANGERS = Path(__file__).parents[1] / "third_party"
+
+
+@pytest.fixture(scope="session")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Install the right stranger and the wrong ones with pip; return the environment that finds them."""
+    site = tmp_path_factory.mktemp("strangers")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FORGE3D_")}
+    installed = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),
+            *("--no-index", "--disable-pip-version-check", "--target", str(site)),
+            *map(str, (STRANGERS, *sorted((STRANGERS / "wrong").iterdir()))),
+        ],
+        env=environ | {"PYTHONPATH": str(STRANGERS)},  # where the build backend of all of them lies
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+    assert installed.returncode == 0, installed.stderr
+    return environ | {"PYTHONPATH": str(site), "XDG_CONFIG_HOME": str(site), "COLUMNS": "200"}
+
+
+@pytest.fixture
+def forge3d(strangers: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``forge3d`` in a process of its own and far from this repository, with the strangers installed."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", COMMAND, *map(str, arguments)],
+            cwd=tmp_path,
+            env=strangers,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=110,
+            check=False,
+        )
+
+    return run
