@@ -12,6 +12,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.gate import Gate
+
 PARALLEL_BYTES = 1024**2
 """Below this a second thread costs more than it brings."""
 
@@ -34,11 +36,19 @@ class HostCopier:
     """
 
     threads: int = attrs.field(factory=default_threads)
+    gate: Gate = attrs.field(factory=Gate)
     _pool: ThreadPoolExecutor | None = attrs.field(default=None, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def copy(self, target: NDArray[Any], source: NDArray[Any]) -> None:
-        """Copy ``source`` into ``target``; the arrays have the same shape and may be strided."""
+        """Copy ``source`` into ``target``; the arrays have the same shape and may be strided.
+
+        Raises :class:`Closed` once the device is: one of the two may be memory that went with it.
+        """
+        with self.gate.passing():
+            self._copy(target, source)
+
+    def _copy(self, target: NDArray[Any], source: NDArray[Any]) -> None:
         parts = min(self.threads, target.nbytes // PARALLEL_BYTES, len(target) if target.ndim else 1)
         if parts < 2:
             np.copyto(target, source)

@@ -22,6 +22,7 @@ from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
 from forge3d_core.formats import texture_format
+from forge3d_core.gate import Gate
 from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
@@ -72,8 +73,9 @@ class AssembledDevice:
         self.info: DeviceInfo = info
         self.limits: Limits = info.limits
         self.budget = Ledger(options.budget)
-        self.allocator = Allocator(driver, self.budget)
-        self.copier = HostCopier()
+        self._gate = Gate()
+        self.allocator = Allocator(driver, self.budget, self._gate)
+        self.copier = HostCopier(gate=self._gate)
         self._driver = driver
         self._options = options
         self._pid = os.getpid()
@@ -134,7 +136,7 @@ class AssembledDevice:
             key = _identity(source)
             kernel = self._kernels.get(key)
             if kernel is None:
-                with self._noticing_loss():
+                with self._noticing_loss(), self._gate.passing():
                     language, native = self._driver.compile(source)
                 kernel = self._kernels[key] = CompiledKernel(source, language, native, self)
             return kernel
@@ -232,7 +234,8 @@ class AssembledDevice:
 
     def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
         self.check()
-        memory, nbytes = self._driver.adopt(native)
+        with self._gate.passing():
+            memory, nbytes = self._driver.adopt(native)
         allocation = Allocation(memory, None, owned=False)
         return DeviceBuffer(self, self.allocator, allocation, nbytes, label)
 
@@ -272,6 +275,7 @@ class AssembledDevice:
             child.abandon()
         drain = 0.0 if self._lost else self._options.drain_timeout
         with self._submission:  # a submission under way ends first
+            self._gate.shut()
             started = time.monotonic()
             self._driver.close(drain)
             late = time.monotonic() - started > drain > 0

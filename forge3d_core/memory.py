@@ -15,6 +15,7 @@ import attrs
 from forge3d_core.driver import Direction, Driver
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange, TooLarge, UsageError
 from forge3d_core.formats import texture_bytes
+from forge3d_core.gate import Gate
 from forge3d_core.protocols import BudgetTracker, FencePoint, Heap, MemoryKind, Reservation, TextureFormat
 from forge3d_core.units import format_bytes
 
@@ -74,6 +75,7 @@ class Allocator:
 
     driver: Driver
     budget: BudgetTracker
+    gate: Gate = attrs.field(factory=Gate)
     _live: set[Allocation] = attrs.field(factory=set, init=False)
     _dropped: deque[Allocation] = attrs.field(factory=deque, init=False)
     _deferred: list[Allocation] = attrs.field(factory=list, init=False)
@@ -187,7 +189,8 @@ class Allocator:
             self.driver.footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout
         )
         try:
-            native = allocate()
+            with self.gate.passing():
+                native = allocate()
         except BaseException:
             reservation.release()
             raise
@@ -204,7 +207,11 @@ class Allocator:
 
     def _free(self, allocation: Allocation) -> None:
         if allocation.owned:
-            self.driver.free(allocation.native)
+            try:
+                with self.gate.passing():
+                    self.driver.free(allocation.native)
+            except Closed:
+                pass  # it went with the driver
         if allocation.reservation is not None:
             allocation.reservation.release()
 

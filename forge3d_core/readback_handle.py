@@ -135,7 +135,8 @@ class Operation:
             block.holds.discard(key)
             returns.append(self)
 
-        loan = Loan(self.region.bytes_in(block.native), writable=False, gone=gone)
+        with self.copier.gate.passing():
+            loan = Loan(self.region.bytes_in(block.native), writable=False, gone=gone)
         lease = BlockLease(self, loan, self.region.lend(loan))
         self._lease = weakref.ref(lease)
         return lease
@@ -181,8 +182,9 @@ class Operation:
     def _copy_out(self) -> NDArray[Any]:
         result = self.region.result()
         if self.block is not None:
-            rows = self.region.rows(self.region.bytes_in(self.block.native))
-            self.copier.copy(result.reshape(-1).view(np.uint8).reshape(rows.shape), rows)
+            with self.copier.gate.passing():  # the block must not go with its device while it is looked at
+                rows = self.region.rows(self.region.bytes_in(self.block.native))
+                self.copier.copy(result.reshape(-1).view(np.uint8).reshape(rows.shape), rows)
         return result
 
 

@@ -267,6 +267,7 @@ class Ring:
 
     def _place(self, nbytes: int, *, eager: bool = False) -> Slice | None:
         """Find room under the lock, or None. ``eager``: seal a block that is too full even so."""
+        self.check()  # again, under the lock: a ring that is closing lends nothing
         self._reap()
         block = self._blocks[self._index]
         if not self._available(block):

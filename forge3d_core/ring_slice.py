@@ -95,14 +95,11 @@ class Slice:
 
         key = self.key
         holds.add(key)
+        whole: NDArray[np.uint8] = block.allocation.native.view()
+        # The bytes themselves, outside the loan: for copies by the ring's own code.
+        self.memory = whole[offset : offset + nbytes]
         self._loan: Loan | None = Loan(self.memory, writable=True, gone=gone)
         self._view: NDArray[np.uint8] | None = None
-
-    @property
-    def memory(self) -> NDArray[np.uint8]:
-        """The bytes themselves, outside the loan: for copies by the ring's own code."""
-        whole: NDArray[np.uint8] = self._block.allocation.native.view()
-        return whole[self.offset : self.offset + self.nbytes]
 
     @property
     def view(self) -> NDArray[np.uint8]:

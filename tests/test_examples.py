@@ -24,6 +24,7 @@ def run(backend: str, folder: Path, *command: str) -> str:
         "FORGE3D_BACKEND": backend,
         "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
         "XDG_CONFIG_HOME": str(folder),
+        "XDG_RUNTIME_DIR": str(folder),  # without one Mesa complains on standard error
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", *command],

@@ -24,7 +24,7 @@ LAYERS = [
     {"errors"},
     {"units"},
     {"protocols"},
-    {"driver", "hookspecs", "formats", "views", "copying"},
+    {"driver", "hookspecs", "formats", "views", "gate", "copying"},
     {"timeline", "budget", "memory", "commands"},
     {"ring", "ring_slice", "ring_upload", "readback", "readback_handle", "readback_region", "readback_stream"},
     {"device"},

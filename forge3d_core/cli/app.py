@@ -30,7 +30,6 @@ app = typer.Typer(
 app.command()(backends)
 app.command()(explain)
 app.command()(demo)
-app.command()(demo)
 
 
 def _version(wanted: bool) -> None:

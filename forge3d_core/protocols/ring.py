@@ -133,7 +133,8 @@ class StagingRing(Protocol):
         ``offset`` (bytes) applies to buffers, ``origin`` (texels) to textures; a texture takes an
         array of shape (rows, columns) or (rows, columns, channels) whose texels have the format's
         size. The caller may overwrite ``data`` as soon as the call returns. An empty array submits
-        nothing. Raises :class:`OutOfRange`, :class:`UsageError` for a dtype without a byte layout.
+        nothing. Raises :class:`OutOfRange`, :class:`UsageError` for a dtype without a byte layout, and
+        :class:`SliceOutstanding` while the calling thread has an open slice of this ring.
         """
 
     def stats(self) -> RingStats: ...

@@ -41,7 +41,7 @@ def find_target(spec: str) -> Target:
     """
     name, _, selector = spec.partition(":")
     point = _point(name)
-    backend = _load(point)
+    name, backend = point.name, _load(point)
     subject = find_subject(name)
     try:
         with backend.open(selector, DeviceOptions()) as device:
@@ -70,12 +70,17 @@ def find_backend(spec: str) -> Backend:
 
 
 def _point(name: str) -> EntryPoint:
-    points = installed()
-    if name not in points:
+    points = {_plain(known): point for known, point in installed().items()}
+    if _plain(name) not in points:
         raise UnknownBackend(
             f"no backend {name!r} is installed; there are {', '.join(sorted(points)) or 'none'}", backend=name
         )
-    return points[name]
+    return points[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    """Return a name as the core compares it: hyphens and underscores are one."""
+    return name.lower().replace("_", "-")
 
 
 def _load(point: EntryPoint) -> Backend:

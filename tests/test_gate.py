@@ -1,0 +1,45 @@
+"""The gate: nobody is inside a driver while it closes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from forge3d_core.errors import Closed
+from forge3d_core.gate import Gate
+
+
+def test_shutting_waits_for_who_is_inside(background: Callable[..., Any], patience: float) -> None:
+    gate, inside, leave = Gate(), threading.Event(), threading.Event()
+
+    def call() -> str:
+        with gate.passing():
+            inside.set()
+            assert leave.wait(patience)
+            return "out"
+
+    calling = background(call)
+    assert inside.wait(patience)
+    shutting = background(gate.shut)
+    assert not shutting.done()
+    leave.set()
+    shutting.result(patience)
+    assert calling.result(patience) == "out"
+
+
+def test_nobody_gets_in_afterwards() -> None:
+    gate = Gate()
+    gate.shut()
+    gate.shut()
+    with pytest.raises(Closed), gate.passing():
+        raise AssertionError("was let in")
+
+
+def test_a_call_that_fails_is_out_again() -> None:
+    gate = Gate()
+    with pytest.raises(ZeroDivisionError), gate.passing(), gate.passing():
+        raise ZeroDivisionError
+    gate.shut()
