@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from forge3d_conformance.commands.verify import app as verify
-from forge3d_conformance.report import State, Verdict
+from forge3d_conformance.report import Outcome, State, Verdict
 from forge3d_conformance.report.store import read
 
 Forge3d = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,8 +40,8 @@ def test_mutants_are_caught_over_its_code_too(forge3d: Forge3d, tmp_path: Path) 
     )
     assert "survived" not in ended.stdout, ended.stdout
     outcomes = [mutant.outcome for mutant in read(tmp_path).mutants]
-    assert outcomes.count("killed") >= 20
-    assert set(outcomes) == {"killed", "not_applicable"}
+    assert outcomes.count(Outcome.KILLED) >= 20
+    assert set(outcomes) == {Outcome.KILLED, Outcome.NOT_APPLICABLE}
 
 
 WRONG = {

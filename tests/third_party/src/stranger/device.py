@@ -117,7 +117,7 @@ class StrangerDevice:
         if not isinstance(commands, CommandList) or commands.device is not self:
             raise ForeignObject(f"{commands!r} is not a command list of this device")
         commands._takes(*commands.reads, *commands.writes)
-        point = self.run(lane, commands.work, commands.reads, commands.writes, after)
+        point: Point = self.run(lane, commands.work, commands.reads, commands.writes, after)
         commands.submitted = True
         return point
 

@@ -78,7 +78,8 @@ class Handle:
     def lease(self, timeout: float | None = None) -> Lease:
         if self._read.state == "flying":
             self._pool.settle(self._read, timeout)
-        return self._pool.lease(self._read)
+        lease: Lease = self._pool.lease(self._read)
+        return lease
 
     def cancel(self) -> None:
         self._pool.cancel(self._read)

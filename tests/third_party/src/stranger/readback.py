@@ -237,7 +237,8 @@ class Pool:
             if policy == "raise":
                 raise Busy(f"{len(self._holding)} reads are pending, as many as this pool allows; take one")
             if policy == "degrade":
-                return self.device.take(nbytes, "buffer", "host_visible")
+                own: Store = self.device.take(nbytes, "buffer", "host_visible")
+                return own
             left = 0.05 if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise FenceTimeout(f"no block came free in {self.config.timeout} s on lane {self.lane!r}")

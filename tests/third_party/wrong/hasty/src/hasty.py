@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 from stranger.device import StrangerDevice
 from stranger.plugin import INFO, StrangerBackend
-from stranger.ring import Block, Ring, Slice
+from stranger.ring import Ring
+from stranger.slice import Block, Slice
 
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.protocols import DeviceOptions
@@ -29,6 +30,7 @@ class HastyRing(Ring):
     def allocate(self, nbytes: int) -> Slice | None:
         with self.changed:
             first = self._blocks[0]
+            assert isinstance(first, HastyBlock)
             first.early = True
             try:
                 return super().allocate(nbytes)

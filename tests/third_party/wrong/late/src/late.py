@@ -7,8 +7,10 @@ from typing import Any
 
 import attrs
 from stranger.device import StrangerDevice
+from stranger.handle import Lease, Read
 from stranger.plugin import INFO, StrangerBackend
-from stranger.readback import Lease, Pool, Read, Region
+from stranger.readback import Pool
+from stranger.region import Region
 
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.protocols import DeviceOptions
