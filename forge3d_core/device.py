@@ -80,7 +80,8 @@ class AssembledDevice:
         self._options = options
         self._pid = os.getpid()
         self._lanes = {
-            name: DeviceLane(name, Timeline(name, driver, self._failed)) for name in self.limits.lanes
+            name: DeviceLane(name, Timeline(name, driver, self._failed, self._look))
+            for name in self.limits.lanes
         }
         self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
         self._kernels: dict[Hashable, CompiledKernel] = {}
@@ -346,6 +347,14 @@ class AssembledDevice:
         except DeviceLost as error:
             self._failed(error)
             raise
+
+    def _look(self) -> None:
+        """Raise :class:`DeviceLost` if the driver knows of a loss."""
+        try:
+            with self._gate.passing():
+                self._driver.check()
+        except Closed:
+            pass  # whoever closed the device has told everybody
 
     def _failed(self, error: Exception) -> None:
         """Tell every lane of a loss; any other failure is its own lane's alone."""

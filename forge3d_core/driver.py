@@ -214,6 +214,12 @@ class Driver(Protocol):
     def wait(self, token: Token, seconds: float) -> bool:
         """Like ``query``, waiting up to ``seconds`` without burning a core; see :func:`poll_until`."""
 
+    def check(self) -> None:
+        """Raise ``DeviceLost`` if the device is known to be lost. Never blocks.
+
+        Asked now and then while somebody waits and nothing is in flight that could bring the news.
+        """
+
     def retire(self, token: Token) -> None:
         """Take back what the token holds (an event for the pool, say)."""
 

@@ -23,6 +23,12 @@ Settled = Callable[[protocols.FencePoint, Exception | None], None]
 LEASH_SECONDS = 0.05
 """How long a leader waits in the driver before it looks up: a close or a loss elsewhere wakes it by then."""
 
+LOOK_SECONDS = 0.25
+"""How often a wait for what nobody has submitted looks whether the device is still there."""
+
+NOTHING_PENDING = 0
+"""In place of a value to lead to; values start at 1."""
+
 WATCH_IDLE_SECONDS = 2.0
 """How long the watcher thread stays without a callback to watch for."""
 
@@ -95,6 +101,7 @@ class Timeline:
     name: str
     signals: Signals
     on_failure: Callable[[Exception], None] = attrs.field(default=lambda _error: None)
+    look: Callable[[], None] = attrs.field(default=lambda: None)  # raises when the device is lost
     _submitted: int = attrs.field(default=0, init=False)
     _completed: int = attrs.field(default=0, init=False)
     _failure: Exception | None = attrs.field(default=None, init=False)
@@ -197,6 +204,9 @@ class Timeline:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (lead := self._rest(value, deadline)) is not None:
             target, token = lead
+            if target == NOTHING_PENDING:
+                self._look()
+                continue
             try:
                 try:
                     self.signals.wait(token, _remaining(deadline, LEASH_SECONDS))
@@ -236,8 +246,19 @@ class Timeline:
                 self._due.append((point, callback, self._failure))
             self._changed.notify_all()
 
+    def _look(self) -> None:
+        """Learn of a loss that no submission can tell of, as there is none in flight."""
+        try:
+            self.look()
+        except ForgeError as error:
+            self.fail(error)
+            self.on_failure(error)
+
     def _rest(self, value: int, deadline: float | None) -> tuple[int, Any] | None:
-        """Sleep until ``value`` is settled (None) or it is this thread's turn to lead (value and token)."""
+        """Sleep until ``value`` is settled (None) or it is this thread's turn to lead (value and token).
+
+        With nothing in flight there is nothing to lead to: then it is time to look at the device.
+        """
         with self._changed:
             while self._completed < value:
                 self.check()
@@ -258,6 +279,11 @@ class Timeline:
                     if all(target < led for led in self._led):  # who leads to a later value is no help
                         self._led.append(target)
                         return target, self._pending[target - newest - 1][1]
+                if not self._pending:
+                    self._changed.wait(_remaining(deadline, LOOK_SECONDS))
+                    if not self._pending and self._completed < value:
+                        return NOTHING_PENDING, None
+                    continue
                 self._changed.wait(remaining)
         return None
 

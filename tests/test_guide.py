@@ -34,6 +34,7 @@ def test_the_programs_run(backend: str, tmp_path: Path) -> None:
         "FORGE3D_BACKEND": backend,
         "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
         "XDG_CONFIG_HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(tmp_path),  # without one Mesa complains on standard error
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],

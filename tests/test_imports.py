@@ -26,7 +26,8 @@ LAYERS = [
     {"protocols"},
     {"driver", "hookspecs", "formats", "views", "gate", "copying"},
     {"timeline", "budget", "memory", "commands"},
-    {"ring", "ring_slice", "ring_upload", "readback", "readback_handle", "readback_region", "readback_stream"},
+    {"ring", "ring_slice", "ring_upload"}
+    | {"readback", "readback_handle", "readback_region", "readback_stream"},
     {"device"},
     {"registry", "config", "plugins", "select", "decision"},
     {"host"},

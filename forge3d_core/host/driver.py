@@ -128,6 +128,9 @@ class HostDriver:
     def wait(self, token: Submission, seconds: float) -> bool:
         return self.machine.wait(token, seconds)
 
+    def check(self) -> None:
+        self.machine.check()
+
     def retire(self, token: Submission) -> None:
         token.retired = True
 

@@ -48,7 +48,7 @@ class HostMachine:
 
     def zeros(self, shape: int | tuple[int, ...]) -> NDArray[np.uint8]:
         """Return zeroed memory, or raise :class:`OutOfDeviceMemory`."""
-        self._check_lost()
+        self.check()
         number, refused = self._faults.allocation()
         if refused:
             self._lanes.note("refuse", number)
@@ -99,7 +99,8 @@ class HostMachine:
         closed = Closed(f"the host device was closed; this submission had not run after {timeout:g} s")
         self._lanes.close(timeout, closed, self._halt)
 
-    def _check_lost(self) -> None:
+    def check(self) -> None:
+        """Raise :class:`DeviceLost` after a loss."""
         error = self._lanes.ended
         if isinstance(error, DeviceLost):
             raise again(error)

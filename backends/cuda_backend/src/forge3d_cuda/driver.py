@@ -120,6 +120,9 @@ class CudaDriver:
     def wait(self, token: Token, seconds: float) -> bool:
         return poll_until(partial(self._lanes.query, token), seconds)
 
+    def check(self) -> None:
+        self._lanes.check()
+
     def retire(self, token: Token) -> None:
         self._lanes.retire(token)
         self._staging.settle()

@@ -160,6 +160,13 @@ class Lanes:
             self._runtime.CUDARuntimeError(status), f"running what was submitted to lane {token.lane.name!r}"
         )
 
+    def check(self) -> None:
+        """Raise :class:`DeviceLost` after a sticky error, which any stream answers with."""
+        for lane in tuple(self._lanes.values())[:1]:
+            status = self._runtime.streamQuery(lane.ptr)
+            if status not in (SUCCESS, NOT_READY):
+                raise lost(self._runtime.CUDARuntimeError(status), "looking whether it is there")
+
     def retire(self, token: Token) -> None:
         event, token.event = token.event, None
         if event is not None:

@@ -148,6 +148,9 @@ class WgpuDriver:
     def wait(self, token: Submission, seconds: float) -> bool:
         return self._lanes.wait(token, seconds)
 
+    def check(self) -> None:
+        self._lanes.check_up()
+
     def retire(self, token: Submission) -> None:
         token.recycle()
 

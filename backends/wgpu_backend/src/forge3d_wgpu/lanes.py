@@ -98,7 +98,7 @@ class Lanes:
         if submission.failure is not None:
             raise submission.failure
         if not submission.settled:
-            self._check_up()
+            self.check_up()
             return False
         if self._lost is None and not is_alive(self.device):
             self._lost = device_lost("found when work ended")
@@ -124,7 +124,7 @@ class Lanes:
 
         def fired() -> bool:
             self.poll()
-            self._check_up()
+            self.check_up()
             return signal.fired
 
         poll_until(fired, math.inf)
@@ -148,7 +148,7 @@ class Lanes:
         return not self._busy()
 
     def _idle(self) -> bool:
-        self._check_up()
+        self.check_up()
         with self._order:
             return not self._queued and not self._busy()
 
@@ -184,7 +184,7 @@ class Lanes:
                         self._launch_queued(self._queued.popleft())
                         continue
                 poll_until(lambda: self._closing or not self._busy(), FEEDER_LEASH_SECONDS)
-                self._check_up()
+                self.check_up()
         except ForgeError as error:
             with self._order:
                 for submission in self._queued:
@@ -204,7 +204,7 @@ class Lanes:
         if self.device._internal is not None:
             lib.wgpuDevicePoll(self.device._internal, False, ffi.NULL)
 
-    def _check_up(self) -> None:
+    def check_up(self) -> None:
         """Raise :class:`DeviceLost` if the device went away without a word; looks now and then."""
         now = time.monotonic()
         if now - self._checked >= CHECKUP_SECONDS:

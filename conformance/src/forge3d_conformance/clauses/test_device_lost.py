@@ -76,6 +76,25 @@ def test_everybody_who_waits_is_told_within_a_second(bench: Bench) -> None:
         raise Tardy(f"{slowest} was told of the loss after {late[slowest]:.1f} s, not within {SOON:g} s")
 
 
+@pytest.mark.clause("device.lost")
+def test_who_waits_with_nothing_in_flight_is_told_too(bench: Bench) -> None:
+    device = bench.open()
+    bench.wait(device.submit(device.command_list().fill(device.create_buffer(BLOCK), 1)))
+    unsubmitted = device.lanes["compute"].timeline.point(99)
+    waiting = {
+        "a wait on a value that nobody submitted": bench.thread(
+            timed(lambda: unsubmitted.wait(bench.patience))
+        ),
+        "an await of it": bench.thread(timed(lambda: bench.run(awaited(unsubmitted)))),
+    }
+    threading.Event().wait(0.05)
+    lost = time.monotonic()
+    bench.lose(device)
+    late = {name: told(bench, name, waiter) - lost for name, waiter in waiting.items()}
+    if max(late.values()) > SOON:
+        raise Tardy(f"with nothing in flight the news of the loss took {max(late.values()):.1f} s")
+
+
 def told(bench: Bench, name: str, waiter: Future[tuple[BaseException | None, float]]) -> float:
     error, when = bench.result(waiter, f"{name}, under way when the device was lost,")
     bench.check(
