@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -60,6 +61,8 @@ class DevicePool:
     ready: int
     gate: int = 0
     _owner: int = attrs.field(factory=os.getpid)
+    _handles: list[int | None] = attrs.field(factory=list)
+    _shown: set[int] = attrs.field(factory=set)  # what arrays still show
     _open: bool = True
     _abandoned: bool = False
     _lock: Any = attrs.field(factory=threading.Lock)
@@ -76,7 +79,7 @@ class DevicePool:
         if pooled:
             pool = runtime.memPoolCreate(runtime.MemPoolProps(_PINNED, _NO_HANDLE, _ON_DEVICE, index))
             runtime.memPoolSetAttribute(pool, runtime.cudaMemPoolAttrReleaseThreshold, KEEP_BYTES)
-        return cls(cupy, index, runtime, stream, pool, ready)
+        return cls(cupy, index, runtime, stream, pool, ready, handles=[pool, stream, ready])
 
     def warm_up(self) -> None:
         """Make CUDA load its own fill and copy kernels now.
@@ -100,6 +103,7 @@ class DevicePool:
                 ptr = self._take(size)
             except RuntimeError as error:
                 raise self._refusal(error, nbytes) from error
+            self._shown.add(ptr)
             allocation = Allocation(self, ptr)
             try:
                 self._runtime.memsetAsync(ptr, 0, size, self._stream)
@@ -147,12 +151,15 @@ class DevicePool:
         if self._abandoned or os.getpid() != self._owner:
             return  # a forked child has copies of our handles and no device behind them
         try:
-            if self._open and self._pool is not None:
+            # Never ``cudaFree`` for memory of a pool, closed or not: it waits for every kernel on the device.
+            if self._pool is not None:
                 self._runtime.freeAsync(ptr, self._stream)
             else:
                 self._runtime.free(ptr)
         except Exception:
             pass  # the device is lost, or the process ends: there is nothing left to give back
+        self._shown.discard(ptr)
+        self._leave()
 
     def adopt(self, native: Any) -> Any:
         """Return a ``uint8`` array over the caller's memory, ordered behind what its stream holds now."""
@@ -190,19 +197,25 @@ class DevicePool:
         it stays until the process ends.
         """
         self._open = False
-        if not drained:
-            self._abandoned = True
+        self._abandoned = not drained
+        self._leave()
+
+    def _leave(self) -> None:
+        """Destroy stream and pool, once, when the pool is closed and no array shows its memory.
+
+        Destroyed earlier, a pool would keep that memory from the driver for good (32 MiB at a time).
+        """
+        if self._open or self._abandoned or self._shown:
             return
-        for give_back, handle in (
-            (self._runtime.eventDestroy, self.ready),
-            (self._runtime.streamDestroy, self._stream),
-            (self._runtime.memPoolDestroy, self._pool),
-        ):
-            try:
-                if handle is not None:
-                    give_back(handle)
-            except RuntimeError:
-                pass  # lost devices refuse this too
+        runtime = self._runtime
+        with contextlib.suppress(IndexError):  # another thread was faster: each is popped once
+            for give_back in (runtime.eventDestroy, runtime.streamDestroy, runtime.memPoolDestroy):
+                handle = self._handles.pop()
+                try:
+                    if handle is not None:
+                        give_back(handle)
+                except RuntimeError:
+                    pass  # lost devices refuse this too
 
 
 def _described(native: Any) -> tuple[int, int, int]:
