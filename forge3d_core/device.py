@@ -282,6 +282,7 @@ class AssembledDevice:
             late = time.monotonic() - started > drain > 0
         shown = self.allocator.close()
         leaked, nbytes = self.budget.close()
+        self.budget.settle = lambda: None  # a reservation that somebody keeps must not keep the rest alive
         self.copier.close()
         self._kernels.clear()
         remarks = []

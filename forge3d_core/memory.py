@@ -80,6 +80,7 @@ class Allocator:
     _dropped: deque[Allocation] = attrs.field(factory=deque, init=False)
     _deferred: list[Allocation] = attrs.field(factory=list, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
     _pid: int = attrs.field(factory=os.getpid, init=False)
 
     @property
@@ -130,7 +131,8 @@ class Allocator:
 
     def drop(self, allocation: Allocation) -> None:
         """Note that memory has lost its owner; safe inside the garbage collector."""
-        self._dropped.append(allocation)
+        if not self._closed:
+            self._dropped.append(allocation)
 
     def pin(self, allocations: Collection[Allocation], key: object) -> None:
         """Keep memory while ``key`` stands for commands that name it; raise :class:`Closed` if it is gone."""
@@ -169,9 +171,11 @@ class Allocator:
 
         Return how many host-visible blocks numpy arrays still show.
         """
+        self._closed = True
         with self._lock:
             rest = [*self._live, *self._deferred]
             self._live, self._deferred = set(), []
+            self._dropped.clear()  # a note that nobody reads would keep its memory for good
         for allocation in rest:
             if allocation.reservation is not None:
                 allocation.reservation.release()

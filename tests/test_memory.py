@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -238,3 +239,18 @@ def test_closing_from_many_threads_frees_once(
         closing.result(patience)
     assert watched.budget.metrics().total_bytes == 0
     assert len(driver.freed) == 20
+
+
+def test_a_closed_device_keeps_nobodys_memory(driver: Watched) -> None:
+    device = assemble(driver)
+    buffer, open_one = device.create_buffer(64), device.create_buffer(64)
+    memory = [weakref.ref(buffer.native), weakref.ref(open_one.native)]
+    buffer.close()
+    reservation = device.budget.reserve(8)
+    with pytest.warns(ResourceWarning, match="were not released"):
+        device.close()
+    driver.freed.clear()
+    del buffer, open_one, device
+    gc.collect()
+    assert reservation.released
+    assert [one() for one in memory] == [None, None]

@@ -158,8 +158,8 @@ def test_figures_equal_a_models_on_held_lanes(bench: Bench) -> None:
 
     # A bounded hold costs its whole time, used or not.
     bench.machine(lambda: Held(bench), max_examples=bench.scale(20, 60))
-    if Held.looks < 20:
-        raise Inconclusive(f"the lane was held for {Held.looks} looks at the ring's figures only")
+    if not Held.looks:
+        raise Inconclusive("the lane was never held for a look at the ring's figures")
 
 
 @pytest.mark.clause("ring.stats", requires=())
