@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
 
-import attrs
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
@@ -19,10 +18,10 @@ from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
 from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
+from forge3d_core.readback_counts import Counts
 from forge3d_core.readback_handle import Handle, Operation
-from forge3d_core.readback_region import Region
+from forge3d_core.readback_region import Region, block_size
 from forge3d_core.readback_stream import Stream
-from forge3d_core.units import align_up
 
 LOOK_SECONDS = 0.05
 """How often a wait for a leased block looks up, for a loss or a close that nobody announced."""
@@ -51,25 +50,6 @@ class PoolHost(Protocol):
     def idle_point(self, lane: str) -> FencePoint: ...
 
 
-def block_size(nbytes: int) -> int:
-    """Round up so that sizes repeat and at most a sixteenth is wasted."""
-    step = max(4096, (1 << (nbytes - 1).bit_length()) // 32)
-    return align_up(nbytes, step)
-
-
-@attrs.define(eq=False)
-class _Counts:
-    total: int = 0
-    completed: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    dropped_frames: int = 0
-    seconds: float = 0.0
-    bytes_read: int = 0
-    allocations: int = 0
-    waits: int = 0
-
-
 class Pool:
     """See :class:`forge3d_core.protocols.ReadbackPool`.
 
@@ -89,7 +69,7 @@ class Pool:
         self._blocks: list[Allocation] = []  # idle or lent; shared with the finalizer
         self._pending: deque[Operation] = deque()  # that hold a block, oldest first
         self._taken = 0  # blocks promised to reads that are not pending yet
-        self._counts = _Counts()
+        self._counts = Counts()
         self._closed = False
         self.dropped: deque[Operation] = deque()  # handles that the garbage collector found
         self._finalizer = weakref.finalize(self, _drop_all, host.allocator, self._blocks)
@@ -156,21 +136,7 @@ class Pool:
     def stats(self) -> ReadbackStats:
         self._collect()
         with self._changed:
-            counts = self._counts
-            return ReadbackStats(
-                total_operations=counts.total,
-                completed_operations=counts.completed,
-                pending_operations=len(self._pending) + self._taken,
-                cancelled_operations=counts.cancelled,
-                failed_operations=counts.failed,
-                dropped_frames=counts.dropped_frames,
-                average_time_ms=1e3 * counts.seconds / counts.completed if counts.completed else 0.0,
-                bytes_read=counts.bytes_read,
-                block_allocations=counts.allocations,
-                blocks=len(self._blocks),
-                block_bytes=sum(block.native.nbytes for block in self._blocks),
-                waits=counts.waits,
-            )
+            return self._counts.stats(len(self._pending) + self._taken, self._blocks)
 
     def close(self) -> None:
         self._end(Operation.cancel)

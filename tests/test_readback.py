@@ -29,8 +29,9 @@ from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.protocols import KernelSource, Lease, ReadbackHandle, ReadbackPool, ReadbackStream
-from forge3d_core.readback import Pool, block_size
+from forge3d_core.readback import Pool
 from forge3d_core.readback_handle import Handle
+from forge3d_core.readback_region import block_size
 
 ALIGNED = "?pitch=256&align=4"
 SIZE = 10_000
