@@ -28,9 +28,14 @@ ENDS: dict[str, Callable[[], object]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(0),
     "leave": lambda: sys.exit(0),
-    "interrupt": lambda: signal.raise_signal(signal.SIGINT),
+    "interrupt": lambda: _interrupt(),
     "hang": lambda: threading.Event().wait(),
 }
+
+
+def _interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignore"
+    signal.raise_signal(signal.SIGINT)
 
 
 class FatalBackend(StrangerBackend):
