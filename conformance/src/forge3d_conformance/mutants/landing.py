@@ -48,8 +48,8 @@ class Altered(Noted):
     """The array of each read is what :meth:`alter` makes of the true one, once."""
 
     def alter(self, handle: Any, array: NDArray[Any]) -> NDArray[Any]:
-        """Return what the handle shows instead of ``array``."""
-        raise NotImplementedError
+        """Return what the handle shows instead of ``array``; here no other."""
+        return array
 
     class Handle(Noted.Handle):
         altered: NDArray[Any] | None = None

@@ -16,7 +16,7 @@ class Recounted(Noted):
     """The statistics are what :meth:`recount` makes of the true ones."""
 
     def recount(self, stats: ReadbackStats) -> ReadbackStats:
-        raise NotImplementedError
+        return stats
 
     class Pool(Noted.Pool):
         def stats(self) -> Any:

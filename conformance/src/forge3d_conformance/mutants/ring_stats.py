@@ -24,7 +24,7 @@ class Miscounting(Layer):
             return told
 
         def falsify(self, seen: Any, last: Any) -> dict[str, int]:
-            raise NotImplementedError
+            return {}
 
 
 @mutant("ring.bytes-drift", breaks="ring.stats", because="bytes_staged is")
