@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
+from forge3d_core.errors import Closed
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_handle import Handle
 
@@ -34,12 +35,15 @@ class Stream:
         self._region = region
         self._frames: deque[Handle] = deque()
         self._dropped = 0
+        self._closed = False
 
     @property
     def dropped_frames(self) -> int:
         return self._dropped
 
     def push(self, after: Iterable[FencePoint] = ()) -> bool:
+        if self._closed:
+            raise Closed("the readback stream was closed; make another with pool.stream(source)")
         self._pass_over()  # or frames that nobody takes would pile up
         handle = self._pool.try_read(self._source, after, **self._region)
         if handle is None:
@@ -55,6 +59,7 @@ class Stream:
         return self._frames.popleft().wait()
 
     def close(self) -> None:
+        self._closed = True
         while self._frames:
             self._frames.popleft().cancel()
 

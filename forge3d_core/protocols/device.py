@@ -87,8 +87,9 @@ class Device(Protocol):
         Fresh memory is zero. All memory goes through ``budget``. ``close`` is idempotent, wakes
         every waiter with :class:`Closed`, lets submitted work end for a bounded time, and gives back
         all that the device made; after it every method raises :class:`Closed`. When the device is
-        lost, every present and later wait raises :class:`DeviceLost` within a second. In a forked
-        child every method raises :class:`Forked`.
+        lost, every present and later wait raises :class:`DeviceLost` within a second, and so does
+        every call that would make, record or submit something. In a forked child every method
+        raises :class:`Forked`.
 
     Thread-safety: all methods may be called from any thread at any time.
     """

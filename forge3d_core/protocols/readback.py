@@ -83,7 +83,9 @@ class ReadbackHandle(Protocol):
 
     Contract
         ``wait`` and ``try_get`` return the same owned array every time. A handle that is dropped or
-        cancelled gives its block back once the device is done with it.
+        cancelled gives its block back once the device is done with it. A read still pending when its
+        pool closes ends with :class:`Cancelled`, when its device closes with :class:`Closed`, when
+        the device is lost with :class:`DeviceLost`; complete ones keep their bytes.
 
     Thread-safety: any thread may wait; handles may be passed between threads.
     """
@@ -130,12 +132,15 @@ class ReadbackStream(Protocol):
     def dropped_frames(self) -> int: ...
 
     def push(self, after: Iterable[FencePoint] = ()) -> bool:
-        """Start a read; return False where the frame was dropped at once."""
+        """Start a read; return False where the frame was dropped at once.
+
+        Raises :class:`Closed` after the stream, its pool or its device was closed.
+        """
 
     def latest(self) -> NDArray[Any] | None: ...
 
     def close(self) -> None:
-        """Cancel what is in flight; idempotent."""
+        """Cancel what is in flight; idempotent. ``latest`` then returns None."""
 
 
 @runtime_checkable

@@ -88,6 +88,20 @@ def test_each_thing_says_that_it_was_closed(bench: Bench) -> None:
 
 
 @pytest.mark.clause("device.closed")
+def test_a_closed_stream_takes_no_frame_and_its_pool_goes_on(bench: Bench) -> None:
+    device = bench.open()
+    made = belongings(bench, device)
+    data = bench.payload(BYTES)
+    bench.wait(made.uploads.upload(data, made.buffer))
+    bench.check(made.stream.push(), "a stream of an idle pool gave its first frame up")
+    made.stream.close()
+    bench.check(made.stream.latest() is None, "a closed stream shows a frame")
+    with bench.raises(Closed, "push to a closed stream"):
+        made.stream.push()
+    bench.same(made.pool.read(made.buffer).wait(bench.patience), data, "a read beside a closed stream")
+
+
+@pytest.mark.clause("device.closed")
 def test_close_gives_back_all_memory(bench: Bench) -> None:
     device = bench.open()
     made = belongings(bench, device)

@@ -50,6 +50,14 @@ class FullAfterClose(Layer):
                 return None
 
 
+@mutant("device.stream-after-close", breaks="device.closed", because="closed stream")
+class StreamAfterClose(Layer):
+    """A closed stream takes frames as before, and nobody ever closes them."""
+
+    class Stream(Layer.Stream):
+        def close(self) -> None: ...
+
+
 @mutant("device.close-raises-twice", breaks="device.closed", because="closing again raised")
 class CloseRaisesTwice(Layer):
     """The second close raises."""
