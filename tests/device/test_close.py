@@ -1,0 +1,156 @@
+"""The end of a device: closed, dropped, or never quite opened."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.errors import Closed, UsageError
+from forge3d_core.host.driver import HostDriver
+from forge3d_core.host.machine import HostMachine
+from forge3d_core.protocols import DeviceOptions, KernelSource
+
+from .uses import uses
+
+
+def test_every_use_after_close_says_so(device: AssembledDevice) -> None:
+    calls = uses(device)
+    device.close()
+    device.close()
+    assert device.closed
+    assert "closed" in repr(device)
+    for call in calls:
+        with pytest.raises(Closed):
+            call()
+    metrics = device.budget.metrics()
+    assert (metrics.total_bytes, metrics.buffer_count, metrics.texture_count) == (0, 0, 0)
+
+
+def test_closing_children_after_their_device_is_quiet(device: AssembledDevice) -> None:
+    buffer, ring, pool = device.create_buffer(64), device.staging_ring(), device.readback_pool()
+    slot = ring.allocate(8)
+    handle = pool.read(buffer)
+    device.close()
+    assert slot is not None
+    for child in (slot.release, ring.close, pool.close, handle.cancel, buffer.close):
+        child()
+    assert buffer.closed
+    assert ring.stats().allocations == 1
+    assert pool.stats().total_operations == 1
+
+
+def test_close_wakes_who_waits_and_lets_submitted_work_end(
+    open_device: Callable[..., AssembledDevice], background: Callable[..., Any], patience: float
+) -> None:
+    device = open_device()
+    buffer = device.create_buffer(4)
+    native = buffer.native
+    device.native.hold("compute")
+    point = device.submit(device.command_list().fill(buffer, 6))
+    waiting = [background(point.wait), background(device.lanes["upload"].timeline.point(3).wait)]
+    told: list[Any] = []
+    over = threading.Event()
+    point.on_done(lambda _point, error: (told.append(error), over.set()))
+    device.close()
+    for one in waiting:
+        assert isinstance(one.exception(patience), Closed)
+    assert over.wait(patience)
+    assert isinstance(told[0], Closed)
+    assert native.tolist() == [6] * 4
+
+
+def test_a_point_of_a_closed_device_asks_no_driver() -> None:
+    class Strict(HostDriver):
+        over = False
+
+        def query(self, token: Any) -> bool:
+            assert not self.over, "the driver was closed"
+            return super().query(token)
+
+        def close(self, timeout: float) -> None:
+            super().close(timeout)
+            self.over = True
+
+    device = assemble(Strict(HostMachine()))
+    device.native.hold("compute")
+    point = device.submit(device.command_list())
+    device.close()
+    assert not point.done
+    assert point.timeline.completed == 0
+    with pytest.raises(Closed):
+        point.wait(0)
+
+
+def test_a_driver_that_never_ends_is_left_behind_with_a_warning() -> None:
+    release = threading.Event()
+    device = assemble(HostDriver(HostMachine()), DeviceOptions(drain_timeout=0.01))
+    entered = threading.Event()
+
+    def stuck(_threads: object) -> None:
+        entered.set()
+        release.wait(20)
+
+    kernel = device.create_kernel(KernelSource("stuck", {"host": stuck}))
+    point = device.submit(device.command_list().dispatch(kernel, [], threads=1))
+    assert entered.wait(20)
+    try:
+        with pytest.warns(ResourceWarning, match=r"still in flight after 0\.01 s"):
+            device.close()
+    finally:
+        release.set()
+    with pytest.raises(Closed):
+        point.wait(0)
+
+
+def test_an_assembly_that_fails_closes_its_driver() -> None:
+    class Limitless(HostDriver):
+        closed = False
+
+        def close(self, timeout: float) -> None:
+            self.closed = True
+            super().close(timeout)
+
+    driver = Limitless(HostMachine())
+    driver.info = type(driver.info)("host", "limitless", "cpu", "0")
+    with pytest.raises(UsageError, match="without limits"):
+        assemble(driver)
+    assert driver.closed
+
+
+def test_opening_and_closing_leaves_nothing_behind() -> None:
+    gc.collect()
+    before = set(threading.enumerate())
+    for _ in range(200):
+        with assemble(HostDriver(HostMachine())) as device:
+            buffer = device.create_buffer(64)
+            with device.staging_ring(buffer_size=64) as ring, device.readback_pool(buffer_size=64) as pool:
+                told = threading.Event()
+                ring.upload(np.ones(64, np.uint8), buffer).on_done(lambda *_, told=told: told.set())
+                assert pool.read(buffer).wait(20).all()
+                assert told.wait(20)
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("forge3d"):
+            thread.join(1.0)
+    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("forge3d")]
+
+
+def test_a_device_that_is_dropped_warns_and_stops_its_threads() -> None:
+    device = assemble(HostDriver(HostMachine()))
+    device.submit(device.command_list()).wait(20)
+    lanes = [thread for thread in threading.enumerate() if thread.name.startswith("forge3d-host")]
+    assert lanes
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del device
+        gc.collect()
+    assert [str(w.message) for w in caught if "never closed" in str(w.message)]
+    for thread in lanes:
+        thread.join(20)
+        assert not thread.is_alive()

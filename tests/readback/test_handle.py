@@ -1,0 +1,150 @@
+"""The handle that a caller holds: cancelled, dropped, failed, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forge3d_core.device import AssembledDevice
+from forge3d_core.errors import Busy, Cancelled, KernelError
+from forge3d_core.memory import DeviceBuffer
+from forge3d_core.protocols import KernelSource
+from forge3d_core.readback import Pool
+from forge3d_core.readback_handle import Handle
+
+from .small import small_pool
+from .source import SIZE, poke
+
+
+@pytest.mark.parametrize("how", ["cancel", "drop"])
+def test_who_gives_up_gives_the_block_back_when_the_device_is_done(
+    device: AssembledDevice, buffer: DeviceBuffer, how: str
+) -> None:
+    pool = small_pool(device, backpressure="raise")
+    with device.native.hold("download"):
+        handle = pool.read(buffer)
+        point = handle.point
+        if how == "cancel":
+            handle.cancel()
+            handle.cancel()
+        del handle
+        gc.collect()
+        assert pool.stats().cancelled_operations == 1
+        assert pool.stats().pending_operations == 1  # the device may still write the block
+        with pytest.raises(Busy):
+            pool.read(buffer)
+    point.wait(20)
+    assert pool.stats().pending_operations == 0
+    assert pool.read(buffer).wait(20).nbytes == SIZE
+
+
+def test_a_cancelled_read_has_no_bytes_and_keeps_its_block_while_it_flies(
+    device: AssembledDevice, buffer: DeviceBuffer
+) -> None:
+    pool = small_pool(device, backpressure="raise")
+    with device.native.hold("download"):
+        handle = pool.read(buffer)
+        handle.cancel()
+        for ask in (lambda: handle.wait(0), handle.try_get, lambda: handle.lease(0)):
+            with pytest.raises(Cancelled):
+                ask()
+        assert pool.stats().pending_operations == 1, "the block went back under the device"
+        with pytest.raises(Busy):
+            pool.read(buffer)
+
+
+def test_cancelling_too_late_is_fine(pool: Pool, buffer: DeviceBuffer) -> None:
+    handle = pool.read(buffer)
+    first = handle.wait(20)
+    handle.cancel()
+    assert handle.wait() is first
+    assert pool.stats().cancelled_operations == 0
+
+
+def test_a_failed_read_raises_and_is_counted(device: AssembledDevice, buffer: DeviceBuffer) -> None:
+    def fail(_threads: object) -> None:
+        raise RuntimeError("on purpose")
+
+    pool = device.readback_pool()
+    kernel = device.create_kernel(KernelSource("fail", {"host": fail}))
+    with device.native.hold("download"):
+        device.submit(device.command_list().dispatch(kernel, [], threads=1), lane="download")
+        waited, asked, awaited = (pool.read(buffer) for _ in range(3))
+    with pytest.raises(KernelError, match="on purpose"):
+        waited.wait(20)
+    with pytest.raises(KernelError):
+        asked.try_get()
+    with pytest.raises(KernelError):
+        asyncio.run(_take(awaited))
+    for handle in (waited, asked, awaited):
+        with pytest.raises(KernelError):
+            handle.wait(0)
+        assert not handle.is_complete
+    stats = pool.stats()
+    assert (stats.total_operations, stats.failed_operations, stats.pending_operations) == (3, 3, 0)
+
+
+async def _take(handle: Handle) -> Any:
+    return await handle
+
+
+def test_gathering_keeps_the_loop_running(device: AssembledDevice, buffer: DeviceBuffer, data: Any) -> None:
+    async def main() -> None:
+        beats = 0
+        over = asyncio.Event()
+
+        async def heart() -> None:
+            nonlocal beats
+            while not over.is_set():
+                beats += 1
+                await asyncio.sleep(0)
+
+        beating = asyncio.ensure_future(heart())
+        async with device.readback_pool(max_pending_ops=2) as pool:
+            hold = device.native.hold("download")
+            reading = [asyncio.ensure_future(pool.read_async(buffer, offset=i)) for i in range(4)]
+            while beats < 50:
+                await asyncio.sleep(0)
+            hold.release()
+            handles = await asyncio.wait_for(asyncio.gather(*reading), 20)
+            arrays = await asyncio.wait_for(asyncio.gather(*handles), 20)
+            for i, array in enumerate(arrays):
+                assert (array == data[i:]).all()
+                assert await handles[i] is array
+        over.set()
+        await beating
+
+    asyncio.run(main())
+
+
+def test_a_large_read_is_copied_beside_the_loop(device: AssembledDevice) -> None:
+    buffer = device.create_buffer("1 MiB")
+    poke(buffer, np.full(1 << 20, 9, np.uint8))
+
+    async def main() -> Any:
+        async with device.readback_pool() as pool:
+            first, second = await asyncio.gather(pool.read(buffer), pool.read(buffer))
+            return first, second
+
+    for array in asyncio.run(main()):
+        assert (array == 9).all()
+
+
+def test_a_cancelled_await_leaves_the_read(
+    device: AssembledDevice, pool: Pool, buffer: DeviceBuffer, data: Any
+) -> None:
+    async def main() -> Any:
+        with device.native.hold("download"):
+            handle = pool.read(buffer)
+            task = asyncio.ensure_future(_take(handle))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        return await handle
+
+    assert (asyncio.run(main()) == data).all()

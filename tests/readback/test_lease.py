@@ -1,0 +1,110 @@
+"""Leases: a block shown without a copy, and kept until its last array is gone."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forge3d_core.device import AssembledDevice
+from forge3d_core.errors import Busy, StateError
+from forge3d_core.memory import DeviceBuffer
+from forge3d_core.readback import Pool
+
+from .small import small_pool
+from .source import SIZE, poke
+
+
+def test_a_lease_shows_the_block_and_keeps_it(
+    device: AssembledDevice, buffer: DeviceBuffer, data: Any
+) -> None:
+    pool = small_pool(device, backpressure="raise")
+    lease = pool.read(buffer, dtype="u2").lease(20)
+    array = lease.array
+    assert (array == data.view("u2")).all()
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 1
+    derived = array[10:20]
+    poke(buffer, np.zeros(SIZE, np.uint8))
+    with pytest.raises(Busy):
+        pool.read(buffer)
+    lease.release()
+    lease.release()
+    assert array.size == 0
+    with pytest.raises(StateError, match="released"):
+        _ = lease.array
+    with pytest.raises(Busy):  # a derived array still shows the block
+        pool.read(buffer)
+    assert (derived == data.view("u2")[10:20]).all()
+    del derived
+    assert not pool.read(buffer).wait(20).any()
+
+
+def test_a_dropped_lease_gives_back_with_its_last_array(
+    device: AssembledDevice, buffer: DeviceBuffer, data: Any
+) -> None:
+    pool = small_pool(device, backpressure="raise")
+    array = pool.read(buffer).lease(20).array
+    gc.collect()
+    with pytest.raises(Busy):
+        pool.read(buffer)
+    assert (array == data).all()
+    del array
+    pool.read(buffer).wait(20)
+
+
+def test_one_lease_at_a_time_and_none_after(pool: Pool, buffer: DeviceBuffer) -> None:
+    handle = pool.read(buffer)
+    with handle.lease(20), pytest.raises(StateError, match="leased already"):
+        handle.lease()
+    for ask in (handle.wait, handle.lease, handle.try_get):
+        with pytest.raises(StateError, match="released"):
+            ask()
+
+
+def test_an_owned_copy_taken_during_the_lease_stays(pool: Pool, buffer: DeviceBuffer, data: Any) -> None:
+    handle = pool.read(buffer)
+    with handle.lease(20):
+        owned = handle.wait(0)
+    assert (owned == data).all()
+    assert handle.wait(0) is owned
+
+
+def test_a_lease_after_wait_shows_the_owned_array(pool: Pool, buffer: DeviceBuffer) -> None:
+    handle = pool.read(buffer)
+    owned = handle.wait(20)
+    lease = handle.lease()
+    assert np.shares_memory(lease.array, owned)
+    assert not lease.array.flags.writeable
+    assert owned.flags.writeable
+    lease.release()
+    with pytest.raises(StateError):
+        _ = lease.array
+    assert pool.stats().pending_operations == 0
+
+
+def test_leases_outlive_the_pool_and_end_with_the_device(
+    device: AssembledDevice, buffer: DeviceBuffer, data: Any
+) -> None:
+    pool = device.readback_pool()
+    lease = pool.read(buffer).lease(20)
+    pool.close()
+    assert (lease.array == data).all()
+    assert device.budget.metrics().host_visible_bytes > 0
+    array = lease.array
+    device.close()
+    assert array.size == 0, "an array over memory that the driver took along"
+    with pytest.raises(StateError):
+        _ = lease.array
+
+
+def test_the_last_lease_of_a_closed_pool_gives_its_block_back(
+    device: AssembledDevice, buffer: DeviceBuffer
+) -> None:
+    pool = device.readback_pool()
+    lease = pool.read(buffer).lease(20)
+    pool.close()
+    lease.release()
+    assert device.budget.metrics().host_visible_bytes == 0

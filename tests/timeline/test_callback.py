@@ -1,0 +1,84 @@
+"""Callbacks: once, in order of value, and under nobody's lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from forge3d_core.timeline import Timeline
+
+from .signals import Token, submit
+
+
+def test_callbacks_come_once_and_in_order_of_value(timeline: Timeline, patience: float) -> None:
+    tokens = submit(timeline, 3)
+    told: list[tuple[int, Exception | None]] = []
+    over = threading.Event()
+    for value in (3, 1, 2, 1):
+        timeline.point(value).on_done(lambda point, error: told.append((point.value, error)))
+    timeline.point(4).on_done(lambda *_: over.set())
+    for token in tokens:
+        token.finish()
+    timeline.enqueue(Token)
+    timeline._pending[-1][1].finish()
+    assert over.wait(patience)
+    assert sorted(told) == [(1, None), (1, None), (2, None), (3, None)]
+
+
+def test_a_callback_runs_under_nobodys_lock(
+    timeline: Timeline, background: Callable[..., Any], patience: float
+) -> None:
+    """Who polls may hold a lock that the callback wants: it must not be the poller who calls back."""
+    (token,) = submit(timeline)
+    lock, told = threading.Lock(), threading.Event()
+
+    def settle(_point: object, _error: object) -> None:
+        with lock:
+            told.set()
+
+    timeline.point(1).on_done(settle)
+    token.finish()
+
+    def poll_inside() -> bool:
+        with lock:
+            return timeline.point(1).done
+
+    assert background(poll_inside).result(patience)
+    assert told.wait(patience)
+
+
+def test_a_callback_that_raises_spares_the_others(
+    timeline: Timeline, patience: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_point: object, _error: object) -> None:
+        raise RuntimeError("somebody's mistake")
+
+    (first, second) = submit(timeline, 2)
+    told, later = threading.Event(), threading.Event()
+    timeline.point(1).on_done(fail)
+    timeline.point(1).on_done(lambda *_: told.set())
+    timeline.point(2).on_done(lambda *_: later.set())
+    first.finish()
+    assert told.wait(patience)
+    second.finish()
+    assert later.wait(patience)
+    assert "somebody's mistake" in caplog.text
+
+
+def test_one_watcher_serves_callback_after_callback(timeline: Timeline, patience: float) -> None:
+    threads = set()
+    for value in range(1, 6):
+        (token,) = submit(timeline)
+        told = threading.Event()
+
+        def settle(_point: object, _error: object, told: threading.Event = told) -> None:
+            threads.add(threading.current_thread())
+            told.set()
+
+        timeline.point(value).on_done(settle)
+        token.finish()
+        assert told.wait(patience)
+    assert len(threads) == 1
