@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
@@ -14,11 +15,21 @@ from numpy.typing import ArrayLike
 from forge3d_core import protocols
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command
-from forge3d_core.errors import Closed, FenceTimeout, SliceOutstanding, TooLarge, UsageError, ViewHeld
+from forge3d_core.errors import (
+    Closed,
+    FenceTimeout,
+    ForeignObject,
+    ForgeError,
+    SliceOutstanding,
+    TooLarge,
+    UsageError,
+    again,
+)
 from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits, RingStats
-from forge3d_core.ring_slice import Block, Slice, State
-from forge3d_core.ring_upload import time_left, upload_bytes, upload_rows
+from forge3d_core.ring_block import Block, Circle, Staged, State, failure_before
+from forge3d_core.ring_slice import Slice
+from forge3d_core.ring_upload import upload_bytes, upload_rows
 from forge3d_core.units import align_up, format_bytes
 from forge3d_core.views import byte_dtype
 
@@ -62,28 +73,20 @@ class Ring:
         self.lane = lane
         self.limits = host.limits
         self._host = host
-        self._blocks: list[Block] = []
-        self._allocations: list[Allocation] = []
-        self._finalizer = weakref.finalize(self, _drop_all, host.allocator, self._allocations, self._blocks)
-        self._finalizer.atexit = False
         # Rounded up so that the ragged end of the last slice is inside the block for any API.
         size = align_up(buffer_size, max(host.limits.copy_alignment, 4))
-        try:
-            host.allocator.afford(ring_count, size)
-            for index in range(ring_count):
-                allocation = host.allocator.block(size, "upload")
-                self._allocations.append(allocation)
-                self._blocks.append(Block(index, allocation))
-        except BaseException:
-            self._give_back()
-            raise
+        self._circle = Circle(self, host.allocator, ring_count, size)
+        self._blocks = self._circle.blocks
         self._index = 0
         self._sealed: deque[Block] = deque()
         self._slices: weakref.WeakValueDictionary[object, Slice] = weakref.WeakValueDictionary()
         self._queue: deque[object] = deque()  # reserving threads, first come first served
-        self._changed = threading.Condition()
+        # Entered as the lock: a condition's own enter is Python, which an interrupt may leave half way.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._submission = threading.Lock()
         self._last: FencePoint | None = None
+        self._refused: dict[Allocation, Exception] = {}  # copies that were dropped, and nobody told yet
         self._closed = False
         self._stalls = self._allocated = self._staged = self._submissions = 0
         self.abandoned: deque[tuple[Block, object]] = deque()  # left by the garbage collector
@@ -94,11 +97,11 @@ class Ring:
 
     def allocate(self, nbytes: int) -> Slice | None:
         self._fits(nbytes)
-        with self._changed:
+        with self._lock:
             found = self._place(nbytes)
             if found is None:
                 self._stalls += 1
-        self._flush()
+        self._flush_with(found)
         return found
 
     def reserve(self, nbytes: int, timeout: float | None = None) -> Slice:
@@ -106,12 +109,12 @@ class Ring:
         deadline = None if timeout is None else time.monotonic() + timeout
         ticket = object()
         stalled = False
-        with self._changed:
+        with self._lock:
             self._queue.append(ticket)
         try:
             while True:
                 blocking: FencePoint | None = None
-                with self._changed:
+                with self._lock:
                     self.check()
                     if self._queue[0] is ticket:
                         found = self._place(nbytes, eager=True)
@@ -123,19 +126,24 @@ class Ring:
                     if found is None and not stalled:
                         stalled = True
                         self._stalls += 1
-                self._flush()
+                self._flush_with(found)
                 if found is not None:
                     return found
                 self._wait(blocking, deadline, f"no room for {format_bytes(nbytes)}")
         finally:
-            with self._changed:
+            with self._lock:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
 
     def advance(self, timeout: float | None = None) -> FencePoint:
+        point = self.submit(None if timeout is None else time.monotonic() + timeout)
+        self._tell_refused()
+        return point
+
+    def submit(self, deadline: float | None) -> FencePoint:
+        """Do what ``advance`` does, and leave copies that were refused for others to tell of."""
         self.check()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
+        with self._lock:
             self._reap()
             current = self._blocks[self._index]
             for block in (*self._sealed, current):
@@ -145,7 +153,7 @@ class Ring:
             awaited = set(self._sealed)
         while True:
             self._flush()
-            with self._changed:
+            with self._lock:
                 if awaited.isdisjoint(self._sealed):
                     return self._last or self._host.idle_point(self.lane)
             self.check()
@@ -163,19 +171,23 @@ class Ring:
         self.check()
         array = np.asarray(data)
         byte_dtype(array.dtype)
-        with self._changed:
+        with self._lock:
             self._reap()
             for block in self._blocks:
                 self._own_slices("upload", block)
         deadline = None if timeout is None else time.monotonic() + timeout
         if isinstance(target, DeviceTexture):
             upload_rows(self, self._host.copier, array, target, offset, origin, deadline)
-        else:
+        elif isinstance(target, DeviceBuffer):
             upload_bytes(self, self._host.copier, array, target, offset, deadline)
-        return self.advance(time_left(deadline))
+        else:
+            raise ForeignObject(f"{target!r} is not memory of this device")
+        point = self.submit(deadline)
+        self._tell_refused(target.allocation)
+        return point
 
     def stats(self) -> RingStats:
-        with self._changed:
+        with self._lock:
             self._reap()
             flying = sum(
                 block.staged
@@ -196,31 +208,30 @@ class Ring:
     def close(self) -> None:
         if self._host.allocator.forked:
             return  # the parent's to close
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             live = list(self._slices.values())
         for one in live:
             one.release()
         try:
-            with self._changed:
+            with self._lock:
                 current = self._blocks[self._index]
-                if current.state is State.OPEN and current.commands:
+                if current.state is State.OPEN and current.targets:
                     self._seal(current)
             self._flush()
+            self._tell_refused()
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Close without submitting anything, and wake everybody: the device closes or is lost."""
-        with self._changed:
+        with self._lock:
             live, self._closed = list(self._slices.values()), True
             self._changed.notify_all()
         for one in live:
             one.revoke()
-        for block in self._blocks:
-            self._host.allocator.unpin(block.targets, block)
-        self._give_back()
+        self._circle.give_back()
 
     def __enter__(self) -> Self:
         return self
@@ -228,10 +239,10 @@ class Ring:
     def __exit__(self, *exc_info: object) -> None:
         try:
             self.close()
-        except ViewHeld:
+        except ForgeError:
             if exc_info[0] is None:
                 raise
-            self.abandon()  # the body failed half way through a slice; its error is the one to show
+            self.abandon()  # the body failed, perhaps half way through a slice; its error is the one to show
 
     def check(self) -> None:
         """Raise unless the ring and its device are open."""
@@ -243,6 +254,8 @@ class Ring:
         """Raise unless ``target`` is open memory of this ring's device."""
         self.check()
         target.check(self._host)
+        if (failure := failure_before(target.allocation, self.lane)) is not None:
+            raise again(failure)
 
     def pin(self, target: Allocation, key: object) -> None:
         self._host.allocator.pin([target], key)
@@ -251,19 +264,18 @@ class Ring:
         self._host.allocator.unpin([target], key)
 
     def settle(
-        self, block: Block, key: object, nbytes: int, command: Command | None, target: Allocation | None
+        self, block: Block, key: object, staged: Staged | None = None, target: Allocation | None = None
     ) -> None:
-        """Take a slice back, with the copy it asks for, if any."""
-        with self._changed:
+        """Take a slice back, with the copy it asks for, if any. What cannot be submitted ``advance`` says."""
+        with self._lock:
             block.outstanding.pop(key, None)
-            if command is not None and target is not None:
-                block.commands.append(command)
-                block.targets[target] = None
+            if staged is not None and target is not None:
+                block.targets.setdefault(target, []).append(staged)
                 target.pins.add(block)
-                block.staged += nbytes
-                self._staged += nbytes
+                self._staged += staged.nbytes
             self._changed.notify_all()
-        self._flush()
+        with contextlib.suppress(ForgeError):
+            self._flush()
 
     def _place(self, nbytes: int, *, eager: bool = False) -> Slice | None:
         """Find room under the lock, or None. ``eager``: seal a block that is too full even so."""
@@ -298,32 +310,64 @@ class Ring:
         self._sealed.append(block)
         self._index = (block.index + 1) % self.ring_count
 
+    def _flush_with(self, found: Slice | None) -> None:
+        """Submit what has become due, and give the new slice back where that fails: nobody will see it."""
+        try:
+            self._flush()
+        except BaseException:
+            if found is not None:
+                found.release()
+            raise
+
     def _flush(self) -> None:
         """Submit the sealed blocks whose slices are all committed, in ring order."""
         if not self._sealed:
             return
         with self._submission:
             while True:
-                with self._changed:
+                with self._lock:
                     self._reap()
                     block = self._sealed[0] if self._sealed else None
                     if block is None or block.outstanding:
                         return
-                if block.commands:
-                    # Raises with the block still sealed: nothing is lost, the next call tries again.
-                    point = self._host.submit_commands(
-                        self.lane, block.commands, [], [*block.targets, block.allocation]
-                    )
-                    self._host.allocator.unpin(block.targets, block)
-                    self._submissions += 1
-                    self._last = point
-                with self._changed:
+                point = self._submit(block)
+                with self._lock:
                     self._sealed.popleft()
-                    if block.commands:
+                    if point is not None:
                         block.state, block.point = State.FENCED, point
                     else:
                         block.reset()
                     self._changed.notify_all()
+
+    def _submit(self, block: Block) -> FencePoint | None:
+        """Submit what the block holds; what waits for work that has failed is dropped, for that alone.
+
+        Any other error leaves the block as it was: nothing is lost, and the next call tries again.
+        """
+        while block.targets:
+            try:
+                point = self._host.submit_commands(
+                    self.lane, block.commands, [], [*block.targets, block.allocation]
+                )
+            except ForgeError:
+                if not (refused := block.refuse(self.lane)):
+                    raise
+                with self._lock:
+                    self._refused.update(refused)
+            else:
+                self._host.allocator.unpin(block.targets, block)
+                self._submissions += 1
+                self._last = point
+                return point
+        return None
+
+    def _tell_refused(self, target: Allocation | None = None) -> None:
+        """Raise, once, why copies were dropped: of ``target`` alone, or of all."""
+        with self._lock:
+            told = [target] if target is not None else list(self._refused)
+            failures = [failure for each in told if (failure := self._refused.pop(each, None))]
+        if failures:
+            raise again(failures[0])
 
     def _reap(self) -> None:
         """Take note of slices that the garbage collector found."""
@@ -354,7 +398,7 @@ class Ring:
             except FenceTimeout:
                 pass  # the caller looks at its own deadline
             return
-        with self._changed:
+        with self._lock:
             self._changed.wait(left)
 
     def _fits(self, nbytes: int) -> None:
@@ -366,16 +410,3 @@ class Ring:
                 f"{format_bytes(nbytes)} never fit in one slice of this ring, whose blocks are "
                 f"{format_bytes(self.buffer_size)}; use upload(), which takes any size, or larger blocks"
             )
-
-    def _give_back(self) -> None:
-        if self._finalizer.detach() is None:
-            return
-        for allocation in self._allocations:
-            self._host.allocator.release(allocation)
-
-
-def _drop_all(allocator: Allocator, allocations: list[Allocation], blocks: list[Block]) -> None:
-    for block in blocks:
-        allocator.unpin(block.targets, block)
-    for allocation in allocations:
-        allocator.drop(allocation)

@@ -1,61 +1,22 @@
-"""A ring's blocks, and the slices of them that are handed out to be written."""
+"""The slices of a ring's blocks that are handed out to be written."""
 
 from __future__ import annotations
 
-import enum
-import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.driver import Command, Upload, UploadRows
-from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError, again
+from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
 from forge3d_core.memory import Allocation, DeviceBuffer, DeviceTexture
-from forge3d_core.protocols import FencePoint, Limits
+from forge3d_core.protocols import Limits
+from forge3d_core.ring_block import Block, Staged
 from forge3d_core.units import align_up
 from forge3d_core.views import Loan
-
-
-class State(enum.Enum):
-    """Where a block is in its round."""
-
-    OPEN = "open"  # takes slices; a block nobody uses is open and empty
-    SEALED = "sealed"  # takes no more, and is submitted once its last slice is committed
-    FENCED = "fenced"  # the device reads it
-
-
-@attrs.define(eq=False)
-class Block:
-    """One of the ring's blocks."""
-
-    index: int
-    allocation: Allocation
-    state: State = State.OPEN
-    cursor: int = 0
-    staged: int = 0
-    commands: list[Command] = attrs.field(factory=list)
-    targets: dict[Allocation, None] = attrs.field(factory=dict)
-    outstanding: dict[object, threading.Thread] = attrs.field(factory=dict)  # slice key: who allocated it
-    point: FencePoint | None = None
-
-    def reset(self) -> None:
-        """Take the block back into use, empty."""
-        self.state, self.cursor, self.staged, self.point = State.OPEN, 0, 0, None
-        self.commands, self.targets = [], {}
-
-    def in_flight(self) -> bool:
-        """Whether the device may still read it. Raises the failure of a lane that will never say."""
-        if self.state is not State.FENCED or self.point is None:
-            return False
-        if self.point.done:
-            return False
-        if (failure := self.point.timeline.failure) is not None:
-            raise again(failure)
-        return True
 
 
 class SliceHost(Protocol):
@@ -73,7 +34,7 @@ class SliceHost(Protocol):
     def unpin(self, target: Allocation, key: object) -> None: ...
 
     def settle(
-        self, block: Block, key: object, nbytes: int, command: Command | None, target: Allocation | None
+        self, block: Block, key: object, staged: Staged | None = None, target: Allocation | None = None
     ) -> None: ...
 
 
@@ -96,9 +57,8 @@ class Slice:
         key = self.key
         holds.add(key)
         whole: NDArray[np.uint8] = block.allocation.native.view()
-        # The bytes themselves, outside the loan: for copies by the ring's own code.
-        self.memory = whole[offset : offset + nbytes]
-        self._loan: Loan | None = Loan(self.memory, writable=True, gone=gone)
+        self._memory = whole[offset : offset + nbytes]
+        self._loan: Loan | None = Loan(self._memory, writable=True, gone=gone)
         self._view: NDArray[np.uint8] | None = None
 
     @property
@@ -151,10 +111,19 @@ class Slice:
             UploadRows(native, self.offset, pitch, target.memory, origin, size) if all(size) else None,
         )
 
+    def fill(self, write: Callable[[NDArray[np.uint8]], None]) -> None:
+        """Have the ring's own code write the bytes, outside the loan; close leaves them while it does."""
+        key, block = object(), self._block.allocation
+        self._ring.pin(block, key)
+        try:
+            write(self._memory)
+        finally:
+            self._ring.unpin(block, key)
+
     def release(self) -> None:
         if self._loan is not None:
             self._take_back(self._loan)
-            self._ring.settle(self._block, self.key, 0, None, None)
+            self._ring.settle(self._block, self.key)
 
     def revoke(self) -> None:
         """Take the memory away because the device closes; derived arrays keep the block alive."""
@@ -167,7 +136,12 @@ class Slice:
         self._ring.pin(target, self.key)
         try:
             self._take_back(self._lent())
-            self._ring.settle(self._block, self.key, self.nbytes, command, target)
+            staged = None if command is None else Staged(command, self.nbytes)
+            try:
+                self._ring.settle(self._block, self.key, staged, target)
+            except BaseException:  # an interrupt: a slice that nobody settles would hold its block for good
+                self._ring.abandoned.append((self._block, self.key))
+                raise
         finally:
             self._ring.unpin(target, self.key)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core import protocols
 from forge3d_core.copying import HostCopier
-from forge3d_core.errors import ForeignObject, TooLarge, UsageError
+from forge3d_core.errors import TooLarge, UsageError
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits
 from forge3d_core.ring_slice import Slice
@@ -27,30 +27,32 @@ class UploadHost(Protocol):
 
     def reserve(self, nbytes: int, timeout: float | None = None) -> Slice: ...
 
-    def advance(self, timeout: float | None = None) -> FencePoint: ...
+    def submit(self, deadline: float | None) -> FencePoint: ...
 
 
 def upload_bytes(
     ring: UploadHost,
     copier: HostCopier,
     array: NDArray[Any],
-    target: protocols.Buffer | protocols.Texture,
+    target: DeviceBuffer,
     offset: int,
     deadline: float | None,
 ) -> None:
     """Stage all bytes of ``array`` for ``target``; the last block is left for the caller to submit."""
-    if not isinstance(target, DeviceBuffer):
-        raise ForeignObject(f"{target!r} is not memory of this device")
     ring.check_target(target)
     target.region(offset, array.nbytes)
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for start in range(0, flat.nbytes, ring.buffer_size):
         piece = flat[start : start + ring.buffer_size]
         slot = ring.reserve(piece.nbytes, time_left(deadline))
-        copier.copy(slot.memory, piece)
-        slot.commit(target, offset + start)
+        try:
+            slot.fill(partial(copier.copy, source=piece))
+            slot.commit(target, offset + start)
+        except BaseException:  # whoever keeps the error would keep the slice, and it the ring
+            slot.release()
+            raise
         if piece.nbytes == ring.buffer_size:
-            ring.advance(time_left(deadline))  # let the device start while the host copies on
+            ring.submit(deadline)  # let the device start while the host copies on
 
 
 def upload_rows(
@@ -89,8 +91,18 @@ def upload_rows(
     for y in range(0, height, at_once):
         part = rows[y : y + at_once]
         slot = ring.reserve((len(part) - 1) * pitch + row, time_left(deadline))
-        copier.copy(np.ndarray(part.shape, np.uint8, slot.memory.data, 0, (pitch, 1)), part)
-        slot.commit_rows(target, origin=(origin[0], origin[1] + y), size=(width, len(part)), row_pitch=pitch)
+        try:
+            slot.fill(partial(_copy_rows, copier, part, pitch))
+            slot.commit_rows(
+                target, origin=(origin[0], origin[1] + y), size=(width, len(part)), row_pitch=pitch
+            )
+        except BaseException:
+            slot.release()
+            raise
+
+
+def _copy_rows(copier: HostCopier, rows: NDArray[np.uint8], pitch: int, memory: NDArray[np.uint8]) -> None:
+    copier.copy(np.ndarray(rows.shape, np.uint8, memory.data, 0, (pitch, 1)), rows)
 
 
 def time_left(deadline: float | None) -> float | None:

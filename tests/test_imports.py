@@ -26,7 +26,7 @@ LAYERS = [
     {"protocols"},
     {"driver", "hookspecs", "formats", "views", "gate", "copying"},
     {"timeline", "budget", "memory", "commands"},
-    {"ring", "ring_slice", "ring_upload"}
+    {"ring", "ring_block", "ring_slice", "ring_upload"}
     | {"readback", "readback_counts", "readback_handle", "readback_region", "readback_stream"},
     {"device"},
     {"registry", "config", "plugins", "select", "decision"},

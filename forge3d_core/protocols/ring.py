@@ -60,8 +60,9 @@ class StagingSlice(Protocol):
     def commit(self, target: Buffer, offset: int = 0) -> None:
         """Record the copy of all ``nbytes`` to ``target`` at ``offset``; it is submitted by ``advance``.
 
-        Raises :class:`OutOfRange`, :class:`ViewHeld`, :class:`SliceSpent`; after an error the slice
-        is as before.
+        Raises :class:`OutOfRange`, :class:`ViewHeld`, :class:`SliceSpent`, and the failure of earlier
+        work on ``target``, after which nothing can be ordered any more; after an error the slice is
+        as before. That something could not be submitted is for ``advance`` to say.
         """
 
     def commit_rows(
@@ -116,7 +117,9 @@ class StagingRing(Protocol):
 
         The point covers everything committed to this ring so far. With nothing committed nothing is
         submitted. Slices that other threads are still writing are waited for; slices of the calling
-        thread raise :class:`SliceOutstanding`, as waiting for them would never end.
+        thread raise :class:`SliceOutstanding`, as waiting for them would never end. Where work on a
+        target fails between commit and submission, its copies are dropped, all others are submitted,
+        and the failure is raised once.
         """
 
     def upload(
