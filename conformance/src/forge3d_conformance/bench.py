@@ -8,6 +8,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,9 @@ WAIT = 20.0
 
 IMPATIENT = 2.0
 """The same under a mutant, where not coming may be the very defect."""
+
+PROMPT = 1.0
+"""Seconds that "at once" and "soon after its timeout" may take, the same with and without a mutant."""
 
 CHILD = 30.0
 """Seconds that a child process gets, mutant or not: an interpreter and a GPU library have to start."""
@@ -74,11 +78,11 @@ class Holding:
     def promptly(self, look: Callable[..., T], *args: Any) -> T:
         """Like ``observe``, for what must not wait: a violation when it comes back only after the hold.
 
-        It gets two seconds, or half of what a bounded hold lasts.
+        It gets ``PROMPT`` seconds, or half of what a bounded hold lasts.
         """
         started = time.monotonic()
         future = in_thread(look, *args)
-        for pause in pauses(IMPATIENT):
+        for pause in pauses(PROMPT):
             try:
                 value = future.result(pause)
             except FutureTimeout:
@@ -115,7 +119,8 @@ class Bench:
     """Opens devices of the backend under test and closes them; lends what its subject lends.
 
     Under self-test ``backend`` and every device have the mutant's defect; the subject always gets the
-    real objects. ``patience`` bounds every wait. ``performance`` takes what perf clauses measure.
+    real objects. ``patience`` bounds every wait for what must come at last; what must come at once or
+    soon after its timeout is asked through :meth:`within`. ``performance`` takes what perf clauses measure.
     """
 
     target: Target
@@ -257,6 +262,22 @@ class Bench:
             if future.done():
                 raise
             raise ClauseViolation(f"{what} did not come back within {self.patience:g} s") from None
+
+    def within(self, seconds: float, what: str, call: Callable[..., T], *args: Any) -> T:
+        """Return what ``call`` returns or raise what it raises; :class:`Tardy` if it takes over ``seconds``.
+
+        For every bound that a clause itself sets: ``bench.within(PROMPT, "allocate on a full ring",
+        ring.allocate, 64)`` for what must come at once, ``bench.within(0.1 + PROMPT, "reserve(64, 0.1)",
+        ring.reserve, 64, 0.1)`` for what must end soon after its timeout. The bound is the same under a
+        mutant, so that a defect is judged exactly as a backend with that defect would be; ``patience``, which
+        is not, is for what must come at last. The call runs on a thread of its own, so that one that never
+        returns is a violation too. A late answer is late whether or not a hold has lapsed meanwhile: ask
+        outside ``hold.observe``, and ``hold.still()`` afterwards where the answer itself depends on the hold.
+        """
+        future = in_thread(call, *args)
+        if not futures.wait([future], seconds).done:
+            raise Tardy(f"{what} did not come back within {seconds:g} s")
+        return future.result()
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait for a condition that must come true by itself; a violation when it does not."""
