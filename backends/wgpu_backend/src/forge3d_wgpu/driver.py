@@ -115,7 +115,10 @@ class WgpuDriver:
         return block
 
     def free(self, native: Any) -> None:
-        """Release what we made. (``destroy`` would wait for a lock that a submission may hold.)"""
+        """Release what we made; a block that arrays still show goes back with the last of them.
+
+        (``destroy`` would wait for a lock that a submission may hold.)
+        """
         if self._live.pop(id(native), None) is not None:
             _release(native)
 
@@ -155,23 +158,29 @@ class WgpuDriver:
         token.recycle()
 
     def close(self, timeout: float) -> None:
-        """Let work end, then release everything.
+        """Let work end, then release everything; what arrays still show goes back with the last of them.
 
-        A device that is still busy after ``timeout`` is left to the process: to release it would wait
-        for its work, however long that takes.
+        A device that is still busy after ``timeout``, or that an interrupt keeps us from waiting for, is
+        left to the process: to release it would wait for its work, however long that takes.
         """
-        atexit.unregister(self._at_exit)
-        idle = self._lanes.drain(timeout)
+        idle = False
+        try:
+            idle = self._lanes.drain(timeout)
+        finally:
+            self._give_back(idle)
+            atexit.unregister(self._at_exit)  # last: until then it saves an exit from waiting
+
+    def _give_back(self, idle: bool) -> None:
         if not idle:
             self._leak()
-        for native in (*self._live.values(), *self._spare_params):
-            _release(native)
+        gone = [_release(native) for native in (*self._live.values(), *self._spare_params)]
         self._live.clear()
         self._spare_params.clear()
         self._copier.release()
         if self.owned:
             with _quiet_loss():
-                self.native.destroy()
+                if all(gone):
+                    self.native.destroy()  # which would take its memory from under the arrays
                 if idle:
                     self.native._release()
 
@@ -199,9 +208,13 @@ def _abandon(driver: weakref.ref[WgpuDriver]) -> None:
         alive.abandon()
 
 
-def _release(native: Any) -> None:
+def _release(native: Any) -> bool:
+    """Give back what we made; whether it is gone."""
+    if isinstance(native, Block):
+        return native.release()
     release = getattr(native, "_release", None) or native.release
     release()
+    return True
 
 
 def _blocks(commands: Sequence[Command]) -> tuple[Block, ...]:

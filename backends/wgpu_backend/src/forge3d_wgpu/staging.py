@@ -8,6 +8,7 @@ finished with them: the map *is* the fence.
 from __future__ import annotations
 
 import itertools
+import weakref
 from typing import Any
 
 import attrs
@@ -83,14 +84,36 @@ def work_done(queue: Any) -> Signal:
     return signal
 
 
+class MappedMemory:
+    """The memory of a buffer from one map to the unmap; arrays over it keep the buffer.
+
+    So no array ever shows memory that was freed, whatever its holder does after close: the last one
+    lets go of wgpu-py's buffer, which then gives itself back.
+    """
+
+    __slots__ = ("__weakref__", "_buffer", "nbytes", "signal", "writable")
+
+    def __init__(self, buffer: Any, nbytes: int, signal: Signal, *, writable: bool) -> None:
+        self._buffer = buffer
+        self.nbytes = nbytes
+        self.signal = signal  # that the memory is there
+        self.writable = writable
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        range_ = lib.wgpuBufferGetMappedRange(self._buffer._internal, 0, self._buffer.size)
+        address = int(ffi.cast("uintptr_t", range_))
+        return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (address, not self.writable)}
+
+
 @attrs.define(eq=False)
 class Block:
     """A mappable buffer of ``nbytes``, rounded up to whole words; see ``forge3d_core.driver.HostBlock``."""
 
-    native: Any
+    native: Any  # None once released
     nbytes: int
     direction: Direction
-    mapping: Signal | None  # the map that was asked for; None while the block is unmapped
+    mapping: MappedMemory | None = attrs.field(default=None, init=False)  # None while it is unmapped
 
     @classmethod
     def create(cls, device: Any, nbytes: int, direction: Direction) -> Block:
@@ -106,9 +129,9 @@ class Block:
                 usage=usage.MAP_WRITE | usage.COPY_SRC if upload else usage.MAP_READ | usage.COPY_DST,
                 mapped_at_creation=upload,
             )
-        block = cls(native, nbytes, direction, mapping=None)
+        block = cls(native, nbytes, direction)
         if upload:
-            block.mapping = Signal(fired=True)
+            block._expect(Signal(fired=True))
         return block
 
     def map(self) -> Signal:
@@ -128,7 +151,7 @@ class Block:
         except wgpu.GPUError:
             signal.withdraw()
             raise
-        self.mapping = signal
+        self._expect(signal)
         return signal
 
     def unmap(self) -> None:
@@ -137,16 +160,22 @@ class Block:
             self.mapping = None
 
     def view(self) -> NDArray[np.uint8]:
+        """Return all of it as a fresh 1-d array, so that the core can tell its views apart."""
         # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
-        if self.mapping is None or not self.mapping.fired or self.mapping.failed:
+        if self.mapping is None or not self.mapping.signal.fired or self.mapping.signal.failed:
             raise ForgeError(
                 f"a host-visible block of {self.nbytes} bytes is not mapped: a submission still uses it"
             )
-        address = lib.wgpuBufferGetMappedRange(self.native._internal, 0, self.native.size)
-        array = np.frombuffer(ffi.buffer(address, self.nbytes), np.uint8)
-        if self.direction == "readback":
-            array.flags.writeable = False
-        return array
+        return np.asarray(self.mapping)
 
-    def release(self) -> None:
-        self.native._release()
+    def release(self) -> bool:
+        """Give the buffer back, or leave that to the last array which shows it; whether none does."""
+        native, shown = self.native, None if self.mapping is None else weakref.ref(self.mapping)
+        self.native = self.mapping = None
+        if shown is not None and shown() is not None:
+            return False
+        native._release()
+        return True
+
+    def _expect(self, signal: Signal) -> None:
+        self.mapping = MappedMemory(self.native, self.nbytes, signal, writable=self.direction == "upload")

@@ -1,0 +1,78 @@
+"""Host blocks on an adapter: what arrays show is never freed under them, and goes back with the last of them."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forge3d_core.driver import Download, Fill
+from forge3d_core.units import MIB
+
+LARGE = 16 * MIB  # so much is unmapped from the process when it is freed: a use afterwards would end it
+
+
+@pytest.mark.parametrize("direction", ["upload", "readback"])
+def test_a_derived_array_survives_free(rig: Any, direction: str) -> None:
+    block = rig.driver.allocate_block(LARGE, direction)
+    buffer, derived = weakref.ref(block.native), block.view()[LARGE // 2 :].reshape(2, -1)
+    rig.driver.free(block)
+    assert not derived.any()
+    del derived
+    assert buffer() is None  # and so has given itself back
+
+
+@pytest.mark.parametrize("timeout", [60.0, 0.0])
+def test_a_derived_array_survives_close(rig: Any, timeout: float) -> None:
+    work = rig.long_work()
+    block, other = rig.driver.allocate_block(LARGE, "upload"), rig.driver.allocate_block(64, "readback")
+    buffer, derived = weakref.ref(block.native), block.view()[1:]
+    derived[:] = 3
+    if timeout == 0.0:  # left to the process while it is busy
+        rig.submit(work)
+    rig.close(timeout)
+    assert other.native is None
+    assert derived.min() == derived.max() == 3
+    derived[:] = 4
+    del derived
+    assert buffer() is None
+
+
+def test_bytes_that_were_read_survive_close(rig: Any) -> None:
+    memory, block = rig.buffer(LARGE), rig.driver.allocate_block(LARGE, "readback")
+    rig.run(Fill(memory, 0, LARGE, 5), Download(memory, 0, block, 0, LARGE))
+    derived = block.view()[1:]
+    rig.close()
+    assert derived.min() == derived.max() == 5
+
+
+def test_arrays_of_an_earlier_mapping_keep_nothing(rig: Any) -> None:
+    """The core has taken them back: what is left of them is no reason to keep the memory."""
+    memory, block = rig.buffer(64), rig.driver.allocate_block(64, "readback")
+    buffer, _stale = block.native, block.view()
+    rig.run(Fill(memory, 0, 64, 5), Download(memory, 0, block, 0, 64))
+    assert block.view().tolist() == [5] * 64
+    rig.driver.free(block)
+    assert buffer._internal is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+def test_the_device_goes_with_the_last_array(rig: Any) -> None:
+    """Its own threads end with it, and its memory with them."""
+    if rig.driver.info.kind != "cpu":
+        pytest.skip("only an adapter that is a CPU has threads for each device")
+
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    derived = rig.driver.allocate_block(64, "upload").view()[1:]
+    rig.close()
+    before = threads()
+    derived[:] = np.arange(63)
+    del derived
+    gc.collect()
+    assert threads() < before
