@@ -43,7 +43,7 @@ class LedgerReservation:
     _entry: Entry
 
     def __attrs_post_init__(self) -> None:
-        weakref.finalize(self, self._tracker.abandon, self._entry).atexit = False
+        weakref.finalize(self, self._tracker._abandoned.append, self._entry).atexit = False
 
     @property
     def nbytes(self) -> int:

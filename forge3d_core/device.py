@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -37,6 +39,8 @@ from forge3d_core.readback import Pool
 from forge3d_core.ring import Ring
 from forge3d_core.timeline import Timeline, wait_all
 from forge3d_core.units import format_bytes, parse_bytes
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen(eq=False)
@@ -92,6 +96,9 @@ class AssembledDevice:
         self._lost: Exception | None = None
         # The ledger must not keep the device alive: it settles through the allocator alone.
         self.budget.settle = self.allocator.sweep
+        # In a garbage cycle every finalizer runs before one of them can save anything. With a root of its
+        # own the driver is never part of the device's cycle: its native objects stay for close to release.
+        weakref.finalize(self, _let_go, driver).atexit = False
 
     @property
     def native(self) -> Any:
@@ -127,6 +134,11 @@ class AssembledDevice:
                 f"a texture is 1 to {most} texels wide and high here, not {width!r} x {height!r}"
             )
         layout = texture_format(format)
+        if layout.block != (1, 1):
+            raise UsageError(
+                f"texture format {layout.name!r} has blocks of {layout.block} texels, and uploads and reads "
+                "go by texel; take an uncompressed format, or keep the compressed bytes in a buffer"
+            )
         with self._noticing_loss():
             allocation = self.allocator.texture(width, height, layout)
         return DeviceTexture(self, self.allocator, allocation, (width, height), layout, label)
@@ -313,8 +325,10 @@ class AssembledDevice:
             return  # in an interpreter that ends, the lanes' threads are gone and nobody could be waited for
         with contextlib.suppress(Exception):
             warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
-        with contextlib.suppress(Exception):
-            self.close()
+        # The collector runs on any thread, under whatever locks that thread holds: nothing is waited for
+        # here. Starting a ``threading.Thread`` takes locks of its own; this starts one without.
+        with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends
+            _thread.start_new_thread(_start_closing, (self,))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
@@ -363,6 +377,22 @@ class AssembledDevice:
             self._lost = error
             for lane in self._lanes.values():
                 lane.timeline.fail(error)
+
+
+def _let_go(_driver: Driver) -> None:
+    """Do nothing: what calls this has kept the driver until now."""
+
+
+def _start_closing(device: AssembledDevice) -> None:
+    """Close a dropped device on a thread that :mod:`threading` knows, as drivers ask which one is theirs."""
+    threading.Thread(target=_close_dropped, args=(device,), name="forge3d-close", daemon=True).start()
+
+
+def _close_dropped(device: AssembledDevice) -> None:
+    try:
+        device.close()
+    except Exception:  # there is no caller to tell
+        _log.exception("closing device %r, which was dropped, failed", device.info.name)
 
 
 def _points(after: Iterable[FencePoint]) -> list[FencePoint]:

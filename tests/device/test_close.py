@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -139,18 +138,3 @@ def test_opening_and_closing_leaves_nothing_behind() -> None:
         if thread.name.startswith("forge3d"):
             thread.join(1.0)
     assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("forge3d")]
-
-
-def test_a_device_that_is_dropped_warns_and_stops_its_threads() -> None:
-    device = assemble(HostDriver(HostMachine()))
-    device.submit(device.command_list()).wait(20)
-    lanes = [thread for thread in threading.enumerate() if thread.name.startswith("forge3d-host")]
-    assert lanes
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        del device
-        gc.collect()
-    assert [str(w.message) for w in caught if "never closed" in str(w.message)]
-    for thread in lanes:
-        thread.join(20)
-        assert not thread.is_alive()

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +12,8 @@ import pytest
 from forge3d_core.device import AssembledDevice
 from forge3d_core.errors import Forked
 
+from .script import OPEN, run_script
 from .uses import uses
-
-ROOT = Path(__file__).parents[2]
 
 
 def child_uses(calls: list[Callable[[], Any]], quiet: list[Callable[[], Any]], report: Any) -> None:
@@ -80,28 +75,6 @@ def test_a_forked_child_gets_an_error_and_no_hang(device: AssembledDevice, patie
     child.join(patience)
     hold.release()
     assert handle.wait(20).nbytes == 64  # the parent goes on
-
-
-def run_script(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=9,  # less than drain_timeout: who waits for that fails
-        check=False,
-    )
-
-
-OPEN = """
-    import threading
-    from forge3d_core.device import assemble
-    from forge3d_core.host.driver import HostDriver
-    from forge3d_core.host.machine import HostMachine
-    from forge3d_core.protocols import KernelSource
-    device = assemble(HostDriver(HostMachine()))
-    buffer = device.create_buffer(64)
-"""
 
 
 @pytest.mark.parametrize(
