@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,6 +34,8 @@ def default_threads() -> int:
 class HostCopier:
     """Copies between arrays of equal shape; ``np.copyto`` on slices, which releases the GIL.
 
+    However a copy ends, by an interrupt too, nobody writes to its target afterwards.
+
     Thread-safety: any thread. The pool of threads starts with the first large copy.
     """
 
@@ -54,13 +58,14 @@ class HostCopier:
             np.copyto(target, source)
             return
         edges = [len(target) * i // parts for i in range(parts + 1)]
-        spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
-        pending = [self._executor().submit(np.copyto, target[s], source[s]) for s in spans[1:]]
+        heap = _Heap(deque((target[a:b], source[a:b]) for a, b in itertools.pairwise(edges)))
         try:
-            np.copyto(target[spans[0]], source[spans[0]])
+            with contextlib.suppress(RuntimeError):  # no thread can start, or the pool closes: do without
+                for _ in range(parts - 1):
+                    self._executor().submit(heap.aid)
+            heap.work()
         finally:
-            for copy in pending:
-                copy.result()
+            heap.close()
 
     def close(self) -> None:
         """Stop the threads; a later copy starts them again."""
@@ -74,3 +79,58 @@ class HostCopier:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "forge3d-copy")
             return self._pool
+
+
+@attrs.define(eq=False)
+class _Heap:
+    """The parts of one copy, which its own thread and those that come to its aid take one by one.
+
+    Who comes to its aid is at work before looking for a part. So once the heap is empty and nobody is
+    at work, nobody will be, however many calls for aid are still on their way.
+    """
+
+    _parts: deque[tuple[NDArray[Any], NDArray[Any]]]
+    _at_work: int = attrs.field(default=0, init=False)
+    _failure: BaseException | None = attrs.field(default=None, init=False)
+    _changed: threading.Condition = attrs.field(factory=threading.Condition, init=False)
+
+    def work(self) -> None:
+        """Copy what nobody has taken."""
+        while self._parts:
+            try:
+                target, source = self._parts.popleft()
+            except IndexError:
+                return  # another thread took the last
+            np.copyto(target, source)
+
+    def aid(self) -> None:
+        """Work on a thread other than the copy's own."""
+        with self._changed:
+            self._at_work += 1
+        try:
+            self.work()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until nobody writes any more, and raise what stopped one of those who did.
+
+        An interrupt does not cut the wait short, as the target may go right after it.
+        """
+        self._parts.clear()
+        while self._at_work:
+            try:
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._at_work)
+            except BaseException as interrupt:
+                self._failure = interrupt
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # or it and this frame would keep each other, and with them the target
