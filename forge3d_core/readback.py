@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
@@ -18,9 +17,10 @@ from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
 from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
+from forge3d_core.readback_blocks import CLOSED, Blocks
 from forge3d_core.readback_counts import Counts
 from forge3d_core.readback_handle import Handle, Operation
-from forge3d_core.readback_region import Region, block_size
+from forge3d_core.readback_region import Region
 from forge3d_core.readback_stream import Stream
 
 LOOK_SECONDS = 0.05
@@ -65,26 +65,15 @@ class Pool:
         self._host = host
         self._depth = config.max_pending_ops if config.double_buffered else 1
         self._changed = threading.Condition()
-        self._idle: list[Allocation] = []
-        self._blocks: list[Allocation] = []  # idle or lent; shared with the finalizer
+        self._blocks = Blocks(
+            host.allocator, self._depth, config.buffer_size, pre_allocate=config.pre_allocate
+        )
         self._pending: deque[Operation] = deque()  # that hold a block, oldest first
         self._taken = 0  # blocks promised to reads that are not pending yet
         self._counts = Counts()
         self._closed = False
-        self.dropped: deque[Operation] = deque()  # handles that the garbage collector found
-        self._finalizer = weakref.finalize(self, _drop_all, host.allocator, self._blocks)
-        self._finalizer.atexit = False
-        self._forget_reclaimer: Callable[[], None] = lambda: None
-        if config.pre_allocate:
-            try:
-                host.allocator.afford(self._depth, block_size(config.buffer_size))
-                for _ in range(self._depth):
-                    self._idle.append(self._allocate(config.buffer_size))
-            except BaseException:
-                self.close()
-                raise
-        # Only now: a pool that is too large must not make room for itself by giving up its own blocks.
-        self._forget_reclaimer = host.allocator.budget.add_reclaimer(_reclaimer(self))
+        self._give_up: Callable[[Operation], None] = Operation.cancel  # what closing does to a read
+        self.notes: deque[Callable[[], None]] = deque()  # what the garbage collector wants done
 
     @property
     def closed(self) -> bool:
@@ -147,7 +136,9 @@ class Pool:
         What is pending raises what the device's closing or loss made of its point.
         """
         self._end(Operation.fail)
-        for operation in list(self._pending):
+        with self._changed:
+            pending = list(self._pending)
+        for operation in pending:
             operation.revoke()
 
     def _end(self, give_up: Callable[[Operation], None]) -> None:
@@ -156,19 +147,17 @@ class Pool:
         with self._changed:
             if self._closed:
                 return
-            self._closed = True
+            self._closed, self._give_up = True, give_up
             pending = list(self._pending)
             self._changed.notify_all()
-        self._forget_reclaimer()
-        for operation in pending:
-            if operation.movable and operation.point.done:
-                operation.land()  # it has completed, and keeps what it has
-            else:
-                give_up(operation)
-        if self._finalizer.detach() is not None:
-            for block in list(self._blocks):
-                self._host.allocator.release(block)
-            self._blocks.clear()
+        try:
+            for operation in pending:
+                if operation.movable and operation.point.done:
+                    operation.land()  # it has completed, and keeps what it has
+        finally:
+            for operation in pending:
+                give_up(operation)  # unless it has landed
+            self._blocks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -186,16 +175,19 @@ class Pool:
         """Raise unless the pool and its device are open."""
         self._host.check()
         if self._closed:
-            raise Closed("the readback pool was closed; make another with device.readback_pool()")
+            raise Closed(CLOSED)
 
-    def give_back(self, operation: Operation, block: Allocation) -> None:
-        """Take a block back from a read that is over; its last submission is complete."""
+    def give_back(self, operation: Operation, block: Allocation | None) -> None:
+        """Take note that a read is over, with the block that the device has done with; once is enough.
+
+        None stands for a block that is never used again.
+        """
         with self._changed:
             if operation in self._pending:
+                if block is not None:
+                    self._blocks.put_back(block)
                 self._pending.remove(operation)
-            if not self._closed and block in self._blocks:
-                self._idle.append(block)
-            self._changed.notify_all()
+                self._changed.notify_all()
 
     def landed(self, nbytes: int, seconds: float) -> None:
         """Count a read whose bytes have landed."""
@@ -209,26 +201,10 @@ class Pool:
         with self._changed:
             self._counts.cancelled += 1
 
-    def failed(self, operation: Operation) -> None:
-        """Count a read whose submission failed; its block is never used again."""
+    def failed(self) -> None:
+        """Count a read whose submission failed, or whose bytes could not land."""
         with self._changed:
-            if operation in self._pending:
-                self._pending.remove(operation)
             self._counts.failed += 1
-
-    def reclaim(self, nbytes: int) -> int:
-        """Give idle blocks back to the budget, largest first, until ``nbytes`` are; return how many were."""
-        given = 0
-        while given < nbytes:
-            with self._changed:
-                if not self._idle:
-                    break
-                block = max(self._idle, key=lambda idle: idle.native.nbytes)
-                self._idle.remove(block)
-                self._blocks.remove(block)
-            given += block.native.nbytes
-            self._host.allocator.release(block)
-        return given
 
     def _region(
         self,
@@ -259,18 +235,28 @@ class Pool:
             point = self._host.submit_commands(
                 self.lane, [region.command(block.native)], [region.allocation], [block], after
             )
-        except BaseException:
-            with self._changed:
-                self._taken -= 1
-                self._idle.append(block)
-                self._changed.notify_all()
+        except Exception:
+            self._blocks.put_back(block)
+            self._break_promise()
+            raise
+        except BaseException:  # an interrupt: nobody can tell whether the device will write the block
+            self._break_promise()
             raise
         operation = Operation(self, self._host.copier, region, block, point)
         with self._changed:
             self._taken -= 1
             self._counts.total += 1
             self._pending.append(operation)
+            closed = self._closed
+        if closed:  # in the meantime: whoever did that has not seen this read, and the block is going
+            self._give_up(operation)
         return Handle(operation, self)
+
+    def _break_promise(self) -> None:
+        """Take note that a read which was promised a block will not be pending."""
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify_all()
 
     def _acquire(self, nbytes: int) -> Allocation | None:
         """Return a block under the configured policy; None means degrade to a synchronous read."""
@@ -308,35 +294,10 @@ class Pool:
                 return None
             oldest.land()
         try:
-            return self._block(nbytes)
+            return self._blocks.take(nbytes)
         except BaseException:
-            with self._changed:
-                self._taken -= 1
-                self._changed.notify_all()
+            self._break_promise()
             raise
-
-    def _block(self, nbytes: int) -> Allocation:
-        """Return an idle block that is large enough, or a new one in its place."""
-        surplus: Allocation | None = None
-        with self._changed:
-            fitting = [block for block in self._idle if block.native.nbytes >= nbytes]
-            if fitting:
-                block = min(fitting, key=lambda idle: idle.native.nbytes)
-                self._idle.remove(block)
-                return block
-            if self._idle and len(self._blocks) >= self._depth:
-                surplus = self._idle.pop(0)
-                self._blocks.remove(surplus)
-        if surplus is not None:
-            self._host.allocator.release(surplus)
-        return self._allocate(max(nbytes, self.config.buffer_size))
-
-    def _allocate(self, nbytes: int) -> Allocation:
-        block = self._host.allocator.block(block_size(nbytes), "readback")
-        with self._changed:
-            self._blocks.append(block)
-            self._counts.allocations += 1
-        return block
 
     def _await_one(self, deadline: float | None) -> None:
         """Wait until something may have become free."""
@@ -376,26 +337,14 @@ class Pool:
         return Handle(operation, self)
 
     def _collect(self) -> None:
-        """Cancel reads whose handles were dropped, and free the blocks of cancelled reads that are over."""
-        while self.dropped:
-            self.dropped.popleft().cancel()
+        """Heed the garbage collector's notes, and take the blocks of cancelled reads that are over."""
+        while self.notes:
+            try:
+                note = self.notes.popleft()
+            except IndexError:
+                break  # another thread took the last
+            note()
         with self._changed:
             over = [op for op in self._pending if op.is_cancelled and op.point.done]
         for operation in over:
             operation.land()
-
-
-def _reclaimer(pool: Pool) -> Any:
-    """Return a reclaimer that does not keep the pool alive."""
-    reference = weakref.ref(pool)
-
-    def reclaim(nbytes: int) -> int:
-        alive = reference()
-        return alive.reclaim(nbytes) if alive is not None else 0
-
-    return reclaim
-
-
-def _drop_all(allocator: Allocator, blocks: list[Allocation]) -> None:
-    for block in blocks:
-        allocator.drop(block)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import attrs
 
-from forge3d_core.memory import Allocation
 from forge3d_core.protocols import ReadbackStats
+from forge3d_core.readback_blocks import Blocks
 
 
 @attrs.define(eq=False)
@@ -21,11 +19,11 @@ class Counts:
     dropped_frames: int = 0
     seconds: float = 0.0
     bytes_read: int = 0
-    allocations: int = 0
     waits: int = 0
 
-    def stats(self, pending: int, blocks: Sequence[Allocation]) -> ReadbackStats:
+    def stats(self, pending: int, blocks: Blocks) -> ReadbackStats:
         """Return the snapshot that the pool's callers see."""
+        sizes = blocks.sizes
         return ReadbackStats(
             total_operations=self.total,
             completed_operations=self.completed,
@@ -35,8 +33,8 @@ class Counts:
             dropped_frames=self.dropped_frames,
             average_time_ms=1e3 * self.seconds / self.completed if self.completed else 0.0,
             bytes_read=self.bytes_read,
-            block_allocations=self.allocations,
-            blocks=len(blocks),
-            block_bytes=sum(block.native.nbytes for block in blocks),
+            block_allocations=blocks.allocations,
+            blocks=len(sizes),
+            block_bytes=sum(sizes),
             waits=self.waits,
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import attrs
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.copying import HostCopier
-from forge3d_core.errors import Cancelled, FenceTimeout, Forked, StateError
+from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
 from forge3d_core.memory import Allocation
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_region import Region
@@ -30,15 +31,15 @@ INLINE_BYTES = 64 * 1024
 class OperationHost(Protocol):
     """What a read needs of its pool."""
 
-    dropped: deque[Operation]
+    notes: deque[Callable[[], None]]
 
-    def give_back(self, operation: Operation, block: Allocation) -> None: ...
+    def give_back(self, operation: Operation, block: Allocation | None) -> None: ...
 
     def landed(self, nbytes: int, seconds: float) -> None: ...
 
     def cancelled(self) -> None: ...
 
-    def failed(self, operation: Operation) -> None: ...
+    def failed(self) -> None: ...
 
 
 class _State(enum.Enum):
@@ -46,8 +47,8 @@ class _State(enum.Enum):
     LANDED = "landed"  # bytes are in the result array
     LEASED = "leased"  # holds a block that arrays show
     SPENT = "spent"  # the lease was released, the bytes are gone
-    CANCELLED = "cancelled"
-    FAILED = "failed"
+    CANCELLED = "cancelled"  # the device may still write the block
+    FAILED = "failed"  # its submission did, or moving the bytes out of the block
 
 
 @attrs.define(eq=False)
@@ -61,14 +62,16 @@ class Operation:
     point: FencePoint
     started: float = attrs.field(factory=time.perf_counter, init=False)
     _result: NDArray[Any] | None = attrs.field(default=None, init=False)
+    _failure: Exception | None = attrs.field(default=None, init=False)  # None: the point has one
     _lease: weakref.ref[BlockLease] | None = attrs.field(default=None, init=False)
     _state: _State = attrs.field(default=_State.FLYING, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    _process: int = attrs.field(factory=os.getpid, init=False)
 
     @property
     def movable(self) -> bool:
         """Whether the block can be had back by waiting for the device and landing."""
-        return self._state in (_State.FLYING, _State.CANCELLED)
+        return self._state is not _State.LEASED
 
     @property
     def is_cancelled(self) -> bool:
@@ -78,14 +81,24 @@ class Operation:
     def is_complete(self) -> bool:
         return self._state in (_State.LANDED, _State.LEASED) or self.point.done
 
+    def check(self) -> None:
+        """Raise :class:`Forked` in a child: the block is the parent's, and so are the threads that copy."""
+        if self._process != os.getpid():
+            raise Forked(
+                f"this readback belongs to process {self._process}, the parent; GPU state does not survive a "
+                "fork: take its bytes there, or open a device in the child"
+            )
+
     def take(self, timeout: float | None) -> NDArray[Any]:
         """Wait, and return the owned array."""
+        self.check()
         if self._state is _State.FLYING:
             self._await(timeout)
         return self.land_and_get()
 
     def land_and_get(self) -> NDArray[Any]:
         """Return the owned array of a read whose point is complete."""
+        self.check()
         self.land()
         with self._lock:
             if self._state is _State.LEASED and self._result is None:
@@ -97,27 +110,34 @@ class Operation:
                     "this readback was cancelled (or its pool closed) before its bytes were taken"
                 )
             if self._state is _State.FAILED:
-                self.point.wait(0)  # raises what made it fail
+                if self._failure is None:
+                    self.point.wait(0)  # raises what made it fail
+                raise again(self._failure or Closed("the device was closed before these bytes were taken"))
             raise StateError("the bytes of this readback were leased, and the lease was released")
 
     def land(self) -> None:
         """Move the bytes out of the block and give it back; only once the point is complete.
 
+        Whoever needs the block calls this, so what goes wrong is for the read's own caller to hear.
         A cancelled read is asked for its bytes at any time: then the device may still write them.
         """
         with self._lock:
             if self._state is _State.FLYING:
-                self._result = self._copy_out()
-                self._state = _State.LANDED
-                self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
-            elif self._state is not _State.CANCELLED or not self.point.done:
-                return
-            block, self.block = self.block, None
-        if block is not None:
-            self.pool.give_back(self, block)
+                try:
+                    self._result = self._copy_out()
+                except Exception as error:
+                    self._failure = error.with_traceback(None)  # which would keep the frames of who called
+                    self._state = _State.FAILED
+                    self.pool.failed()
+                else:
+                    self._state = _State.LANDED
+                    self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
+            if self._state is not _State.CANCELLED or self.point.done:
+                self._part()
 
     def lease(self, timeout: float | None) -> BlockLease:
         """Wait, and lend the block itself (or the owned array, if the bytes have landed)."""
+        self.check()
         if self._state is _State.FLYING:
             self._await(timeout)
         with self._lock:
@@ -125,56 +145,73 @@ class Operation:
                 raise StateError("this readback is leased already; release that lease first")
             if self._state is not _State.FLYING or self.block is None:
                 return BlockLease(None, None, self.land_and_get())
-            self._state = _State.LEASED
+            lease = self._lend(self.block)
+            self._lease, self._state = weakref.ref(lease), _State.LEASED
             self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
-            block, key = self.block, object()
-            block.holds.add(key)
-        returns = self.pool.dropped
+        return lease
+
+    def _lend(self, block: Allocation) -> BlockLease:
+        """Return a lease of the block; if it raises, the read is as it was."""
+        key, notes = object(), self.pool.notes
 
         def gone() -> None:  # the last array over the block is gone; may run inside the collector
             block.holds.discard(key)
-            returns.append(self)
+            notes.append(self.end_lease)
 
-        with self.copier.gate.passing():
-            loan = Loan(self.region.bytes_in(block.native), writable=False, gone=gone)
-        lease = BlockLease(self, loan, self.region.lend(loan))
-        self._lease = weakref.ref(lease)
-        return lease
+        block.holds.add(key)
+        try:
+            with self.copier.gate.passing():
+                loan = Loan(self.region.bytes_in(block.native), writable=False, gone=gone)
+            return BlockLease(self, loan, self.region.lend(loan))
+        except BaseException:
+            block.holds.discard(key)
+            raise
 
-    def revoke(self) -> None:
-        """Empty the lease's array because the device closes; derived arrays keep the block alive."""
-        lease = self._lease() if self._lease is not None else None
-        if lease is not None:
-            lease.release()
-
-    def cancel(self) -> None:
-        """Give up; or, for a lease whose arrays are gone, give the block back."""
+    def end_lease(self) -> None:
+        """Give the block of a lease back, unless an array still shows it."""
+        if self._process != os.getpid():
+            return  # the parent's to give back
         with self._lock:
             if self._state is _State.LEASED and self.block is not None and not self.block.holds:
                 self._state = _State.SPENT
-                block, self.block = self.block, None
-            elif self._state is _State.FLYING:
+                self._part()
+
+    def revoke(self) -> None:
+        """Empty the lease's array because the device closes; derived arrays keep the block alive."""
+        with self._lock:  # or a lease that is being made now would be missed
+            lease = self._lease() if self._lease is not None else None
+        if lease is not None:
+            lease.revoke()
+
+    def cancel(self) -> None:
+        """Give up, if the bytes have not landed."""
+        if self._process != os.getpid():
+            return  # the parent's to give up
+        with self._lock:
+            if self._state is _State.FLYING:
                 self._state = _State.CANCELLED
                 self.pool.cancelled()
-                return
-            else:
-                return
-        self.pool.give_back(self, block)
 
     def fail(self) -> None:
         """Note that the submission failed: the block is never used again."""
         with self._lock:
             if self._state is _State.FLYING:
                 self._state = _State.FAILED
-            else:
-                return
-        self.pool.failed(self)
+                self.pool.failed()
+                self.pool.give_back(self, None)
+                self.block = None
+
+    def _part(self) -> None:
+        """Give back the block of a read that is over, if it has one; under the lock."""
+        if self.block is not None and self._state is not _State.LEASED:
+            self.pool.give_back(self, self.block)
+            self.block = None
 
     def _await(self, timeout: float | None) -> None:
         try:
             self.point.wait(timeout)
-        except (FenceTimeout, Forked):
-            raise  # it may still come; a forked child must not touch the parent's pool
+        except FenceTimeout:
+            raise  # it may still come
         except Exception:
             self.fail()
             raise
@@ -210,7 +247,15 @@ class BlockLease:
         loan, self._loan = self._loan, None
         if loan is not None and self._operation is not None:
             loan.surrender()
-            self._operation.cancel()  # at once, unless a derived array still shows the block
+            self._operation.end_lease()  # at once, unless a derived array still shows the block
+
+    def revoke(self) -> None:
+        """Release, whatever another thread is doing with the array."""
+        self._array = None
+        loan, self._loan = self._loan, None
+        if loan is not None and self._operation is not None:
+            loan.revoke()
+            self._operation.end_lease()
 
     def __enter__(self) -> NDArray[Any]:
         return self.array
@@ -225,7 +270,7 @@ class Handle:
     def __init__(self, operation: Operation, pool: OperationHost) -> None:
         self._operation = operation
         # Dropped, it gives its block back; the collector only leaves a note for the pool.
-        weakref.finalize(self, pool.dropped.append, operation).atexit = False
+        weakref.finalize(self, pool.notes.append, operation.cancel).atexit = False
 
     @property
     def is_complete(self) -> bool:
@@ -239,6 +284,7 @@ class Handle:
         return self._operation.take(timeout)
 
     def try_get(self) -> NDArray[Any] | None:
+        self._operation.check()
         if not self.is_complete and not self._operation.is_cancelled:
             self._raise_failure()
             return None
@@ -254,11 +300,10 @@ class Handle:
         return self._take().__await__()
 
     async def _take(self) -> NDArray[Any]:
+        self._operation.check()
         if not self.is_complete and not self._operation.is_cancelled:
             try:
                 await settled(self.point)
-            except Forked:
-                raise
             except Exception:
                 self._operation.fail()
                 raise

@@ -176,9 +176,3 @@ class Region:
     def result(self) -> NDArray[Any]:
         """Return the array to land in: the caller's, or a new one."""
         return np.empty(self.shape, self.dtype) if self.out is None else self.out
-
-
-def block_size(nbytes: int) -> int:
-    """Round up so that sizes repeat and at most a sixteenth is wasted."""
-    step = max(4096, (1 << (nbytes - 1).bit_length()) // 32)
-    return align_up(nbytes, step)

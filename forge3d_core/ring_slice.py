@@ -129,7 +129,7 @@ class Slice:
         """Take the memory away because the device closes; derived arrays keep the block alive."""
         loan, self._loan, self._view = self._loan, None, None
         if loan is not None:
-            loan.surrender()
+            loan.revoke()
 
     def _commit(self, target: Allocation, command: Command | None) -> None:
         # Closing the target from now on must not take it from under a copy that waits for advance.

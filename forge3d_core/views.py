@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core.errors import UsageError, ViewHeld
+from forge3d_core.errors import StateError, UsageError, ViewHeld
 
-# What `sys.getrefcount` counts for a root that only the loan knows: the attribute and the argument.
+# What `sys.getrefcount` counts for an array that only the loan knows: where it keeps it, and the argument.
 _OWN_REFERENCES = 2
 
 
@@ -56,7 +56,8 @@ class Loan:
         Raises :class:`UsageError` when the items do not fit or the dtype holds Python objects.
         """
         root = self._root
-        assert root is not None, "the loan was taken back"
+        if root is None:
+            raise StateError("this host-visible memory was taken back")  # by another thread, just now
         item = byte_dtype(dtype)
         wanted = (root.nbytes // item.itemsize,) if shape is None else extents(shape)
         row = item.itemsize * math.prod(wanted[1:])
@@ -90,6 +91,19 @@ class Loan:
 
     def surrender(self) -> None:
         """Empty what was handed out; ``gone`` is called once no derived array is alive, perhaps now."""
+        self._empty()
+
+    def revoke(self) -> None:
+        """Surrender while other threads may be inside numpy with an array that was handed out.
+
+        ``np.copyto(lent, data)`` lets go of the GIL and writes to where the array pointed when it began;
+        all that shows of it is a reference to the array. So the memory itself stays until every array
+        that somebody else refers to is gone, emptied though it is. ``gone`` does not wait for those.
+        """
+        memory = self._root.base if self._root is not None else None
+        for place in range(len(self._lent)):
+            if sys.getrefcount(self._lent[place]) > _OWN_REFERENCES:
+                weakref.finalize(self._lent[place], lambda _memory: None, memory).atexit = False
         self._empty()
 
     def _empty(self) -> None:

@@ -27,7 +27,14 @@ LAYERS = [
     {"driver", "hookspecs", "formats", "views", "gate", "copying"},
     {"timeline", "budget", "memory", "commands"},
     {"ring", "ring_block", "ring_slice", "ring_upload"}
-    | {"readback", "readback_counts", "readback_handle", "readback_region", "readback_stream"},
+    | {
+        "readback",
+        "readback_blocks",
+        "readback_counts",
+        "readback_handle",
+        "readback_region",
+        "readback_stream",
+    },
     {"device"},
     {"registry", "config", "plugins", "select", "decision"},
     {"host"},

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import gc
+import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from forge3d_core.errors import UsageError, ViewHeld
+from forge3d_core.errors import StateError, UsageError, ViewHeld
 from forge3d_core.views import Loan, byte_dtype
 
 
@@ -130,3 +133,91 @@ def test_dtypes_without_a_byte_layout(dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", ["u1", np.float32, ">i8", [("a", "u1"), ("b", "f4")], bool, "S3"])
 def test_dtypes_with_one(dtype: Any) -> None:
     assert byte_dtype(dtype) == np.dtype(dtype)
+
+
+class Mapped:
+    """Host-visible memory that goes back when the last array over it is gone, as a driver's block does."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.bytes = np.zeros(nbytes, np.uint8)
+        self.__array_interface__ = self.bytes.__array_interface__
+
+
+def test_revoked_memory_stays_as_long_as_somebody_may_be_writing_it() -> None:
+    """Such a writer shows only as a reference to the array that it was handed."""
+    told: list[int] = []
+    mapped = Mapped(8)
+    loan = Loan(np.asarray(mapped), writable=True, gone=lambda: told.append(1))
+    idle, held = loan.array(), loan.array("u2")
+    del idle
+    memory = weakref.ref(mapped)
+    del mapped
+    loan.revoke()
+    assert held.size == 0
+    assert told == [1], "an array that was emptied shows nothing"
+    assert memory() is not None
+    del held
+    assert memory() is None
+    loan.revoke()
+
+
+def test_revoked_memory_that_nobody_refers_to_goes_at_once() -> None:
+    mapped = Mapped(8)
+    loan = Loan(np.asarray(mapped), writable=True)
+    loan.array()[:] = 1
+    loan.array("u2")
+    memory = weakref.ref(mapped)
+    del mapped
+    loan.revoke()
+    assert memory() is None
+
+
+def test_gone_waits_for_what_was_derived_from_revoked_memory() -> None:
+    told: list[int] = []
+    loan = Loan(np.zeros(8, np.uint8), writable=True, gone=lambda: told.append(1))
+    lent = loan.array()
+    derived = lent[2:]
+    loan.revoke()
+    del lent
+    assert not told
+    derived[:] = 1
+    del derived
+    assert told == [1]
+
+
+class Slow:
+    """A number that numpy has to wait for in the middle of a copy."""
+
+    def __init__(self, value: int, reached: threading.Event, leave: threading.Event) -> None:
+        self.value, self.reached, self.leave = value, reached, leave
+
+    def __int__(self) -> int:
+        self.reached.set()
+        self.leave.wait(20)
+        return self.value
+
+
+def test_a_copy_that_is_under_way_ends_in_memory_that_is_still_there(
+    background: Callable[..., Any], patience: float
+) -> None:
+    reached, leave = threading.Event(), threading.Event()
+    mapped = Mapped(4)
+    whole = mapped.bytes
+    memory = weakref.ref(mapped)
+    loan = Loan(np.asarray(mapped), writable=True)
+    del mapped
+    numbers = np.array([1, Slow(2, reached, leave), 3, 4], object)
+    writing = background(lambda: np.copyto(loan.array(), numbers, casting="unsafe"))
+    assert reached.wait(patience)
+    loan.revoke()
+    assert memory() is not None
+    leave.set()
+    writing.result(patience)
+    assert whole.tolist() == [1, 2, 3, 4]
+
+
+def test_a_loan_that_another_thread_took_back_lends_no_more() -> None:
+    loan = Loan(np.zeros(4, np.uint8), writable=True)
+    loan.revoke()
+    with pytest.raises(StateError, match="taken back"):
+        loan.array()

@@ -9,7 +9,7 @@ import pytest
 
 from forge3d_core.device import AssembledDevice
 from forge3d_core.errors import BudgetExceeded, Cancelled, Closed
-from forge3d_core.memory import DeviceBuffer
+from forge3d_core.memory import Allocator, DeviceBuffer
 
 
 def test_a_closed_pool(device: AssembledDevice, buffer: DeviceBuffer, data: Any) -> None:
@@ -34,6 +34,66 @@ def test_a_closed_pool(device: AssembledDevice, buffer: DeviceBuffer, data: Any)
     device.wait_idle(20)
     assert device.budget.metrics().host_visible_bytes == 0
     assert pool.stats().total_operations == 3
+
+
+@pytest.mark.parametrize(("close", "expected"), [("pool", Cancelled), ("device", Closed)])
+def test_a_close_between_a_submission_and_its_entry(
+    device: AssembledDevice, buffer: DeviceBuffer, monkeypatch: pytest.MonkeyPatch, close: str, expected: Any
+) -> None:
+    """The block has gone with the close, which cannot have seen that there is another read."""
+    pool = device.readback_pool()
+    submit = device.submit_commands
+
+    def closed_meanwhile(*commands: Any) -> Any:
+        point = submit(*commands)
+        point.wait(20)
+        (pool if close == "pool" else device).close()
+        return point
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(device, "submit_commands", closed_meanwhile)
+        handle = pool.read(buffer)
+    assert device.budget.metrics().host_visible_bytes == 0
+    for ask in (handle.wait, handle.try_get, handle.lease):
+        with pytest.raises(expected):
+            ask()
+    stats = pool.stats()
+    assert stats.total_operations == 1 == stats.cancelled_operations + stats.failed_operations
+
+
+def test_a_close_while_a_block_is_made(
+    device: AssembledDevice, buffer: DeviceBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = device.readback_pool(pre_allocate=False)
+    allocate = Allocator.block
+
+    def closed_meanwhile(*request: Any) -> Any:
+        block = allocate(*request)
+        pool.close()
+        return block
+
+    monkeypatch.setattr(Allocator, "block", closed_meanwhile)
+    with pytest.raises(Closed, match="pool was closed"):
+        pool.read(buffer)
+    assert device.budget.metrics().host_visible_bytes == 0
+    assert pool.stats().pending_operations == 0
+
+
+def test_a_close_while_the_budget_asks_for_idle_blocks(
+    device: AssembledDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = device.readback_pool(max_pending_ops=4)
+    release = Allocator.release
+
+    def closed_meanwhile(allocator: Allocator, block: Any) -> None:
+        pool.close()
+        release(allocator, block)
+
+    monkeypatch.setattr(Allocator, "release", closed_meanwhile)
+    budget = device.budget
+    with budget.reserve(budget.limit):  # which takes all that the pool has
+        assert pool.closed
+        assert pool.stats().blocks == 0
 
 
 def test_idle_blocks_are_given_back_before_a_refusal(open_device: Callable[..., AssembledDevice]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 
+from forge3d_core import readback_handle
 from forge3d_core.device import AssembledDevice
 from forge3d_core.errors import Busy, StateError
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.readback import Pool
+from forge3d_core.readback_region import Region
+from forge3d_core.views import Loan
 
 from .small import small_pool
 from .source import SIZE, poke
@@ -83,6 +88,69 @@ def test_a_lease_after_wait_shows_the_owned_array(pool: Pool, buffer: DeviceBuff
     with pytest.raises(StateError):
         _ = lease.array
     assert pool.stats().pending_operations == 0
+
+
+@pytest.mark.parametrize("step", ["loan", "array"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_lease_that_cannot_be_made_leaves_the_read_as_it_was(
+    device: AssembledDevice,
+    buffer: DeviceBuffer,
+    data: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: type[BaseException],
+) -> None:
+    def fail(*_call: Any, **_named: Any) -> None:
+        raise error
+
+    pool = small_pool(device, backpressure="raise")
+    for retried in (True, False):
+        handle = pool.read(buffer)
+        with monkeypatch.context() as failing:
+            if step == "loan":
+                failing.setattr(readback_handle, "Loan", fail)
+            else:
+                failing.setattr(Region, "lend", fail)
+            with pytest.raises(error):
+                handle.lease(20)
+        gc.collect()
+        assert pool.stats().pending_operations == 1
+        assert pool.stats().cancelled_operations == 0
+        if retried:
+            with handle.lease(0) as lent:
+                assert (lent == data).all()
+                del lent
+    del handle
+    assert (pool.read(buffer).wait(20) == data).all(), "the block of a dropped handle is lost"
+
+
+def test_a_lease_that_is_being_made_ends_with_the_device(
+    device: AssembledDevice,
+    buffer: DeviceBuffer,
+    background: Callable[..., Any],
+    until: Any,
+    patience: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    making, make = Event(), Event()
+    lend = Region.lend
+
+    def linger(region: Region, loan: Loan) -> Any:
+        making.set()
+        make.wait(patience)
+        return lend(region, loan)
+
+    monkeypatch.setattr(Region, "lend", linger)
+    pool = device.readback_pool()
+    leasing = background(pool.read(buffer).lease, patience)
+    assert making.wait(patience)
+    closing = background(device.close)
+    until(lambda: pool.closed)
+    make.set()
+    lease = leasing.result(patience)
+    closing.result(patience)
+    with pytest.raises(StateError, match="released"):
+        _ = lease.array
 
 
 def test_leases_outlive_the_pool_and_end_with_the_device(

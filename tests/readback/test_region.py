@@ -12,7 +12,7 @@ from forge3d_core.device import AssembledDevice
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange, UsageError
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.readback import Pool
-from forge3d_core.readback_region import block_size
+from forge3d_core.readback_blocks import block_size
 
 from .source import SIZE, poke
 
