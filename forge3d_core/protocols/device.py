@@ -123,7 +123,12 @@ class Device(Protocol):
     def create_texture(
         self, width: int, height: int, format: TextureFormat | str = "rgba8unorm", *, label: str = ""
     ) -> Texture:
-        """Return a zeroed 2-d texture of ``width`` × ``height`` texels."""
+        """Return a zeroed 2-d texture of ``width`` × ``height`` texels.
+
+        Uploads and reads go by texel, so the format is an uncompressed one, of blocks of (1, 1).
+        Raises :class:`UsageError` for any other and for a size beyond ``limits.max_texture_size``, a
+        :class:`BudgetError` when refused.
+        """
 
     def create_kernel(self, source: KernelSource) -> Kernel:
         """Compile ``source`` in a language that this device speaks; the result is cached.
