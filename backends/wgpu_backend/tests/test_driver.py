@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import threading
@@ -12,7 +13,10 @@ import pytest
 
 from forge3d_core.driver import Driver, Fill
 from forge3d_core.errors import DeviceLost
+from forge3d_wgpu.lanes import Lanes
 from forge3d_wgpu.plugin import WgpuBackend
+
+PATIENCE = 60.0
 
 
 def test_it_satisfies_the_interface(rig: Any) -> None:
@@ -59,6 +63,31 @@ def test_close_lets_work_end(rig: Any) -> None:
     assert all(token.settled for token in tokens)
 
 
+def test_an_interrupted_close_gives_up_waiting_and_nothing_else(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unregistered: list[Any] = []
+    monkeypatch.setattr(atexit, "unregister", unregistered.append)
+    buffer, derived = rig.buffer(64), rig.driver.allocate_block(64, "upload").view()[1:]
+    tokens = [rig.submit(rig.long_work()) for _ in range(3)]  # on a CPU some are with the feeder
+
+    def interrupt(_lanes: Lanes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lanes, "_idle", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rig.close()
+    assert buffer.native._internal is None
+    assert rig.driver._live == {}
+    assert unregistered == [rig.driver._at_exit]
+    assert not tokens[-1].done
+    derived[:] = 1
+    for thread in threading.enumerate():
+        if thread.name == "forge3d-wgpu-feed":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
 def test_closing_our_own_device_is_not_reported_as_an_accident(
     rig: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,6 +96,20 @@ def test_closing_our_own_device_is_not_reported_as_an_accident(
     assert not caplog.records
 
 
+INTERRUPTED = """
+from forge3d_wgpu.lanes import Lanes
+
+def interrupt(lanes):
+    raise KeyboardInterrupt
+
+Lanes._idle = interrupt
+try:
+    device.close()
+except KeyboardInterrupt:
+    pass
+else:
+    raise AssertionError("close waited")
+"""
 EXIT = """
 from forge3d_core.protocols import Binding, KernelSource, Param
 from forge3d_wgpu.plugin import WgpuBackend
@@ -83,7 +126,15 @@ assert not point.done
 """
 
 
-@pytest.mark.parametrize("then", ["", "del device, kernel, out, point", "raise SystemExit(0)"])
+@pytest.mark.parametrize(
+    "then",
+    [
+        "",
+        "del device, kernel, out, point",
+        "raise SystemExit(0)",
+        pytest.param(INTERRUPTED, id="interrupted"),
+    ],
+)
 def test_the_interpreter_exits_with_work_in_flight(backend: WgpuBackend, spin: str, then: str) -> None:
     """On a CPU forty submissions take many seconds, and the process must not wait for them.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
 from forge3d_core.driver import Download, Fill, Upload
 from forge3d_core.errors import DeviceLost, ForgeError
 from forge3d_core.units import MIB
+from forge3d_wgpu.lanes import Lanes
 
 
 def test_a_token_is_done_when_the_work_is_and_the_block_is_back(rig: Any) -> None:
@@ -155,3 +157,94 @@ def test_a_large_upload_lands_whole(rig: Any) -> None:
     memory = rig.buffer(data.nbytes)
     rig.write(memory, data)
     np.testing.assert_array_equal(rig.read(memory), data)
+
+
+class Interrupt(BaseException):
+    """What a signal's handler may raise anywhere; a KeyboardInterrupt would end the tests where one fails."""
+
+
+@attrs.frozen
+class Gone:
+    """A native device that was given back: nothing of it is ever called."""
+
+    _internal: None = None
+
+
+@attrs.define
+class InterruptedLock:
+    """Ctrl-C on the way out of ``acquire``; behind a lock's own ``__enter__`` none can come."""
+
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self.lock.acquire(blocking, timeout)
+        raise Interrupt
+
+    def locked(self) -> bool:
+        return self.lock.locked()
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def __enter__(self) -> bool:
+        return self.lock.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.lock.__exit__(*exc_info)
+
+
+def test_an_interrupt_in_a_poll_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes = Lanes(Gone(), one_at_a_time=False)
+    lanes._native = InterruptedLock()
+    lanes.poll()
+    assert not lanes._native.locked()
+
+    def interrupt(_lanes: Lanes) -> None:
+        raise Interrupt
+
+    monkeypatch.setattr(Lanes, "_poll", interrupt)
+    with pytest.raises(Interrupt):
+        lanes.poll()
+    assert not lanes._native.locked()
+
+
+def test_a_feeder_that_cannot_start_refuses_and_the_next_one_serves(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes, memory = rig.driver._lanes, rig.buffer(64)
+    lanes.one_at_a_time = True  # as on an adapter that is a CPU
+    running = rig.submit(rig.long_work())
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ForgeError, match="nothing was submitted"):
+            rig.submit(Fill(memory, 0, 64, 1))
+    last = rig.submit(Fill(memory, 32, 32, 2))
+    for token in (running, last):
+        rig.finish(token)
+    assert rig.read(memory).tolist() == [0] * 32 + [2] * 32
+
+
+def test_a_feeder_whose_start_was_interrupted_feeds_nobody(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes, memory = rig.driver._lanes, rig.buffer(64)
+    lanes.one_at_a_time = True
+    running, start, started = rig.submit(rig.long_work()), threading.Thread.start, []
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        started.append(thread)
+        raise Interrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Interrupt):
+            rig.submit(Fill(memory, 0, 64, 1))
+    last = rig.submit(Fill(memory, 32, 32, 2))
+    started[0].join(60.0)
+    assert not started[0].is_alive()
+    for token in (running, last):
+        rig.finish(token)
+    assert rig.read(memory).tolist() == [0] * 32 + [2] * 32

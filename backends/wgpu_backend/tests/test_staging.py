@@ -1,4 +1,4 @@
-"""Host blocks on an adapter: what arrays show is never freed under them, and goes back with the last of them."""
+"""Host blocks on an adapter: what arrays show is never freed under them, and goes back with the last."""
 
 from __future__ import annotations
 

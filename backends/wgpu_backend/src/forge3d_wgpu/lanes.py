@@ -81,10 +81,9 @@ class Lanes:
         submission = Submission(commands, blocks, recycle)
         with self._order:
             if self._feeder is not None or (self.one_at_a_time and self._busy()):
-                self._queued.append(submission)
                 if self._feeder is None:
-                    self._feeder = threading.Thread(target=self._feed, name="forge3d-wgpu-feed", daemon=True)
-                    self._feeder.start()
+                    self._start_feeder()
+                self._queued.append(submission)
             else:
                 self._launch(submission)
         return submission
@@ -112,12 +111,13 @@ class Lanes:
         return poll_until(lambda: self.query(submission), seconds)
 
     def poll(self) -> None:
-        """Let wgpu fire the callbacks that are due. One thread at a time is enough; nobody queues."""
-        if self._native.acquire(blocking=False):
-            try:
+        """Let wgpu fire the callbacks that are due. One thread at a time is enough; hardly anybody queues.
+
+        (An interrupt between ``acquire(blocking=False)`` and its ``try`` would lock everybody out for good.)
+        """
+        if not self._native.locked():
+            with self._native:
                 self._poll()
-            finally:
-                self._native.release()
 
     def settle(self, signal: Signal) -> None:
         """Wait for a signal that does not depend on the device's work: the map of a fresh block."""
@@ -135,16 +135,18 @@ class Lanes:
             raise device_lost("see the first error") from self._lost
 
     def drain(self, timeout: float) -> bool:
-        """Let what was submitted end; whether it did. Nothing is submitted afterwards."""
+        """Let what was submitted end; whether it did. Nothing is submitted afterwards, interrupted or not."""
         try:
             poll_until(self._idle, timeout)
         except ForgeError:
             pass  # lost: what still runs there ends when it likes
-        self._closing = True
+        finally:
+            self._closing = True
+            with self._order:
+                self._queued.clear()
         feeder = self._feeder
         if feeder is not None and feeder is not threading.current_thread():
             feeder.join()
-        self._queued.clear()
         return not self._busy()
 
     def _idle(self) -> bool:
@@ -173,10 +175,24 @@ class Lanes:
         submission.signals = signals
         self._newest = submission
 
+    def _start_feeder(self) -> None:
+        """Have a feeder, once it has started: one whose start is interrupted feeds nobody."""
+        feeder = threading.Thread(target=self._feed, name="forge3d-wgpu-feed", daemon=True)
+        try:
+            feeder.start()
+        except RuntimeError as error:
+            raise ForgeError(
+                f"the queue is busy, and no thread can start that would submit behind it ({error}); "
+                "nothing was submitted: let other threads end first"
+            ) from error
+        self._feeder = feeder
+
     def _feed(self) -> None:
         try:
             while not self._closing:
                 with self._order:
+                    if self._feeder is not threading.current_thread():
+                        return
                     if not self._queued:
                         self._feeder = None
                         return
@@ -201,8 +217,9 @@ class Lanes:
             submission.failure = ForgeError(f"submitting queued work failed: {error!r}")
 
     def _poll(self) -> None:
-        if self.device._internal is not None:
-            lib.wgpuDevicePoll(self.device._internal, False, ffi.NULL)
+        internal = self.device._internal  # once: the device may be given back meanwhile
+        if internal is not None:
+            lib.wgpuDevicePoll(internal, False, ffi.NULL)
 
     def check_up(self) -> None:
         """Raise :class:`DeviceLost` if the device went away without a word; looks now and then."""
