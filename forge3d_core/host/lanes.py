@@ -84,17 +84,18 @@ class Lanes:
         with self._lock:
             if self._ended:
                 raise again(self._ended)
+            if lane.thread is None:
+                self._start(name, lane)
             self._submissions += 1
             submission = Submission(name, self._submissions, tuple(commands), tuple(after))
-            self._outstanding.add(submission)
-            lane.queue.append(submission)
-            if lane.thread is None:
-                lane.thread = threading.Thread(
-                    target=self._serve, args=(lane,), name=f"forge3d-host-{name}", daemon=True
-                )
-                lane.thread.start()
-            self._schedule.entered(submission)
-            self._announce()
+            try:
+                lane.queue.append(submission)
+                self._outstanding.add(submission)
+                self._schedule.entered(submission)
+                self._announce()
+            except BaseException:  # an interrupt: who submits it will never know it, so it does nothing
+                submission.let_go()
+                raise
         return submission
 
     def query(self, submission: Submission) -> bool:
@@ -115,9 +116,11 @@ class Lanes:
             with self._lock:
                 self._schedule.want(submission)
                 self._announce()
-            submission.landed.wait(min(seconds, threading.TIMEOUT_MAX))
-            with self._lock:
-                self._schedule.unwant(submission)
+            try:
+                submission.landed.wait(min(seconds, threading.TIMEOUT_MAX))
+            finally:
+                with self._lock:
+                    self._schedule.unwant(submission)
         return self._landed(submission)
 
     def hold(self, name: str) -> Hold:
@@ -182,6 +185,18 @@ class Lanes:
             self._schedule.pursue()
             self._announce()
 
+    def _start(self, name: str, lane: LaneState) -> None:
+        """Give the lane its thread, once it has started: one whose start is interrupted serves nobody."""
+        thread = threading.Thread(target=self._serve, args=(lane,), name=f"forge3d-host-{name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ForgeError(
+                f"lane {name!r} needs a thread and none can start ({error}); nothing was submitted: "
+                "let other threads end first"
+            ) from error
+        lane.thread = thread
+
     def _serve(self, lane: LaneState) -> None:
         while (submission := self._take(lane)) is not None:
             error = self._inherited(lane, submission)
@@ -194,7 +209,7 @@ class Lanes:
 
     def _take(self, lane: LaneState) -> Submission | None:
         with self._lock:
-            while self._ended is None:
+            while self._ended is None and lane.thread is threading.current_thread():
                 if lane.queue and not self._gated(lane) and self._schedule.may_start(lane.queue[0]):
                     return lane.queue.popleft()
                 lane.changed.wait()

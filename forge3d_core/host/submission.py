@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import attrs
 
 from forge3d_core.driver import Command
+from forge3d_core.host.latch import Latch
 
 
 @attrs.define
@@ -41,7 +41,7 @@ class Submission:
     ran: bool = False
     error: Exception | None = None
     retired: bool = False
-    landed: threading.Event = attrs.field(factory=threading.Event)
+    landed: Latch = attrs.field(factory=Latch)
     fate: Fate | None = None
 
     def let_go(self) -> None:

@@ -14,13 +14,19 @@ import numpy as np
 import pytest
 
 from forge3d_core.driver import Dispatch, Download, Fill, Upload
-from forge3d_core.errors import Closed, DeviceLost, KernelError, OutOfDeviceMemory, UsageError
+from forge3d_core.errors import Closed, DeviceLost, ForgeError, KernelError, OutOfDeviceMemory, UsageError
 from forge3d_core.host.driver import HostDriver
+from forge3d_core.host.lanes import Lanes
+from forge3d_core.host.latch import Latch
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import HostOptions
 from forge3d_core.protocols import Binding
 
 PATIENCE = 20.0
+
+
+class Interrupt(BaseException):
+    """What a signal's handler may raise anywhere."""
 
 
 def threads_of_lanes() -> set[str]:
@@ -297,3 +303,84 @@ print("bye")
         [sys.executable, "-c", program, str(held)], capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == ("bye\n", "")
+
+
+def test_a_lane_whose_thread_cannot_start_refuses_and_serves_later(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ForgeError, match="lane 'compute' needs a thread and none can start"):
+            rig.call("compute", lambda: ran.append("refused"))
+    rig.finish(rig.call("compute", lambda: ran.append("served")))
+    assert ran == ["served"]
+
+
+def test_a_machine_whose_threads_cannot_start_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = HostMachine()
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ForgeError):
+        machine.submit("compute", [], ())
+    machine.close(PATIENCE)
+
+
+def test_a_thread_whose_start_was_interrupted_serves_nobody(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs, and nobody knows; the lane gets another, and must not have two."""
+    start, started, ran = threading.Thread.start, [], []
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        started.append(thread)
+        raise Interrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Interrupt):
+            rig.call("compute", lambda: ran.append("interrupted"))
+    started[0].join(PATIENCE)
+    assert not started[0].is_alive()
+    rig.finish(rig.call("compute", lambda: ran.append("served")))
+    assert ran == ["served"]
+
+
+@pytest.mark.parametrize("selector", ["", "?seed=7"])
+def test_a_submission_that_was_interrupted_does_nothing(
+    make: Callable[[str], Any], selector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig, ran = make(selector), list[str]()
+
+    def interrupt(_lanes: Lanes) -> None:
+        raise Interrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lanes, "_announce", interrupt)
+        with pytest.raises(Interrupt):
+            rig.call("compute", lambda: ran.append("interrupted"))
+    rig.finish(rig.call("compute", lambda: ran.append("served")))
+    assert ran == ["served"]
+
+
+def test_an_interrupted_wait_leaves_nothing_wanted(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_latch: Latch, _seconds: float) -> bool:
+        raise Interrupt
+
+    with rig.driver.hold("compute"):
+        token = rig.call("compute", lambda: None)
+        with monkeypatch.context() as patched:
+            patched.setattr(Latch, "wait", interrupt)
+            with pytest.raises(Interrupt):
+                rig.driver.wait(token, PATIENCE)
+    schedule = rig.driver.machine._lanes._schedule
+    assert not getattr(schedule, "_wanted", [])
+    rig.finish(token)
