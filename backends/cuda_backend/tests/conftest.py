@@ -1,10 +1,13 @@
-"""Fixtures: a driver on a real device, and a gate that holds a lane until the host opens it."""
+"""Fixtures: a driver on a real device, a gate that holds a lane until the host opens it, and a runtime
+that runs nothing, for what no device can be brought to do at the right moment."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -15,6 +18,7 @@ from forge3d_core.driver import Command, Dispatch, Download, Upload
 from forge3d_core.errors import BackendError
 from forge3d_core.protocols import Binding, DeviceInfo, KernelSource, TextureFormat
 from forge3d_cuda.driver import CudaDriver
+from forge3d_cuda.errors import NOT_READY, SUCCESS
 from forge3d_cuda.plugin import list_devices, load_cupy
 
 PATIENCE = 30.0
@@ -122,6 +126,86 @@ class Gate:
 
     def open(self) -> None:
         ctypes.c_uint32.from_address(self._address).value = 1
+
+
+@attrs.define(eq=False)
+class Runtime:
+    """CUDA's runtime as the backend's bookkeeping sees it: hands out handles, notes calls, runs nothing.
+
+    ``pending`` are the events that are not complete; ``during`` what happens, once, as a function is called.
+    """
+
+    calls: list[tuple[Any, ...]] = attrs.field(factory=list)
+    pending: set[int] = attrs.field(factory=set)
+    during: dict[str, Callable[[], object]] = attrs.field(factory=dict)
+    _handles: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
+    _free: list[int] = attrs.field(factory=lambda: [0x2000, 0x1000])  # device memory, the next one last
+    _host: dict[int, Any] = attrs.field(factory=dict)
+
+    streamNonBlocking = eventDisableTiming = hostAllocPortable = 0
+    cudaDevAttrMemoryPoolsSupported = cudaMemPoolAttrReleaseThreshold = 0
+    MemPoolProps = staticmethod(lambda *properties: properties)
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        """Return the arguments of every call of ``name``."""
+        return [arguments for called, *arguments in self.calls if called == name]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append((name, *arguments))
+            answer = self._answer(name, arguments)
+            self.during.pop(name, lambda: None)()
+            return answer
+
+        return call
+
+    def _answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        match name:
+            case "deviceGetAttribute" | "streamCreateWithFlags" | "eventCreateWithFlags" | "memPoolCreate":
+                return next(self._handles)
+            case "eventQuery":
+                return NOT_READY if arguments[0] in self.pending else SUCCESS
+            case "streamQuery":
+                return NOT_READY if self.pending else SUCCESS
+            case "mallocFromPoolAsync":
+                return self._free.pop()
+            case "freeAsync":
+                self._free.append(arguments[0])
+            case "hostAlloc":
+                memory = ctypes.create_string_buffer(arguments[0])
+                self._host[ctypes.addressof(memory)] = memory
+                return ctypes.addressof(memory)
+            case "freeHost":
+                del self._host[arguments[0]]
+        return None
+
+
+@attrs.define(eq=False)
+class Array:
+    """As much of a ``cupy.ndarray`` as keeps its memory."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    data: Any
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    return Runtime()
+
+
+@pytest.fixture
+def hollow(runtime: Runtime) -> Any:
+    """CuPy without a device: its memory is numbers."""
+    cuda = SimpleNamespace(
+        runtime=runtime,
+        UnownedMemory=lambda ptr, _nbytes, owner, _index: SimpleNamespace(ptr=ptr, owner=owner),
+        MemoryPointer=lambda memory, _offset: memory,
+    )
+    return SimpleNamespace(cuda=cuda, ndarray=Array)
 
 
 @pytest.fixture(scope="session")

@@ -128,7 +128,15 @@ class CudaDriver:
         self._staging.settle()
 
     def close(self, timeout: float) -> None:
-        drained = self._lanes.drain(timeout)
-        self._staging.close(drained)
-        self._lanes.close()
-        self._pool.close(drained)
+        """Let work end, then give everything back; what arrays still show goes back with the last of them.
+
+        A device that is still busy after ``timeout``, or that an interrupt keeps us from waiting for, keeps
+        its memory: to give it back would wait for its work, however long that takes.
+        """
+        drained = False
+        try:
+            drained = self._lanes.drain(timeout)
+        finally:
+            self._staging.close(drained)
+            self._lanes.close()
+            self._pool.close(drained)

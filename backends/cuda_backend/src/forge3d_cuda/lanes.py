@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,6 +71,15 @@ class Lane:
             pass  # the device is lost or the process ends, and the event goes with it
 
 
+@attrs.frozen(eq=False)
+class Orphan:
+    """A submission that an interrupt cut short: nobody has its token, so it keeps what it uses itself."""
+
+    token: Token
+    commands: tuple[Command, ...]
+    shown: tuple[Any, ...]  # arrays over the host blocks that the commands name
+
+
 @attrs.define(eq=False)
 class Lanes:
     """Submits to the streams and answers for the tokens; events are pooled and never destroyed before close.
@@ -84,6 +94,7 @@ class Lanes:
     _lanes: dict[str, Lane]
     _events: list[int] = attrs.field(factory=list)
     events_created: int = 0
+    _orphans: list[Orphan] = attrs.field(factory=list)
 
     @classmethod
     def on(cls, runtime: Any, pool: DevicePool, limits: Limits) -> Lanes:
@@ -95,6 +106,7 @@ class Lanes:
     @property
     def idle(self) -> bool:
         """Whether every submission was seen to be complete and retired."""
+        self._retire_orphans()
         return len(self._events) == self.events_created
 
     def submit(self, name: str, commands: Sequence[Command], after: Sequence[Token]) -> Token:
@@ -102,8 +114,10 @@ class Lanes:
 
         Launches are checked before anything is enqueued, so what CUDA still refuses is rare. When it
         refuses the first command nothing has happened. When it fails midway, what went before is in flight
-        with no event behind it and no memory can be trusted: that is the loss of the device.
+        with no event behind it and no memory can be trusted: that is the loss of the device. An interrupt
+        (or any other error of Python's) leaves an orphan behind, which later work comes after.
         """
+        self._retire_orphans()
         for command in commands:
             if type(command) is Dispatch:
                 kernels.check(command, self._limits)
@@ -133,7 +147,32 @@ class Lanes:
                 raise lost(error, doing) from error
             self._events.append(event)
             raise translate(error, doing) from error
+        except BaseException:
+            self._orphan(Token(lane, event), commands)
+            raise
         return Token(lane, event)
+
+    def _orphan(self, token: Token, commands: Sequence[Command]) -> None:
+        """Keep all memory that ``commands`` name until they have ended, and order every lane behind them."""
+        blocks = (getattr(command, "block", None) for command in commands)
+        shown = tuple(block.view() for block in blocks if block is not None)
+        self._orphans.append(Orphan(token, tuple(commands), shown))
+        with contextlib.suppress(RuntimeError):  # the device is lost, and the next call says so
+            self._runtime.eventRecord(token.event, token.lane.ptr)
+            for lane in self._lanes.values():
+                if lane is not token.lane:
+                    self._runtime.streamWaitEvent(lane.ptr, token.event)
+
+    def _retire_orphans(self) -> None:
+        for _ in range(len(self._orphans)):
+            try:
+                orphan = self._orphans.pop(0)
+            except IndexError:
+                return  # another thread looks after them
+            if self._runtime.eventQuery(orphan.token.event) == SUCCESS:
+                self.retire(orphan.token)
+            else:
+                self._orphans.append(orphan)
 
     def _take_event(self) -> int:
         try:
@@ -192,4 +231,5 @@ class Lanes:
                 except RuntimeError:
                     pass  # a lost device refuses this too
         self._events.clear()
+        self._orphans.clear()
         self._lanes.clear()

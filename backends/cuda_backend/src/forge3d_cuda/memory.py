@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -31,14 +33,15 @@ class Allocation:
     So an array that CuPy or PyTorch shares with a closed buffer stays valid memory.
     """
 
-    __slots__ = ("_pool", "ptr")
+    __slots__ = ("_pool", "number", "ptr")
 
     def __init__(self, pool: DevicePool, ptr: int) -> None:
         self._pool = pool
         self.ptr = ptr
+        self.number = pool.show()
 
     def __del__(self) -> None:
-        self._pool.release(self.ptr)
+        self._pool.release(self)
 
 
 @attrs.define(eq=False)
@@ -61,8 +64,9 @@ class DevicePool:
     ready: int
     gate: int = 0
     _owner: int = attrs.field(factory=os.getpid)
-    _handles: list[int | None] = attrs.field(factory=list)
-    _shown: set[int] = attrs.field(factory=set)  # what arrays still show
+    _handles: list[tuple[Callable[[int], None], int]] = attrs.field(factory=list)  # and how each is destroyed
+    _shown: set[int] = attrs.field(factory=set)  # the numbers of what arrays still show
+    _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
     _open: bool = True
     _abandoned: bool = False
     _lock: Any = attrs.field(factory=threading.Lock)
@@ -75,11 +79,13 @@ class DevicePool:
             pooled = bool(runtime.deviceGetAttribute(runtime.cudaDevAttrMemoryPoolsSupported, index))
         stream = runtime.streamCreateWithFlags(runtime.streamNonBlocking)
         ready = runtime.eventCreateWithFlags(runtime.eventDisableTiming)
+        handles = [(runtime.streamDestroy, stream), (runtime.eventDestroy, ready)]
         pool = None
         if pooled:
             pool = runtime.memPoolCreate(runtime.MemPoolProps(_PINNED, _NO_HANDLE, _ON_DEVICE, index))
             runtime.memPoolSetAttribute(pool, runtime.cudaMemPoolAttrReleaseThreshold, KEEP_BYTES)
-        return cls(cupy, index, runtime, stream, pool, ready, handles=[pool, stream, ready])
+            handles.insert(0, (runtime.memPoolDestroy, pool))
+        return cls(cupy, index, runtime, stream, pool, ready, handles=handles)
 
     def warm_up(self) -> None:
         """Make CUDA load its own fill and copy kernels now.
@@ -103,7 +109,6 @@ class DevicePool:
                 ptr = self._take(size)
             except RuntimeError as error:
                 raise self._refusal(error, nbytes) from error
-            self._shown.add(ptr)
             allocation = Allocation(self, ptr)
             try:
                 self._runtime.memsetAsync(ptr, 0, size, self._stream)
@@ -146,19 +151,25 @@ class DevicePool:
         self._runtime.eventRecord(self.ready, self._stream)
         self.gate += 1
 
-    def release(self, ptr: int) -> None:
-        """Give ``ptr`` back behind what is queued on the memory stream; never raises."""
+    def show(self) -> int:
+        """Return a number for an allocation that arrays will show; an address may be another's once freed."""
+        number = next(self._numbers)
+        self._shown.add(number)
+        return number
+
+    def release(self, allocation: Allocation) -> None:
+        """Give it back behind what is queued on the memory stream; never raises."""
         if self._abandoned or os.getpid() != self._owner:
             return  # a forked child has copies of our handles and no device behind them
         try:
             # Never ``cudaFree`` for memory of a pool, closed or not: it waits for every kernel on the device.
             if self._pool is not None:
-                self._runtime.freeAsync(ptr, self._stream)
+                self._runtime.freeAsync(allocation.ptr, self._stream)
             else:
-                self._runtime.free(ptr)
+                self._runtime.free(allocation.ptr)
         except Exception:
             pass  # the device is lost, or the process ends: there is nothing left to give back
-        self._shown.discard(ptr)
+        self._shown.discard(allocation.number)
         self._leave()
 
     def adopt(self, native: Any) -> Any:
@@ -207,15 +218,11 @@ class DevicePool:
         """
         if self._open or self._abandoned or self._shown:
             return
-        runtime = self._runtime
-        with contextlib.suppress(IndexError):  # another thread was faster: each is popped once
-            for give_back in (runtime.eventDestroy, runtime.streamDestroy, runtime.memPoolDestroy):
-                handle = self._handles.pop()
-                try:
-                    if handle is not None:
-                        give_back(handle)
-                except RuntimeError:
-                    pass  # lost devices refuse this too
+        with contextlib.suppress(IndexError):  # none left; each is popped once, whoever else is here
+            while True:
+                destroy, handle = self._handles.pop()
+                with contextlib.suppress(RuntimeError):  # lost devices refuse this too
+                    destroy(handle)
 
 
 def _described(native: Any) -> tuple[int, int, int]:

@@ -86,8 +86,9 @@ class Staging:
                 address = int(self._runtime.hostAlloc(size, self._runtime.hostAllocPortable))
             except RuntimeError as error:
                 raise translate(error, f"page-locking {size} bytes of host memory") from error
+        memory = PinnedMemory(self, address, nbytes)  # first: an interrupt from here on gives it back
         ctypes.memset(address, 0, size)  # CUDA does not promise it, and a rested block has been used
-        return HostBlock(address, nbytes, np.asarray(PinnedMemory(self, address, nbytes)))
+        return HostBlock(address, nbytes, np.asarray(memory))
 
     def _take_rested(self, size: int) -> int | None:
         for rested in tuple(self._resting):
