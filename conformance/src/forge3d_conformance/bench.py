@@ -68,12 +68,18 @@ class Holding:
     def observe(self, look: Callable[..., T], *args: Any) -> T:
         """Return what ``look`` returns, provided that the lane was still held afterwards.
 
-        Otherwise raise :class:`Inconclusive`, whatever ``look`` returned or raised.
+        Otherwise raise :class:`Inconclusive`, whatever ``look`` returned or raised; but what is late is
+        late, held or not: :class:`Tardy` is passed on.
         """
         try:
-            return look(*args)
-        finally:
+            value = look(*args)
+        except Tardy:
+            raise
+        except BaseException:
             self.still()
+            raise
+        self.still()
+        return value
 
     def promptly(self, look: Callable[..., T], *args: Any) -> T:
         """Like ``observe``, for what must not wait: a violation when it comes back only after the hold.
@@ -271,8 +277,8 @@ class Bench:
         ring.reserve, 64, 0.1)`` for what must end soon after its timeout. The bound is the same under a
         mutant, so that a defect is judged exactly as a backend with that defect would be; ``patience``, which
         is not, is for what must come at last. The call runs on a thread of its own, so that one that never
-        returns is a violation too. A late answer is late whether or not a hold has lapsed meanwhile: ask
-        outside ``hold.observe``, and ``hold.still()`` afterwards where the answer itself depends on the hold.
+        returns is a violation too. Where the answer depends on a hold, ask
+        ``hold.observe(bench.within, 0.1 + PROMPT, "wait(0.1)", point.wait, 0.1)``.
         """
         future = in_thread(call, *args)
         if not futures.wait([future], seconds).done:

@@ -60,14 +60,52 @@ class TimeoutTooSoon(Layer):
             self.target.wait(None if timeout is None else timeout / 10)
 
 
-@mutant("fence.timeout-too-late", breaks="fence.timeout", because="after their timeouts")
-class TimeoutTooLate(Layer):
-    """A wait looks up only every second and a half."""
+class GivesUpLate(Layer):
+    """A base of mutants: a wait that times out tells so a second and a half later; wait(0) tells at once."""
+
+    class Point(Layer.Point):
+        def late(self) -> bool:
+            return False
+
+        def wait(self, timeout: float | None = None) -> None:
+            late = bool(timeout) and self.late()
+            try:
+                self.target.wait(timeout)
+            except FenceTimeout:
+                if late:
+                    threading.Event().wait(1.5)
+                raise
+
+
+@mutant("fence.timeout-too-late", breaks="fence.timeout", because=r"wait\(0\.01\) did not come back within")
+class TimeoutTooLate(GivesUpLate):
+    """A wait for submitted work looks at its clock only every second and a half."""
+
+    class Point(GivesUpLate.Point):
+        def late(self) -> bool:
+            return bool(self.target.value <= self.target.timeline.submitted)
+
+
+@mutant(
+    "fence.timeout-of-the-future-too-late",
+    breaks="fence.timeout",
+    because=r"wait\(0\.05\) did not come back within",
+)
+class TimeoutOfTheFutureTooLate(GivesUpLate):
+    """A wait for a value that nobody submitted looks at its clock only every second and a half."""
+
+    class Point(GivesUpLate.Point):
+        def late(self) -> bool:
+            return bool(self.target.value > self.target.timeline.submitted)
+
+
+@mutant("fence.looks-are-waits", breaks="fence.timeout", because=r"wait\(0\) did not come back within")
+class LooksAreWaits(Layer):
+    """A timeout of 0 is taken for two seconds."""
 
     class Point(Layer.Point):
         def wait(self, timeout: float | None = None) -> None:
-            future = self.target.value > self.target.timeline.submitted
-            self.target.wait(timeout + 1.5 if future and timeout is not None else timeout)
+            self.target.wait(2.0 if timeout == 0 else timeout)
 
 
 @mutant("fence.timeout-is-silent", breaks="fence.timeout", because="nothing was raised")
@@ -104,6 +142,37 @@ class WaitSpins(Layer):
             while time.monotonic() < end:
                 if self.target.done:
                     return
+            self.target.wait(0)
+
+
+@mutant("fence.helper-spins", breaks="fence.idle-wait", because="of a core")
+class HelperSpins(Layer):
+    """While somebody waits for submitted work a thread of the backend asks after it without ever sleeping."""
+
+    class Point(Layer.Point):
+        def wait(self, timeout: float | None = None) -> None:
+            stop = threading.Event()
+            if self.target.value <= self.target.timeline.submitted:
+                threading.Thread(target=spin, args=(stop,), daemon=True).start()
+            try:
+                self.target.wait(timeout)
+            finally:
+                stop.set()
+
+
+def spin(stop: threading.Event) -> None:
+    while not stop.is_set():
+        pass
+
+
+@mutant("fence.await-spins", breaks="fence.idle-wait", because="of a core")
+class AwaitSpins(Layer):
+    """An await lets the loop run and asks again, at once."""
+
+    class Point(Layer.Point):
+        def __await__(self) -> Any:
+            while not self.target.done and self.target.timeline.failure is None:
+                yield
             self.target.wait(0)
 
 
@@ -255,3 +324,29 @@ class ClosePretends(Layer):
                 self.target.wait(timeout)
             except Closed:
                 return
+
+
+@mutant("fence.given-up-is-done", breaks="fence.close-wakes", because="submitted work that close gave up on")
+class GivenUpIsDone(Layer):
+    """A wait for submitted work that close gave up on returns as if the work were done."""
+
+    class Point(Layer.Point):
+        def wait(self, timeout: float | None = None) -> None:
+            try:
+                self.target.wait(timeout)
+            except Closed:
+                if self.target.value > self.target.timeline.submitted:
+                    raise
+
+
+@mutant(
+    "fence.given-up-is-forgotten", breaks="fence.close-wakes", because="callback.*brought None|did not come"
+)
+class GivenUpIsForgotten(Layer):
+    """The callback of work that close gave up on says that all is well."""
+
+    class Point(Layer.Point):
+        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
+            self.real.on_done(
+                lambda point, error: callback(point, None if isinstance(error, Closed) else error)
+            )
