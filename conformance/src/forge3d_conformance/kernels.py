@@ -1,12 +1,15 @@
-"""The suite's own kernels, in every language that a device may speak."""
+"""The suite's own kernels, in the languages that it knows and in those that a backend lends them in."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.errors import PluginFailed
 from forge3d_core.protocols import Binding, KernelSource, Param
 
 Words = NDArray[np.uint32]
@@ -71,6 +74,32 @@ extern "C" __global__ void mirror(const unsigned int* source, unsigned int* targ
 """Copies the first ``count`` 32-bit words."""
 
 KERNELS: dict[str, KernelSource] = {source.name: source for source in (INCREMENT, MIRROR)}
+
+
+def translated(lent: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, KernelSource]:
+    """Return the kernels with the sources that the backend ``name`` lends for a language of its own.
+
+    Raises :class:`PluginFailed` for a kernel that the suite has not, and for a language that it writes
+    itself: there it tests what it knows.
+    """
+    if strangers := lent.keys() - KERNELS.keys():
+        raise PluginFailed(
+            f"the conformance subject of {name!r} lends the kernels {', '.join(sorted(strangers))}; the "
+            f"suite has {', '.join(KERNELS)}",
+            backend=name,
+        )
+    kernels = dict(KERNELS)
+    for kernel, sources in lent.items():
+        own = KERNELS[kernel].sources
+        if twice := sources.keys() & own.keys():
+            raise PluginFailed(
+                f"the conformance subject of {name!r} lends {kernel!r} in {', '.join(sorted(twice))}, which "
+                "the suite writes itself; lend it in a language that the suite does not know",
+                backend=name,
+            )
+        kernels[kernel] = attrs.evolve(KERNELS[kernel], sources={**own, **sources})
+    return kernels
+
 
 BROKEN: dict[str, Any] = {
     "wgsl": "@compute @workgroup_size(64) fn broken() { let nonsense = undeclared_name; }",

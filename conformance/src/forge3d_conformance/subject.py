@@ -8,7 +8,7 @@ it wants will do, and what it lacks the default stands in for.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import attrs
 
+from forge3d_conformance.kernels import translated
 from forge3d_core.errors import PluginFailed
-from forge3d_core.protocols import Buffer, Device, DeviceInfo
+from forge3d_core.protocols import Buffer, Device, DeviceInfo, KernelSource
 
 ENTRY_POINT_GROUP = "forge3d.conformance"
 
@@ -45,11 +46,17 @@ class Subject(Protocol):
 
     ``unsupported`` holds (clause glob, reason) and ``known_failures`` (clause glob, regex on the
     adapter's name, regex on its driver, reason), as plain data.
+
+    ``kernels`` holds the suite's kernels in a language that the suite does not write (it has
+    ``wgsl``, ``cuda`` and ``host``): for ``increment`` and for ``mirror`` of
+    :mod:`forge3d_conformance.kernels` a mapping from the language to the source, as in
+    ``KernelSource.sources``. A device that speaks none of the suite's languages needs it.
     """
 
     capabilities: Collection[str]
     unsupported: Collection[tuple[str, str]]
     known_failures: Collection[tuple[str, str, str, str]]
+    kernels: Mapping[str, Mapping[str, Any]]
 
     def hold(self, device: Device, lane: str, seconds: float) -> Hold:
         """Hold ``lane``; where a hold must be bounded it lasts ``seconds`` at least, if it can."""
@@ -100,6 +107,7 @@ class Declared:
     capabilities: frozenset[str]
     unsupported: tuple[tuple[str, str], ...]
     known_failures: tuple[tuple[str, str, str, str], ...]
+    kernels: Mapping[str, KernelSource]
 
     def why_unsupported(self, clause: str) -> str | None:
         """Return the declared reason why this backend cannot keep the clause, if there is one."""
@@ -138,7 +146,7 @@ def declared(lent: Any, name: str) -> Declared:
     for *_, reason in (*unsupported, *known):
         if not reason.strip():
             raise PluginFailed(f"the conformance subject of {name!r} excuses a clause without a reason")
-    return Declared(lent, capabilities, unsupported, known)
+    return Declared(lent, capabilities, unsupported, known, translated(getattr(lent, "kernels", {}), name))
 
 
 def find_subject(name: str) -> Declared:
