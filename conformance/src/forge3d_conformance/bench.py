@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from forge3d_conformance import child
 from forge3d_conformance.catalogue import RunLevel
 from forge3d_conformance.child import Ended
-from forge3d_conformance.kernels import KERNELS
 from forge3d_conformance.mutants import Layer, Mutant, unwrap
 from forge3d_conformance.repeat import Example
 from forge3d_conformance.report import PerfResult
@@ -89,17 +88,13 @@ class Holding:
         started = time.monotonic()
         future = in_thread(look, *args)
         for pause in pauses(PROMPT):
-            try:
-                value = future.result(pause)
-            except FutureTimeout:
-                if future.done():
-                    raise
-                if not self.held:
-                    break
-            else:
+            if futures.wait([future], pause).done:
+                value = future.result()
                 if self.held or time.monotonic() - started < self.seconds / 2:
                     self.still()
                     return value
+                break
+            if not self.held:
                 break
         raise Tardy(f"a call that must not wait for the device did not return while {self.lane!r} was held")
 
@@ -206,7 +201,7 @@ class Bench:
 
     def kernel(self, name: Literal["increment", "mirror"] | str) -> KernelSource:
         """Return one of the suite's kernels; see :mod:`forge3d_conformance.kernels`."""
-        return KERNELS[name]
+        return self.target.subject.kernels[name]
 
     def scale(self, core: T, full: T) -> T:
         """Return how much to try at this level; under a mutant as little as at core level."""
