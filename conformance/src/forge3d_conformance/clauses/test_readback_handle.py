@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge3d_conformance.bench import Bench
+from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.sources import all_of, ended, served, stamp, stamped, take
 from forge3d_core.errors import Busy, Cancelled, Closed, FenceTimeout, ForgeError, StateError
 
@@ -143,14 +143,14 @@ def test_a_cancelled_read_says_so(bench: Bench) -> None:
                 handle.cancel()
             hold.still()
         bench.check(
-            (how := bench.result(waiting, "a wait under way")) == "Cancelled",
+            (how := bench.within(PROMPT, "a wait for a cancelled read", waiting.result)) == "Cancelled",
             f"a wait that was under way when its read was cancelled ended with {how}",
         )
         for _ in range(2):
-            with bench.raises(Cancelled, "a wait for a cancelled read"):
-                handle.wait(bench.patience)
-        with bench.raises(Cancelled, "a lease of a cancelled read"):
-            handle.lease(bench.patience)
+            with bench.raises(Cancelled, what := "a wait for a cancelled read"):
+                bench.within(PROMPT, what, handle.wait, bench.patience)
+        with bench.raises(Cancelled, what := "a lease of a cancelled read"):
+            bench.within(PROMPT, what, handle.lease, bench.patience)
         handle.cancel()
         array = take(bench, other)
         for _ in range(2):
@@ -171,8 +171,8 @@ def test_closing_the_pool_abandons_what_is_pending(bench: Bench) -> None:
         hold.promptly(pool.close)
         hold.promptly(pool.close)
     for handle in pending:
-        with bench.raises(Cancelled, "a wait for a read whose pool was closed"):
-            handle.wait(bench.patience)
+        with bench.raises(Cancelled, what := "a wait for a read whose pool was closed"):
+            bench.within(PROMPT, what, handle.wait, bench.patience)
     bench.check(take(bench, taken) is array, "a read taken before its pool was closed gave another array")
     with bench.raises(Closed, "a read of a closed pool"):
         pool.read(buffer)

@@ -59,7 +59,7 @@ def test_wait_waits_for_a_block_and_no_longer_than_its_timeout(bench: Bench) -> 
             handles = [pool.read(buffer) for buffer in buffers[:2]]
             started = time.monotonic()
             with bench.raises(FenceTimeout, "a third read of a pool of two"):
-                hold.observe(pool.read, buffers[2])
+                hold.promptly(pool.read, buffers[2])
             elapsed = time.monotonic() - started
             bench.check(elapsed >= 0.095, f"a read gave up after {elapsed:.4f} s where 0.1 s were configured")
             bench.check(hold.observe(pending, pool) == 2, f"{pending(pool)} reads of 2 hold a block")

@@ -42,7 +42,7 @@ def test_push_never_blocks_and_gives_up_what_has_no_room(bench: Bench) -> None:
             except (Busy, FenceTimeout) as error:
                 bench.check(False, f"push into a full pool raised {type(error).__name__}: {error}")
             bench.check(pushed == [True] * 2 + [False] * 4, f"pushes into a pool of two returned {pushed}")
-            bench.check(hold.observe(stream.latest) is None, "a frame that the device holds was shown")
+            bench.check(hold.promptly(stream.latest) is None, "a frame that the device holds was shown")
             dropped = hold.observe(lambda: stream.dropped_frames)
             bench.check(dropped == 4, f"{dropped} frames are counted as dropped of 4 that had no room")
         device.wait_idle(bench.patience)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from forge3d_conformance.bench import Bench
+from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.ring_model import RingModel
 from forge3d_conformance.clauses.staging import BLOCK, landed, pattern, put, take
 from forge3d_core.errors import FenceTimeout, TooLarge, UsageError
@@ -161,33 +163,33 @@ def test_a_full_block_is_left_for_the_next(
         bench.same(landed(bench, device, target), wanted, "what the device holds after wrapping around")
 
 
-def _fits_and_does_not(bench: Bench, ring: StagingRing, size: int) -> None:
+def _fits_and_does_not(bench: Bench, ring: StagingRing, size: int, ask: Callable[..., Any]) -> None:
     for nbytes in (size + 1, size + 3, 2 * size, 1 << 40):
         with bench.raises(TooLarge, f"allocate({nbytes}) of blocks of {size}"):
-            ring.allocate(nbytes)
+            ask(ring.allocate, nbytes)
         with bench.raises(TooLarge, f"reserve({nbytes}) of blocks of {size}"):
-            bench.result(bench.thread(lambda: ring.reserve(nbytes)), f"reserve({nbytes})")  # noqa: B023
+            ask(ring.reserve, nbytes)
 
 
-def _full_is_not_too_large(bench: Bench, ring: StagingRing, size: int) -> None:
+def _full_is_not_too_large(bench: Bench, ring: StagingRing, size: int, ask: Callable[..., Any]) -> None:
     for nbytes in (1, size - 1, size):
-        bench.check(ring.allocate(nbytes) is None, f"allocate({nbytes}) of a full ring found room")
+        bench.check(ask(ring.allocate, nbytes) is None, f"allocate({nbytes}) of a full ring found room")
         with bench.raises(FenceTimeout, f"reserve({nbytes}) of a full ring"):
-            bench.result(bench.thread(lambda: ring.reserve(nbytes, 0)))  # noqa: B023
+            ask(ring.reserve, nbytes, 0)
 
 
 @pytest.mark.clause("ring.too-large", requires=())
 @pytest.mark.parametrize("size", [1000, 1024])
 def test_too_large_is_not_full(bench: Bench, size: int) -> None:
     ring = bench.open().staging_ring(ring_count=2, buffer_size=size)
-    before = ring.stats()
-    _fits_and_does_not(bench, ring, size)
+    before, ask = ring.stats(), partial(bench.within, PROMPT, "a request that cannot be served")
+    _fits_and_does_not(bench, ring, size, ask)
     bench.check(ring.stats() == before, f"a refusal changed {before} to {ring.stats()}")
     take(ring, size - 1).release()
     ring.advance()
     open_slices = [take(ring, size), take(ring, size)]
-    _fits_and_does_not(bench, ring, size)
-    _full_is_not_too_large(bench, ring, size)
+    _fits_and_does_not(bench, ring, size, ask)
+    _full_is_not_too_large(bench, ring, size, ask)
     for slot in open_slices:
         slot.release()
 
@@ -201,8 +203,8 @@ def test_too_large_is_not_in_flight(bench: Bench) -> None:
         for key in range(2):
             put(ring, pattern(key, 1000), target)
             ring.advance()
-        hold.observe(_fits_and_does_not, bench, ring, 1000)
-        hold.observe(_full_is_not_too_large, bench, ring, 1000)
+        hold.observe(_fits_and_does_not, bench, ring, 1000, hold.promptly)
+        hold.observe(_full_is_not_too_large, bench, ring, 1000, hold.promptly)
 
 
 @pytest.mark.clause("ring.count")

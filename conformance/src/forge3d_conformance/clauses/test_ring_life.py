@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from forge3d_conformance.bench import Bench
+from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.staging import BLOCK, landed, pattern, put, take
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Closed, StateError, ViewHeld
 from forge3d_core.protocols import BudgetMetrics, Device
@@ -233,7 +233,7 @@ def test_every_method_says_closed(bench: Bench) -> None:
     }
     for name, call in calls.items():
         with bench.raises(Closed, f"{name} after close"):
-            bench.result(bench.thread(call), name)
+            bench.within(PROMPT, f"{name} after close", call)
     spent: dict[str, Callable[[], object]] = {
         "view": lambda: left.view,
         "commit": lambda: left.commit(target, 200),
@@ -278,10 +278,10 @@ def test_close_wakes_who_waits(bench: Bench) -> None:
     take(ring, BLOCK)
     waiting = [bench.thread(lambda: ring.reserve(BLOCK)) for _ in range(2)]
     bench.until(lambda: ring.stats().buffer_stalls >= 2, "two reserves that wait")
-    bench.result(bench.thread(ring.close), "close with slices open and threads waiting")
+    bench.within(PROMPT, "close with slices open and threads waiting", ring.close)
     for future in waiting:
-        with bench.raises(Closed, "a reserve that waits while the ring is closed"):
-            bench.result(future, "a reserve that waits while the ring is closed")
+        with bench.raises(Closed, what := "a reserve that waits while the ring is closed"):
+            bench.within(PROMPT, what, future.result)
 
 
 @pytest.mark.clause("ring.closed", requires=("hold",))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import attrs
 import numpy as np
 import pytest
 
-from forge3d_conformance.bench import Bench
+from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.staging import BLOCK, landed, painted, pattern, put, take
+from forge3d_conformance.violation import ClauseViolation, Inconclusive
 from forge3d_core.errors import FenceTimeout, SliceOutstanding
 from forge3d_core.protocols import RingStats, StagingRing
 
@@ -124,10 +129,12 @@ def _changed(before: RingStats, after: RingStats) -> str:
     )
 
 
-def _full(bench: Bench, ring: StagingRing, nbytes: int) -> None:
+def _full(bench: Bench, ring: StagingRing, nbytes: int, ask: Callable[..., Any]) -> None:
     before = ring.stats()
     try:
-        slot = bench.result(bench.thread(lambda: ring.allocate(nbytes)), "allocate on a full ring")
+        slot = ask(ring.allocate, nbytes)
+    except (ClauseViolation, Inconclusive):
+        raise
     except Exception as error:
         bench.check(False, f"allocate on a full ring raised {type(error).__name__}: {error}")
     bench.check(slot is None, f"allocate on a full ring returned {slot!r}")
@@ -146,8 +153,8 @@ def test_a_ring_in_flight_is_full(bench: Bench) -> None:
         ring.advance()
         put(ring, pattern(1, 3000), target, BLOCK)
         # The current block has room for a little: a larger request finds the ring full and leaves it so.
-        hold.observe(_full, bench, ring, 2000)
-        hold.observe(_full, bench, ring, BLOCK)
+        hold.observe(_full, bench, ring, 2000, hold.promptly)
+        hold.observe(_full, bench, ring, BLOCK, hold.promptly)
         small = hold.observe(ring.allocate, 500)
         bench.check(small is not None, "allocate on a full ring changed what is left of the current block")
         assert small is not None
@@ -155,7 +162,7 @@ def test_a_ring_in_flight_is_full(bench: Bench) -> None:
         small.commit(target, BLOCK + 3000)
         point = ring.advance()
         for nbytes in (1, BLOCK):
-            hold.observe(_full, bench, ring, nbytes)
+            hold.observe(_full, bench, ring, nbytes, hold.promptly)
     bench.wait(point)
     wanted = np.concatenate([pattern(0, BLOCK), pattern(1, 3000), pattern(2, 500)])
     bench.same(landed(bench, device, target)[: wanted.size], wanted, "what a ring staged before it was full")
@@ -166,7 +173,7 @@ def test_a_ring_being_written_is_full(bench: Bench) -> None:
     ring = bench.open().staging_ring(ring_count=2, buffer_size=BLOCK)
     slots = [take(ring, BLOCK), take(ring, BLOCK)]
     for nbytes in (1, BLOCK, 1):
-        _full(bench, ring, nbytes)
+        _full(bench, ring, nbytes, partial(bench.within, PROMPT, "allocate on a full ring"))
     for slot in slots:
         slot.release()
     ring.advance()
@@ -209,7 +216,7 @@ def test_who_gives_up_leaves_the_line(bench: Bench) -> None:
     before = ring.stats()
     for timeout in (0, 0.01):
         with bench.raises(FenceTimeout, f"reserve({BLOCK}, {timeout}) of a full ring"):
-            bench.result(bench.thread(lambda: ring.reserve(BLOCK, timeout)), "reserve with a timeout")  # noqa: B023
+            bench.within(timeout + PROMPT, f"reserve({BLOCK}, {timeout})", ring.reserve, BLOCK, timeout)
     after = attrs.evolve(ring.stats(), buffer_stalls=0)
     bench.check(
         attrs.evolve(before, buffer_stalls=0, current_ring_index=0)
@@ -221,7 +228,7 @@ def test_who_gives_up_leaves_the_line(bench: Bench) -> None:
     second = bench.thread(lambda: ring.reserve(BLOCK, bench.patience).release())
     bench.until(lambda: ring.stats().buffer_stalls >= waiting + 2, "two reserves that wait")
     with bench.raises(FenceTimeout, "the first in line, of a full ring"):
-        bench.result(first, "reserve with a timeout")
+        bench.within(0.05 + PROMPT, f"reserve({BLOCK}, 0.05)", first.result)
     blocker.release()
     try:
         bench.result(second, "the second in line, with room,")
@@ -240,7 +247,7 @@ def test_a_reserve_wakes_when_the_device_is_done(bench: Bench) -> None:
             ring.advance()
         before = ring.stats()
         with bench.raises(FenceTimeout, "reserve of a ring in flight"):
-            hold.observe(ring.reserve, BLOCK, 0.01)
+            hold.promptly(ring.reserve, BLOCK, 0.01)
         after = ring.stats()
         hold.still()
         bench.check(
@@ -328,9 +335,8 @@ def test_open_slices_are_waited_for_or_refused(bench: Bench) -> None:
     bench.result(bench.thread(lambda: put(ring, pattern(1, 500), target, 2000)))
     with bench.raises(SliceOutstanding, "advance over an open slice of the same thread"):
         ring.advance(0.01)
-    other = bench.thread(lambda: ring.advance(0.01))
     with bench.raises(FenceTimeout, "advance over an open slice of another thread"):
-        bench.result(other, "advance with a timeout")
+        bench.within(0.01 + PROMPT, "advance(0.01)", ring.advance, 0.01)
     other = bench.thread(lambda: ring.advance(bench.patience))
     slot.view[:] = pattern(0, 1000)
     slot.commit(target)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from forge3d_conformance.mutants.wrap import Layer
 
+WHILE = 3.0
+"""Seconds that a call waits which should not wait: longer than any clause allows."""
+
 
 class Noted(Layer):
     """Each pool knows its device, and each handle its pool and what was asked of it."""

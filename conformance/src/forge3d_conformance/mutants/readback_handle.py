@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_conformance.mutants.landing import Altered, Noted, peer
+from forge3d_conformance.mutants.landing import WHILE, Altered, Noted, peer
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import Busy, Cancelled, FenceTimeout, StateError
@@ -256,6 +256,19 @@ class CancelledHangs(Layer):
                 return self.target.wait(timeout)
             except Cancelled:
                 raise FenceTimeout("nobody woke this waiter") from None
+
+
+@mutant("readback.cancelled-wakes-late", breaks="readback.abandoned", because="did not come back within")
+class CancelledWakesLate(Layer):
+    """Who waits for a read finds out seconds later that it was cancelled."""
+
+    class Handle(Layer.Handle):
+        def wait(self, timeout: float | None = None) -> Any:
+            try:
+                return self.target.wait(timeout)
+            except Cancelled:
+                threading.Event().wait(WHILE)
+                raise
 
 
 @mutant("readback.close-forgets", breaks="readback.abandoned", because="whose pool was closed: nothing was")

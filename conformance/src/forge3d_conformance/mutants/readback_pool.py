@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from contextlib import suppress
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import attrs
 from numpy.typing import NDArray
 
-from forge3d_conformance.mutants.landing import Altered, Noted, peer
+from forge3d_conformance.mutants.landing import WHILE, Altered, Noted, peer
 from forge3d_conformance.mutants.readback_region import flat, like
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
@@ -66,6 +67,19 @@ class WaitsTooShort(Misconfigured):
 
     def change(self, config: AsyncReadbackConfig) -> AsyncReadbackConfig:
         return attrs.evolve(config, timeout=config.timeout / 1000 if config.timeout else config.timeout)
+
+
+@mutant("readback.waits-too-long", breaks="readback.backpressure", because="must not wait")
+class WaitsTooLong(Layer):
+    """The policy *wait* looks at its clock only every few seconds."""
+
+    class Pool(Layer.Pool):
+        def read(self, source: Any, **region: Any) -> Any:
+            try:
+                return self.real.read(source, **region)
+            except FenceTimeout:
+                threading.Event().wait(WHILE)
+                raise
 
 
 @mutant(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_conformance.mutants.landing import Altered, Noted
+from forge3d_conformance.mutants.landing import WHILE, Altered, Noted
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer, unwrap
 from forge3d_core.errors import FenceTimeout
-
-WHILE = 3.0
-"""Seconds that a call waits which should not wait: longer than any test looks on."""
 
 
 @mutant("readback.read-waits", breaks="readback.nonblocking", because="must not wait")
@@ -26,6 +24,19 @@ class ReadWaits(Layer):
             handle = self.real.read(source, **region)
             with suppress(FenceTimeout):
                 handle.target.wait(WHILE)
+            return handle
+
+
+@mutant("readback.one-read-in-many-waits", breaks="readback.nonblocking", because="must not wait")
+class OneReadInManyWaits(Noted):
+    """A read waits for the device once in a dozen times."""
+
+    class Pool(Noted.Pool):
+        def read(self, source: Any, **region: Any) -> Any:
+            handle = super().read(source, **region)
+            if handle.index % 12 == 11:
+                with suppress(FenceTimeout):
+                    handle.target.wait(WHILE)
             return handle
 
 
@@ -165,6 +176,19 @@ class WaitGivesUpSilently(Layer):
                 return self.target.wait(timeout)
             except FenceTimeout:
                 return np.zeros(1000, np.uint8)
+
+
+@mutant("readback.wait-ends-late", breaks="readback.not-early", because="must not wait")
+class WaitEndsLate(Layer):
+    """A wait whose time is up says so when it next looks, seconds later."""
+
+    class Handle(Layer.Handle):
+        def wait(self, timeout: float | None = None) -> Any:
+            try:
+                return self.target.wait(timeout)
+            except FenceTimeout:
+                threading.Event().wait(WHILE)
+                raise
 
 
 @mutant("readback.lease-is-early", breaks="readback.not-early", because="lease.* nothing was raised")

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from forge3d_conformance.mutants.landing import WHILE
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import Busy
@@ -118,7 +119,7 @@ class PushWaits(Layer):
         def push(self, *args: Any, **kwargs: Any) -> bool:
             if self.target.push(*args, **kwargs):
                 return True
-            threading.Event().wait(3)
+            threading.Event().wait(WHILE)
             return bool(self.target.push(*args, **kwargs))
 
 

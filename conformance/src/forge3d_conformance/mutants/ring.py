@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import attrs
 
 from forge3d_conformance.mutants.registry import mutant
-from forge3d_conformance.mutants.staged import Shadowed, Staged
+from forge3d_conformance.mutants.staged import WHILE, Shadowed, Staged
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import FenceTimeout, TooLarge
 
@@ -144,15 +144,14 @@ class TooLargeIsNone(Layer):
             return None if nbytes > self.target.buffer_size else self.real.allocate(nbytes)
 
 
-@mutant("ring.too-large-waits", breaks="ring.too-large", because="reserve.*did not come back")
+@mutant("ring.too-large-waits", breaks="ring.too-large", because="did not come back within|must not wait")
 class TooLargeWaits(Layer):
-    """A reserve that can never be served waits all the same."""
+    """A reserve that can never be served waits for room before it says so."""
 
     class Ring(Layer.Ring):
         def reserve(self, nbytes: int, timeout: float | None = None) -> Any:
             if nbytes > self.target.buffer_size:
-                threading.Event().wait(60 if timeout is None else timeout)
-                raise FenceTimeout("no room")
+                threading.Event().wait(WHILE if timeout is None else min(timeout, WHILE))
             return self.real.reserve(nbytes, timeout)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.ring import Deferred
-from forge3d_conformance.mutants.staged import Shadowed, Staged
+from forge3d_conformance.mutants.staged import WHILE, Shadowed, Staged
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import BudgetError, Closed, SliceSpent, ViewHeld
 
@@ -192,7 +192,7 @@ class CloseForgets(Deferred):
     "ring.close-leaves-waiters", breaks="ring.closed", because="a reserve that waits .* did not come back"
 )
 class CloseLeavesWaiters(Layer):
-    """Close wakes nobody who waits for room."""
+    """Close wakes nobody who waits for room: they find out when they next look."""
 
     class Ring(Layer.Ring):
         def reserve(self, nbytes: int, timeout: float | None = None) -> Any:
@@ -201,7 +201,7 @@ class CloseLeavesWaiters(Layer):
             try:
                 return self.real.reserve(nbytes, timeout)
             except Closed:
-                threading.Event().wait(10)
+                threading.Event().wait(WHILE)
                 raise
 
 
@@ -209,7 +209,7 @@ class CloseLeavesWaiters(Layer):
     "ring.close-waits-for-slices", breaks="ring.closed", because="close with slices open .* did not come back"
 )
 class CloseWaitsForSlices(Layer):
-    """Close waits until every slice is committed or released."""
+    """Close waits a while for every slice to be committed or released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class CloseWaitsForSlices(Layer):
 
         def close(self) -> None:
             if self.layer.open and not self.target.closed:
-                threading.Event().wait(10)
+                threading.Event().wait(WHILE)
             self.target.close()
 
     class Slice(Layer.Slice):

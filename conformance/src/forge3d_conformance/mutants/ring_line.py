@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from forge3d_conformance.mutants.registry import mutant
-from forge3d_conformance.mutants.staged import Staged
+from forge3d_conformance.mutants.staged import WHILE, Staged
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import FenceTimeout, SliceOutstanding
 
@@ -90,6 +90,19 @@ class TimeoutIgnored(Layer):
     class Ring(Layer.Ring):
         def reserve(self, nbytes: int, timeout: float | None = None) -> Any:
             return self.real.reserve(nbytes)
+
+
+@mutant("ring.times-out-late", breaks="ring.reserve-waits", because="did not come back|must not wait")
+class TimesOutLate(Layer):
+    """A reserve whose time is up says so when it next looks, seconds later."""
+
+    class Ring(Layer.Ring):
+        def reserve(self, nbytes: int, timeout: float | None = None) -> Any:
+            try:
+                return self.real.reserve(nbytes, timeout)
+            except FenceTimeout:
+                threading.Event().wait(WHILE)
+                raise
 
 
 @mutant("ring.timeout-is-none", breaks="ring.reserve-waits", because="nothing was raised")
@@ -195,6 +208,19 @@ class OwnSlicesForgotten(Layer):
                 return self.real.advance(timeout)
             except SliceOutstanding:
                 return None
+
+
+@mutant("ring.advance-times-out-late", breaks="ring.covers", because=r"advance\(0\.01\) did not come back")
+class AdvanceTimesOutLate(Layer):
+    """An advance waits for the slices of other threads longer than its timeout."""
+
+    class Ring(Layer.Ring):
+        def advance(self, timeout: float | None = None) -> Any:
+            try:
+                return self.real.advance(timeout)
+            except FenceTimeout:
+                threading.Event().wait(WHILE)
+                raise
 
 
 @mutant("ring.others-not-waited-for", breaks="ring.covers", because="another thread: nothing was raised")

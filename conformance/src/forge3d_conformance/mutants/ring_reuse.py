@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from forge3d_conformance.mutants.registry import mutant
-from forge3d_conformance.mutants.staged import Staged
+from forge3d_conformance.mutants.staged import WHILE, Staged
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import Busy, FenceTimeout, SliceOutstanding
 
@@ -165,15 +165,15 @@ class MovesOnWithoutSubmitting(Layer):
             return self.real.reserve(nbytes, timeout)
 
 
-@mutant("ring.full-waits", breaks="ring.full-is-none", because="full ring did not come back")
+@mutant("ring.full-waits", breaks="ring.full-is-none", because="full ring did not come back|must not wait")
 class FullWaits(Layer):
-    """allocate waits for room."""
+    """allocate waits a while for room."""
 
     class Ring(Layer.Ring):
         def allocate(self, nbytes: int) -> Any:
             slot = self.real.allocate(nbytes)
             if slot is None:
-                threading.Event().wait(10)
+                threading.Event().wait(WHILE)
             return slot
 
 

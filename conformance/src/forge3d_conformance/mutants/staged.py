@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from forge3d_conformance.mutants.wrap import Layer
 
+WHILE = 3.0
+"""Seconds that a call waits which should not wait: longer than any clause allows."""
+
 
 class Staged(Layer):
     """Rings that know their device, and slices that know their ring. No defect yet."""
