@@ -17,7 +17,7 @@ from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
 from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
-from forge3d_core.readback_blocks import CLOSED, Blocks
+from forge3d_core.readback_blocks import CLOSED, Blocks, Promise
 from forge3d_core.readback_counts import Counts
 from forge3d_core.readback_handle import Handle, Operation
 from forge3d_core.readback_region import Region
@@ -64,12 +64,13 @@ class Pool:
         self.lane = lane
         self._host = host
         self._depth = config.max_pending_ops if config.double_buffered else 1
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # C, so that no interrupt comes between its taking and the block
+        self._changed = threading.Condition(self._lock)
         self._blocks = Blocks(
             host.allocator, self._depth, config.buffer_size, pre_allocate=config.pre_allocate
         )
         self._pending: deque[Operation] = deque()  # that hold a block, oldest first
-        self._taken = 0  # blocks promised to reads that are not pending yet
+        self._promised: set[Promise] = set()  # to reads that are not pending yet
         self._counts = Counts()
         self._closed = False
         self._give_up: Callable[[Operation], None] = Operation.cancel  # what closing does to a read
@@ -95,10 +96,13 @@ class Pool:
         region = self._region(source, offset, nbytes, dtype, shape, origin, size, out)
         if not region.nbytes:
             return self._empty(region)
-        block = self._acquire(region.block_bytes)
-        if block is None:
-            return self._synchronously(region, after)
-        return self._start(region, block, after)
+        promise = Promise()
+        try:
+            if not self._acquire(promise, region.block_bytes):
+                return self._synchronously(region, after)
+            return self._start(region, promise, after)
+        finally:
+            self._let_go(promise)
 
     async def read_async(self, source: protocols.Buffer | protocols.Texture, **region: Any) -> Handle:
         return await asyncio.to_thread(self.read, source, **region)
@@ -114,18 +118,23 @@ class Pool:
         where = self._region(source, **region)
         if not where.nbytes:
             return self._empty(where)
-        block = self._try_acquire(where.block_bytes)
-        return None if block is None else self._start(where, block, after)
+        promise = Promise()
+        try:
+            return (
+                self._start(where, promise, after) if self._try_acquire(promise, where.block_bytes) else None
+            )
+        finally:
+            self._let_go(promise)
 
     def drop_frame(self) -> None:
         """Count a frame that a stream gave up."""
-        with self._changed:
+        with self._lock:
             self._counts.dropped_frames += 1
 
     def stats(self) -> ReadbackStats:
         self._collect()
-        with self._changed:
-            return self._counts.stats(len(self._pending) + self._taken, self._blocks)
+        with self._lock:
+            return self._counts.stats(len(self._pending) + len(self._promised), self._blocks)
 
     def close(self) -> None:
         self._end(Operation.cancel)
@@ -136,7 +145,7 @@ class Pool:
         What is pending raises what the device's closing or loss made of its point.
         """
         self._end(Operation.fail)
-        with self._changed:
+        with self._lock:
             pending = list(self._pending)
         for operation in pending:
             operation.revoke()
@@ -144,7 +153,7 @@ class Pool:
     def _end(self, give_up: Callable[[Operation], None]) -> None:
         if self._host.allocator.forked:
             return  # the parent's to close
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             self._closed, self._give_up = True, give_up
@@ -182,7 +191,7 @@ class Pool:
 
         None stands for a block that is never used again.
         """
-        with self._changed:
+        with self._lock:
             if operation in self._pending:
                 if block is not None:
                     self._blocks.put_back(block)
@@ -191,19 +200,19 @@ class Pool:
 
     def landed(self, nbytes: int, seconds: float) -> None:
         """Count a read whose bytes have landed."""
-        with self._changed:
+        with self._lock:
             self._counts.completed += 1
             self._counts.bytes_read += nbytes
             self._counts.seconds += seconds
 
     def cancelled(self) -> None:
         """Count a read that was given up."""
-        with self._changed:
+        with self._lock:
             self._counts.cancelled += 1
 
     def failed(self) -> None:
         """Count a read whose submission failed, or whose bytes could not land."""
-        with self._changed:
+        with self._lock:
             self._counts.failed += 1
 
     def _region(
@@ -224,27 +233,25 @@ class Pool:
 
     def _empty(self, region: Region) -> Handle:
         operation = Operation(self, self._host.copier, region, None, self._host.idle_point(self.lane))
-        with self._changed:
+        with self._lock:
             self._counts.total += 1
         operation.land()
         return Handle(operation, self)
 
-    def _start(self, region: Region, block: Allocation, after: Iterable[FencePoint]) -> Handle:
-        """Submit a read into a block that was promised to it."""
+    def _start(self, region: Region, promise: Promise, after: Iterable[FencePoint]) -> Handle:
+        """Submit a read into the block that was promised to it."""
+        block, promise.block = promise.block, None
+        assert block is not None
         try:
             point = self._host.submit_commands(
                 self.lane, [region.command(block.native)], [region.allocation], [block], after
             )
         except Exception:
-            self._blocks.put_back(block)
-            self._break_promise()
-            raise
-        except BaseException:  # an interrupt: nobody can tell whether the device will write the block
-            self._break_promise()
+            promise.block = block  # after an interrupt nobody can tell whether the device will write it
             raise
         operation = Operation(self, self._host.copier, region, block, point)
-        with self._changed:
-            self._taken -= 1
+        with self._lock:
+            self._promised.discard(promise)
             self._counts.total += 1
             self._pending.append(operation)
             closed = self._closed
@@ -252,18 +259,20 @@ class Pool:
             self._give_up(operation)
         return Handle(operation, self)
 
-    def _break_promise(self) -> None:
-        """Take note that a read which was promised a block will not be pending."""
-        with self._changed:
-            self._taken -= 1
-            self._changed.notify_all()
+    def _let_go(self, promise: Promise) -> None:
+        """Take back what was promised to a read that did not become pending."""
+        with self._lock:
+            if promise in self._promised:
+                self._promised.discard(promise)
+                if promise.block is not None:
+                    self._blocks.put_back(promise.block)
+                self._changed.notify_all()
 
-    def _acquire(self, nbytes: int) -> Allocation | None:
-        """Return a block under the configured policy; None means degrade to a synchronous read."""
-        block = self._try_acquire(nbytes)
-        if block is not None:
-            return block
-        with self._changed:
+    def _acquire(self, promise: Promise, nbytes: int) -> bool:
+        """Promise a block under the configured policy; False means degrade to a synchronous read."""
+        if self._try_acquire(promise, nbytes):
+            return True
+        with self._lock:
             self._counts.waits += 1
         if self.config.backpressure == "raise":
             raise Busy(
@@ -271,37 +280,33 @@ class Pool:
                 "max_pending_ops, or use backpressure='wait'"
             )
         if self.config.backpressure == "degrade":
-            return None
+            return False
         timeout = self.config.timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._await_one(deadline)
-            block = self._try_acquire(nbytes)
-            if block is not None:
-                return block
+            if self._try_acquire(promise, nbytes):
+                return True
 
-    def _try_acquire(self, nbytes: int) -> Allocation | None:
-        """Return a block if one is free or can be freed without waiting, and promise it to the caller."""
+    def _try_acquire(self, promise: Promise, nbytes: int) -> bool:
+        """Promise a block if one is free or can be freed without waiting; whether it did."""
         self._collect()
         while True:
-            with self._changed:
+            with self._lock:
                 self.check()
-                if len(self._pending) + self._taken < self._depth:
-                    self._taken += 1
+                if len(self._pending) + len(self._promised) < self._depth:
+                    self._promised.add(promise)
                     break
                 oldest = next((op for op in self._pending if op.movable and op.point.done), None)
             if oldest is None:
-                return None
+                return False
             oldest.land()
-        try:
-            return self._blocks.take(nbytes)
-        except BaseException:
-            self._break_promise()
-            raise
+        promise.block = self._blocks.take(nbytes)
+        return True
 
     def _await_one(self, deadline: float | None) -> None:
         """Wait until something may have become free."""
-        with self._changed:
+        with self._lock:
             oldest = next((op for op in self._pending if op.movable), None)
             left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0:
@@ -328,7 +333,7 @@ class Pool:
             point = self._host.submit_commands(
                 self.lane, [region.command(block.native)], [region.allocation], [block], after
             )
-            with self._changed:
+            with self._lock:
                 self._counts.total += 1
             operation = Operation(self, self._host.copier, region, block, point)
             operation.take(None)
@@ -344,7 +349,7 @@ class Pool:
             except IndexError:
                 break  # another thread took the last
             note()
-        with self._changed:
+        with self._lock:
             over = [op for op in self._pending if op.is_cancelled and op.point.done]
         for operation in over:
             operation.land()

@@ -6,11 +6,20 @@ import threading
 import weakref
 from collections.abc import Callable
 
+import attrs
+
 from forge3d_core.errors import Closed
 from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.units import align_up
 
 CLOSED = "the readback pool was closed; make another with device.readback_pool()"
+
+
+@attrs.define(eq=False)
+class Promise:
+    """A block on its way to a read that is not pending yet."""
+
+    block: Allocation | None = None
 
 
 class Blocks:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from forge3d_core import readback
 from forge3d_core.device import AssembledDevice
 from forge3d_core.errors import Busy, Closed, FenceTimeout, UsageError
 from forge3d_core.memory import DeviceBuffer
+from forge3d_core.readback import Pool
 
 from .small import small_pool
 from .source import SIZE
@@ -72,6 +74,28 @@ def test_who_waits_for_a_block_notices(
             assert not waiting.result(patience).is_complete
         assert not stuck.point.done
     lease.release()
+
+
+@pytest.mark.parametrize("moment", ["before the submission", "after it"])
+def test_an_interrupted_read_leaves_its_place(
+    device: AssembledDevice, buffer: DeviceBuffer, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt(*_call: Any) -> None:
+        raise KeyboardInterrupt
+
+    pool = small_pool(device, backpressure="raise")
+    with monkeypatch.context() as interrupted:
+        if moment == "after it":
+            interrupted.setattr(readback, "Operation", interrupt)
+        else:
+            interrupted.setattr(Pool, "_start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.read(buffer)
+        with pytest.raises(KeyboardInterrupt):
+            pool.stream(buffer).push()
+    device.wait_idle(20)
+    assert pool.stats().pending_operations == 0
+    assert pool.read(buffer).wait(20).nbytes == SIZE
 
 
 def test_raising_when_busy(device: AssembledDevice, buffer: DeviceBuffer) -> None:
