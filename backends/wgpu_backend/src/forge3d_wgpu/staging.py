@@ -114,6 +114,7 @@ class Block:
     nbytes: int
     direction: Direction
     mapping: MappedMemory | None = attrs.field(default=None, init=False)  # None while it is unmapped
+    _array: NDArray[np.uint8] | None = attrs.field(default=None, init=False)  # over it, once asked for
 
     @classmethod
     def create(cls, device: Any, nbytes: int, direction: Direction) -> Block:
@@ -157,22 +158,24 @@ class Block:
     def unmap(self) -> None:
         if self.mapping is not None:
             libf.wgpuBufferUnmap(self.native._internal)
-            self.mapping = None
+            self.mapping = self._array = None
 
     def view(self) -> NDArray[np.uint8]:
         """Return all of it as a fresh 1-d array, so that the core can tell its views apart."""
-        # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
-        if self.mapping is None or not self.mapping.signal.fired or self.mapping.signal.failed:
-            raise ForgeError(
-                f"a host-visible block of {self.nbytes} bytes is not mapped: a submission still uses it"
-            )
-        return np.asarray(self.mapping)
+        if self._array is None:
+            # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
+            if self.mapping is None or not self.mapping.signal.fired or self.mapping.signal.failed:
+                raise ForgeError(
+                    f"a host-visible block of {self.nbytes} bytes is not mapped: a submission still uses it"
+                )
+            self._array = np.asarray(self.mapping)
+        return self._array[:]
 
     def release(self) -> bool:
         """Give the buffer back, or leave that to the last array which shows it; whether none does."""
-        native, shown = self.native, None if self.mapping is None else weakref.ref(self.mapping)
-        self.native = self.mapping = None
-        if shown is not None and shown() is not None:
+        native, memory = self.native, weakref.ref(self.mapping) if self.mapping is not None else None
+        self.native = self.mapping = self._array = None
+        if memory is not None and memory() is not None:
             return False
         native._release()
         return True
