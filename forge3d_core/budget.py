@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -32,7 +33,7 @@ class Entry:
     nbytes: int
     kind: MemoryKind
     heap: Heap
-    released: bool = False
+    held: bool = False
 
 
 @attrs.define(eq=False)
@@ -59,7 +60,7 @@ class LedgerReservation:
 
     @property
     def released(self) -> bool:
-        return self._entry.released
+        return not self._entry.held
 
     def release(self) -> None:
         self._tracker.release(self._entry)
@@ -78,38 +79,52 @@ class _Watermark:
     above: bool = False
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
+class _Ticket:
+    """A place in the line of those who wait for room."""
+
+    thread: threading.Thread
+
+
+def _nothing_held(limit: int | str) -> BudgetMetrics:
+    return BudgetMetrics(0, 0, 0, 0, 0, 0, 0, 0, 0, parse_bytes(limit), 0)
+
+
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class Ledger:
     """See :class:`forge3d_core.protocols.BudgetTracker`.
 
+    All figures are one frozen value, and each change puts another in its place; see :meth:`_change`.
+
     ``settle`` is called before anything is counted or refused: whoever defers giving back (a buffer
-    the device still uses, an owner the garbage collector found) catches up there.
+    the device still uses, an owner the garbage collector found) catches up there. When it returns,
+    what could be given back has been, by this thread or by another.
     """
 
-    _limit: int = attrs.field(default=DEFAULT_LIMIT, converter=parse_bytes)
+    _now: BudgetMetrics = attrs.field(  # made of the limit
+        default=DEFAULT_LIMIT,  # type: ignore[assignment]
+        converter=_nothing_held,
+        alias="limit",
+    )
     settle: Callable[[], None] = attrs.field(default=lambda: None)
-    _held: set[Entry] = attrs.field(factory=set, init=False)
-    _used: dict[tuple[MemoryKind, Heap], int] = attrs.field(factory=dict, init=False)
-    _counts: dict[MemoryKind, int] = attrs.field(factory=dict, init=False)
-    _host: int = attrs.field(default=0, init=False)
-    _device: int = attrs.field(default=0, init=False)
-    _peak: int = attrs.field(default=0, init=False)
-    _peak_host: int = attrs.field(default=0, init=False)
-    _refusals: int = attrs.field(default=0, init=False)
-    _waiting: deque[object] = attrs.field(factory=deque, init=False)
+    _held: set[Entry] = attrs.field(factory=set, init=False)  # at least those that are held
+    _waiting: deque[_Ticket] = attrs.field(factory=deque, init=False)
     _abandoned: deque[Entry] = attrs.field(factory=deque, init=False)
     _reclaimers: list[Callable[[int], int]] = attrs.field(factory=list, init=False)
     _watermarks: list[_Watermark] = attrs.field(factory=list, init=False)
-    _changed: threading.Condition = attrs.field(factory=threading.Condition, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    _changed: threading.Condition = attrs.field(
+        init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
+    )
 
     @property
     def limit(self) -> int:
-        return self._limit
+        return self._now.limit_bytes
 
     def set_limit(self, nbytes: int | str) -> None:
         limit = parse_bytes(nbytes)
-        with self._changed:
-            self._limit = limit
+        with self._lock:
+            self._change(lambda now: attrs.evolve(now, limit_bytes=limit))
             crossed = self._crossings()
             self._changed.notify_all()
         self._report(crossed)
@@ -123,30 +138,31 @@ class Ledger:
         timeout: float | None = 0.0,
     ) -> LedgerReservation:
         entry = _entry(nbytes, kind, heap)
-        self._catch_up()
-        if not self._take(entry):
-            self._reclaim(entry)
-            if not self._take(entry) and not self._wait(entry, timeout):
-                with self._changed:
-                    self._refusals += 1
-                    error = self._refusal(entry)
-                raise error
-        return LedgerReservation(self, entry)
+        reservation = LedgerReservation(self, entry)
+        try:
+            self._catch_up()
+            crossed = self._obtain(entry, timeout)
+            if crossed is None:
+                raise self._refused(entry)
+            self._report(crossed)
+        except BaseException:
+            reservation.release()  # taken already, if it is a watermark's callback that ends the program
+            raise
+        return reservation
 
     def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
         entry = _entry(nbytes, "buffer", heap)
         self._catch_up()
-        with self._changed:
-            if not self._fits(entry):
-                raise self._refusal(entry)
+        now = self._now
+        if not _fits(now, entry):
+            raise _refusal(now, entry)
 
     def metrics(self) -> BudgetMetrics:
         self._catch_up()
-        with self._changed:
-            return self._snapshot()
+        return self._now
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
-        with self._changed:
+        with self._lock:
             self._reclaimers.append(reclaim)
         return lambda: self._forget(self._reclaimers, reclaim)
 
@@ -154,7 +170,7 @@ class Ledger:
         if not 0 < fraction <= 1:
             raise UsageError(f"a watermark is a fraction of the limit in (0, 1], not {fraction!r}")
         mark = _Watermark(fraction, callback)
-        with self._changed:
+        with self._lock:
             self._watermarks.append(mark)
             crossed = self._crossings()
         self._report(crossed)
@@ -162,152 +178,179 @@ class Ledger:
 
     def release(self, entry: Entry) -> None:
         """Give an entry back, once."""
-        with self._changed:
-            if entry.released:
-                return
-            entry.released = True
-            self._held.discard(entry)
-            self._count(entry, -1)
-            self._crossings()  # falling only re-arms
-            self._changed.notify_all()
+        with self._lock:
+            if self._change(lambda now: _without(now, entry) if entry.held else None, entry):
+                self._held.discard(entry)
+                self._crossings()  # falling only re-arms
+                self._changed.notify_all()
 
     def close(self) -> tuple[int, int]:
         """Give back what is still held; return how many reservations that were, and their bytes."""
         self._catch_up()
-        with self._changed:
-            leaked = list(self._held)
+        leaked = [entry for entry in list(self._held) if entry.held]
         for entry in leaked:
             self.release(entry)
         return len(leaked), sum(entry.nbytes for entry in leaked)
 
-    def abandon(self, entry: Entry) -> None:
-        """Note that an entry's owner was collected; takes no lock, as a collector may hold it."""
-        if not entry.released:
-            self._abandoned.append(entry)
+    def _change(
+        self, step: Callable[[BudgetMetrics], BudgetMetrics | None], entry: Entry | None = None
+    ) -> bool:
+        """Put what ``step`` makes of the figures in their place; False if it makes None of them.
+
+        The caller has the lock, which keeps other threads out, but neither an interrupt nor the
+        collector, whose finalizers may give memory back on this very thread. Both come only where
+        something is called. So ``step`` is pure, what it made of figures that have changed meanwhile
+        is made again, and nothing is called between that look and the last assignment.
+        """
+        while (after := step(before := self._now)) is not None:
+            if self._now is before:
+                if entry is None:
+                    self._now = after
+                else:
+                    self._now, entry.held = after, not entry.held
+                return True
+        return False
 
     def _catch_up(self) -> None:
         self.settle()
         while self._abandoned:
             try:
-                entry = self._abandoned.popleft()
+                entry = self._abandoned[0]
             except IndexError:
                 return  # another thread was faster
+            # Noted until it is given back, so that no other thread takes it for something still in use.
             self.release(entry)
+            with contextlib.suppress(ValueError):
+                self._abandoned.remove(entry)
 
-    def _fits(self, entry: Entry) -> bool:
-        return entry.heap == "device_local" or self._host + entry.nbytes <= self._limit
-
-    def _take(self, entry: Entry) -> bool:
-        with self._changed:
-            if not self._fits(entry):
-                return False
-            self._held.add(entry)
-            self._count(entry, 1)
-            self._peak = max(self._peak, self._host + self._device)
-            self._peak_host = max(self._peak_host, self._host)
-            crossed = self._crossings()
-        self._report(crossed)
-        return True
-
-    def _count(self, entry: Entry, sign: int) -> None:
-        key = (entry.kind, entry.heap)
-        self._used[key] = self._used.get(key, 0) + sign * entry.nbytes
-        self._counts[entry.kind] = self._counts.get(entry.kind, 0) + sign
-        if entry.heap == "host_visible":
-            self._host += sign * entry.nbytes
-        else:
-            self._device += sign * entry.nbytes
-
-    def _reclaim(self, entry: Entry) -> None:
-        with self._changed:
-            wanted = self._host + entry.nbytes - self._limit
-            reclaimers = list(self._reclaimers) if entry.nbytes <= self._limit else []
-        for reclaim in reclaimers:
-            if wanted <= 0:
-                return
-            wanted -= reclaim(wanted)
-
-    def _wait(self, entry: Entry, timeout: float | None) -> bool:
-        """Wait for room behind those who waited before, so that a large request is not starved."""
-        if timeout == 0:
-            return False
+    def _obtain(self, entry: Entry, timeout: float | None) -> list[_Watermark] | None:
+        """Take ``entry``, in its turn if it may wait; return the marks that it crossed, None if refused."""
+        if entry.heap == "device_local" or (timeout is not None and timeout <= 0):
+            return self._try(entry)
         deadline = None if timeout is None else time.monotonic() + timeout
-        ticket = object()
-        with self._changed:
-            self._waiting.append(ticket)
+        ticket = _Ticket(threading.current_thread())
         try:
-            while True:
-                with self._changed:
-                    if entry.nbytes > self._limit:
-                        return False
-                    first = self._waiting[0] is ticket
-                if first and self._take(entry):
-                    return True
+            self._waiting.append(ticket)
+            while entry.nbytes <= self.limit:
+                # A reclaimer, or a finalizer, that reserves does not wait for its own thread.
+                first = self._waiting[0].thread is ticket.thread
+                if first and (crossed := self._try(entry)) is not None:
+                    return crossed
                 left = SETTLE_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
-                    return False
-                with self._changed:
+                    return None
+                with self._lock:
                     self._changed.wait(min(left, SETTLE_SECONDS))
                 self._catch_up()
-                if first:
-                    self._reclaim(entry)
+            return None
         finally:
-            with self._changed:
+            # First of all, and without a lock: an interrupt must leave no ticket that nobody would give up.
+            if ticket in self._waiting:
                 self._waiting.remove(ticket)
+            with self._lock:
                 self._changed.notify_all()
 
-    def _refusal(self, entry: Entry) -> BudgetError:
-        asked, limit = format_bytes(entry.nbytes), format_bytes(self._limit)
-        if entry.nbytes > self._limit:
-            return BudgetExceeded(
-                f"{asked} of host-visible memory is more than the whole budget of {limit}; "
-                "raise it (open_device(budget=...), set_limit) or work in smaller pieces"
-            )
-        return BudgetExhausted(
-            f"{asked} of host-visible memory do not fit now: {format_bytes(self._host)} of {limit} are in "
-            "use; close rings, pools or buffers, raise the budget, or wait with timeout="
-        )
+    def _try(self, entry: Entry) -> list[_Watermark] | None:
+        """Take ``entry`` if it fits, perhaps once the reclaimers have given back; None if it does not."""
+        crossed = self._take(entry)
+        if crossed is None and self._reclaim(entry):
+            crossed = self._take(entry)
+        return crossed
+
+    def _take(self, entry: Entry) -> list[_Watermark] | None:
+        with self._lock:
+            self._held.add(entry)
+            if self._change(lambda now: _with(now, entry) if _fits(now, entry) else None, entry):
+                return self._crossings()
+            self._held.discard(entry)
+            return None
+
+    def _reclaim(self, entry: Entry) -> bool:
+        """Ask the reclaimers for what ``entry`` lacks; whether any was asked."""
+        now = self._now
+        wanted = now.host_visible_bytes + entry.nbytes - now.limit_bytes
+        asked = False
+        for reclaim in list(self._reclaimers) if entry.nbytes <= now.limit_bytes else ():
+            if wanted <= 0:
+                break
+            asked = True
+            wanted -= reclaim(wanted)
+        if asked:
+            self._catch_up()  # what a reclaimer let go may just be going back on another thread
+        return asked
+
+    def _refused(self, entry: Entry) -> BudgetError:
+        """Count a refusal and return it."""
+        with self._lock:
+            self._change(lambda now: attrs.evolve(now, refusals=now.refusals + 1))
+        return _refusal(self._now, entry)
 
     def _crossings(self) -> list[_Watermark]:
         crossed = []
         for mark in self._watermarks:
-            above = self._host >= mark.fraction * self._limit and self._host > 0
-            if above and not mark.above:
-                crossed.append(mark)
-            mark.above = above
+            now = self._now
+            above = now.host_visible_bytes >= mark.fraction * now.limit_bytes and now.host_visible_bytes > 0
+            if above is not mark.above:
+                mark.above = above
+                if above:
+                    crossed.append(mark)
         return crossed
 
     def _report(self, crossed: list[_Watermark]) -> None:
         for mark in crossed:
-            with self._changed:
-                metrics = self._snapshot()
             try:
-                mark.callback(metrics)
+                mark.callback(self._now)
             except Exception:  # the caller asked for memory, not for somebody's callback
                 _log.exception("the callback of watermark %s failed", mark.fraction)
 
-    def _snapshot(self) -> BudgetMetrics:
-        def nbytes(kind: MemoryKind) -> int:
-            return sum(used for (of, _), used in self._used.items() if of == kind)
-
-        return BudgetMetrics(
-            buffer_count=self._counts.get("buffer", 0),
-            buffer_bytes=nbytes("buffer"),
-            texture_count=self._counts.get("texture", 0),
-            texture_bytes=nbytes("texture"),
-            host_visible_bytes=self._host,
-            device_local_bytes=self._device,
-            total_bytes=self._host + self._device,
-            peak_bytes=self._peak,
-            peak_host_visible_bytes=self._peak_host,
-            limit_bytes=self._limit,
-            refusals=self._refusals,
-        )
-
     def _forget(self, listeners: list[Any], one: Any) -> None:
-        with self._changed:
+        with self._lock:
             if one in listeners:
                 listeners.remove(one)
+
+
+def _fits(now: BudgetMetrics, entry: Entry) -> bool:
+    return entry.heap == "device_local" or now.host_visible_bytes + entry.nbytes <= now.limit_bytes
+
+
+def _with(now: BudgetMetrics, entry: Entry) -> BudgetMetrics:
+    """Return the figures with one entry more."""
+    more = _counted(now, entry, 1)
+    return attrs.evolve(
+        more,
+        peak_bytes=max(more.peak_bytes, more.total_bytes),
+        peak_host_visible_bytes=max(more.peak_host_visible_bytes, more.host_visible_bytes),
+    )
+
+
+def _without(now: BudgetMetrics, entry: Entry) -> BudgetMetrics:
+    """Return the figures with one entry less."""
+    return _counted(now, entry, -1)
+
+
+def _counted(now: BudgetMetrics, entry: Entry, sign: int) -> BudgetMetrics:
+    count, nbytes, heap = f"{entry.kind}_count", f"{entry.kind}_bytes", f"{entry.heap}_bytes"
+    change = sign * entry.nbytes
+    changed = {
+        count: getattr(now, count) + sign,
+        nbytes: getattr(now, nbytes) + change,
+        heap: getattr(now, heap) + change,
+        "total_bytes": now.total_bytes + change,
+    }
+    return attrs.evolve(now, **changed)
+
+
+def _refusal(now: BudgetMetrics, entry: Entry) -> BudgetError:
+    asked, limit = format_bytes(entry.nbytes), format_bytes(now.limit_bytes)
+    if entry.nbytes > now.limit_bytes:
+        return BudgetExceeded(
+            f"{asked} of host-visible memory is more than the whole budget of {limit}; "
+            "raise it (open_device(budget=...), set_limit) or work in smaller pieces"
+        )
+    return BudgetExhausted(
+        f"{asked} of host-visible memory do not fit now: {format_bytes(now.host_visible_bytes)} of {limit} "
+        "are in use; close rings, pools or buffers, raise the budget, or wait with timeout="
+    )
 
 
 def _entry(nbytes: int, kind: MemoryKind, heap: Heap) -> Entry:

@@ -182,8 +182,14 @@ class Driver(Protocol):
     def allocate_block(self, nbytes: int, direction: Direction) -> HostBlock:
         """Return zeroed host-visible memory, accessible to the host at once."""
 
-    def free(self, native: Any) -> None:
-        """Give back what one of the three made. Never raises."""
+    def free(self, native: Any) -> bool | None:
+        """Give back what one of the three made. Never raises, and never waits for the device.
+
+        False means "not yet", and that nothing has changed: the API would wait for the device now,
+        say. Then the memory stays charged to the budget, and the core asks again, or hands out a block
+        once more, for the same size and direction. Asked again as well after an interrupt. Anything
+        else means that the memory is gone.
+        """
 
     def adopt(self, native: Any) -> tuple[Any, int]:
         """Return what ``Memory.native`` should be for the caller's own object, and its bytes.

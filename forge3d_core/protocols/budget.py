@@ -70,7 +70,15 @@ class BudgetTracker(Protocol):
         reservation leaves no trace but the count of refusals. Before it refuses, the tracker asks
         its reclaimers to give back what they only keep for later. Three refusals are told apart:
         :class:`BudgetExceeded` is more than the limit itself, :class:`BudgetExhausted` would fit if
-        others gave back, :class:`OutOfDeviceMemory` is the driver's.
+        others gave back, :class:`OutOfDeviceMemory` is the driver's. What another thread is just
+        giving back is waited for, not refused.
+
+        No waiter starves: one that waits for the whole limit gets it while others wait, take and
+        give back. A caller that does not wait may take what is free before those who do.
+
+        When the device closes, what is still reserved is given back. What the device made goes with
+        it; what the program reserved itself and did not release is a leak, and a ``ResourceWarning``
+        tells how many reservations that were and of how many bytes.
 
     Thread-safety: all methods may be called from any thread. Callbacks run on the thread that
     crossed the mark, outside the tracker's lock.
@@ -91,7 +99,12 @@ class BudgetTracker(Protocol):
         heap: Heap = "host_visible",
         timeout: float | None = 0.0,
     ) -> Reservation:
-        """Take ``nbytes``; wait up to ``timeout`` seconds (0: not at all, None: for ever) for room."""
+        """Take ``nbytes``; wait up to ``timeout`` seconds (0: not at all, None: for ever) for room.
+
+        Host-visible memory is given to those who wait in the order in which they came: who may wait
+        stands behind them even for what would fit now. With a timeout of 0 what fits is taken at once,
+        before those who wait, and what does not fit is refused; rings and pools do that.
+        """
 
     def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
         """Raise what ``reserve`` would raise now, without taking anything or counting a refusal.
@@ -104,7 +117,9 @@ class BudgetTracker(Protocol):
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
         """Register ``reclaim(nbytes_wanted) -> nbytes_given_back``; returns a function that removes it.
 
-        It is called outside the tracker's lock, by the thread that wants memory.
+        It is called outside the tracker's lock, by the thread that wants memory, and by several at
+        once. What it takes out of a cache it releases under the cache's own lock, so that the next
+        thread to ask finds it either in the cache or in the budget. It may reserve memory itself.
         """
 
     def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:

@@ -103,6 +103,20 @@ def test_a_callback_that_raises_costs_no_reservation(
     assert "somebody's mistake" in caplog.text
 
 
+@pytest.mark.parametrize("timeout", [0.0, 1.0])
+def test_a_callback_that_ends_the_program_leaves_nothing_reserved(ledger: Ledger, timeout: float) -> None:
+    def end(_metrics: BudgetMetrics) -> None:
+        raise SystemExit("too much")
+
+    forget = ledger.on_watermark(0.5, end)
+    with pytest.raises(SystemExit) as ended:
+        ledger.reserve(60, timeout=timeout)
+    assert ledger.metrics().total_bytes == 0, "while the traceback is kept, as it is here"
+    assert ended.traceback
+    forget()
+    ledger.reserve(100).release()
+
+
 @pytest.mark.parametrize("fraction", [0, -1, 1.1, float("nan")])
 def test_marks_are_fractions(ledger: Ledger, fraction: float) -> None:
     with pytest.raises(UsageError, match="fraction"):

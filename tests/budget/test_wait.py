@@ -51,6 +51,65 @@ def test_waiters_are_served_in_order(
         reservation.release()
 
 
+def test_who_may_wait_does_not_overtake_who_waits(
+    ledger: Ledger, background: Callable[..., Any], until: Callable[..., None], patience: float
+) -> None:
+    """Small ones, each ready to wait, would keep the large one waiting for ever between them."""
+    held = ledger.reserve(60)
+    large = background(ledger.reserve, 80, timeout=patience)
+    until(lambda: len(ledger._waiting) == 1)
+    small = background(ledger.reserve, 30, timeout=patience)
+    until(lambda: len(ledger._waiting) == 2 or small.done())
+    with pytest.raises(BudgetExhausted):
+        ledger.reserve(30, timeout=0.001)  # in its turn, and that does not come
+    assert not small.done(), "it took what fits, before somebody who came first"
+    ledger.reserve(30).release()  # without waiting, what fits is had at once
+    ledger.reserve(1000, heap="device_local", timeout=patience).release()  # nobody waits for that
+    held.release()
+    got = large.result(patience)
+    assert not small.done()
+    got.release()
+    small.result(patience).release()
+
+
+@pytest.mark.parametrize("inner", [10, 50])
+def test_a_reclaimer_that_waits_does_not_wait_for_its_own_thread(
+    ledger: Ledger, background: Callable[..., Any], patience: float, inner: int
+) -> None:
+    """It runs while the one that wants memory is first in line."""
+    kept = [ledger.reserve(50), ledger.reserve(40)]
+
+    def reclaim(_nbytes: int) -> int:
+        forget()
+        kept.pop(0).release()
+        with ledger.reserve(inner, timeout=patience):
+            return 50
+
+    forget = ledger.add_reclaimer(reclaim)
+    background(ledger.reserve, 60, timeout=None).result(patience).release()
+    kept.pop().release()
+
+
+def test_a_watermark_is_told_when_the_place_in_line_is_given_up(
+    ledger: Ledger, background: Callable[..., Any], patience: float
+) -> None:
+    def callback(_metrics: BudgetMetrics) -> None:
+        background(ledger.reserve, 10, timeout=None).result(patience).release()
+
+    ledger.on_watermark(0.5, callback)
+    ledger.reserve(60, timeout=patience).release()
+    assert not ledger._waiting
+
+
+def test_a_timeout_without_end(ledger: Ledger, background: Callable[..., Any], patience: float) -> None:
+    held = ledger.reserve(100)
+    waiting = background(ledger.reserve, 10, timeout=float("inf"))
+    held.release()
+    waiting.result(patience).release()
+    with ledger.reserve(100), pytest.raises(BudgetExhausted):
+        ledger.reserve(1, timeout=-1.0)
+
+
 def test_a_raised_limit_wakes_who_waits(
     ledger: Ledger, background: Callable[..., Any], until: Any, patience: float
 ) -> None:
