@@ -16,10 +16,14 @@ import pytest
 
 from forge3d_core.driver import Command, Dispatch, Download, Upload
 from forge3d_core.errors import BackendError
-from forge3d_core.protocols import Binding, DeviceInfo, KernelSource, TextureFormat
+from forge3d_core.protocols import Binding, DeviceInfo, KernelSource, Limits, TextureFormat
+from forge3d_core.units import GIB
 from forge3d_cuda.driver import CudaDriver
 from forge3d_cuda.errors import NOT_READY, SUCCESS
+from forge3d_cuda.lanes import Lanes
+from forge3d_cuda.memory import DevicePool
 from forge3d_cuda.plugin import list_devices, load_cupy
+from forge3d_cuda.staging import Staging
 
 PATIENCE = 30.0
 
@@ -168,6 +172,8 @@ class Runtime:
                 return next(self._handles)
             case "eventQuery":
                 return NOT_READY if arguments[0] in self.pending else SUCCESS
+            case "getDevice":
+                return 0
             case "streamQuery":
                 return NOT_READY if self.pending else SUCCESS
             case "mallocFromPoolAsync":
@@ -206,6 +212,18 @@ def hollow(runtime: Runtime) -> Any:
         MemoryPointer=lambda memory, _offset: memory,
     )
     return SimpleNamespace(cuda=cuda, ndarray=Array)
+
+
+@pytest.fixture
+def hollow_driver(hollow: Any, runtime: Runtime) -> CudaDriver:
+    """A driver without a device."""
+    limits = Limits(max_buffer_size=GIB)
+    info = DeviceInfo("cuda", "hollow", "discrete", "0", "none", 0, limits=limits)
+    pool = DevicePool.on(hollow, 0)
+    lanes = Lanes.on(runtime, pool, limits)
+    return CudaDriver(
+        info, SimpleNamespace(id=0), hollow, runtime, pool, lanes, Staging(runtime, lambda: lanes.idle)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -95,11 +95,12 @@ class CudaDriver:
         with self._current():
             return self._staging.allocate(nbytes)
 
-    def free(self, native: Any) -> None:
-        """Let go; all memory goes back with the last array over it, which is usually ours."""
-        if isinstance(native, HostBlock):
-            native.release()
-            self._staging.settle()
+    def free(self, native: Any) -> bool:
+        """Let go; all memory goes back with the last array over it, which is usually ours.
+
+        Not yet, for a block, while the device is busy: see :class:`Staging`.
+        """
+        return self._staging.free(native) if isinstance(native, HostBlock) else True
 
     def adopt(self, native: Any) -> tuple[Any, int]:
         with self._current():

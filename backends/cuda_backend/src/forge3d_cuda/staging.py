@@ -35,7 +35,7 @@ class PinnedMemory:
         return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (self.address, False)}
 
     def __del__(self) -> None:
-        self._staging.rest(self.address, self.nbytes)
+        self._staging.rest(self.address)
 
 
 @attrs.define(eq=False)
@@ -51,6 +51,10 @@ class HostBlock:
         assert self._array is not None, "the block was freed"
         return self._array[:]
 
+    @property
+    def released(self) -> bool:
+        return self._array is None
+
     def release(self) -> None:
         self._array = None
 
@@ -60,16 +64,16 @@ class Staging:
     """Allocates blocks and gives them back without ever waiting for the device.
 
     ``cudaFreeHost`` may wait for all work in flight, on every lane: a caller who only closed a ring
-    would stall, and one whose lane waits for the host would never return. Memory that is freed while
-    the device is busy therefore rests in ``_resting`` until the device is idle, or until a request
-    of the same size takes it over.
+    would stall, and one whose lane waits for the host would never return. So while the device is busy
+    no block is freed: it stays the core's, in the budget and ready to be used again. Memory that an
+    array showed until then, past its block, rests in ``_resting`` until the device is idle.
 
     Thread-safety: any thread; the list is only appended to and popped from, each of which is atomic.
     """
 
     _runtime: Any
     _idle: Callable[[], bool]
-    _resting: list[tuple[int, int]] = attrs.field(factory=list)
+    _resting: list[int] = attrs.field(factory=list)
     _closed: bool = False
     _owner: int = attrs.field(factory=os.getpid)
 
@@ -80,31 +84,27 @@ class Staging:
     def allocate(self, nbytes: int) -> HostBlock:
         self.settle()
         size = self.footprint(nbytes)
-        address = self._take_rested(size)
-        if address is None:
-            try:
-                address = int(self._runtime.hostAlloc(size, self._runtime.hostAllocPortable))
-            except RuntimeError as error:
-                raise translate(error, f"page-locking {size} bytes of host memory") from error
+        try:
+            address = int(self._runtime.hostAlloc(size, self._runtime.hostAllocPortable))
+        except RuntimeError as error:
+            raise translate(error, f"page-locking {size} bytes of host memory") from error
         memory = PinnedMemory(self, address, nbytes)  # first: an interrupt from here on gives it back
-        ctypes.memset(address, 0, size)  # CUDA does not promise it, and a rested block has been used
+        ctypes.memset(address, 0, size)  # CUDA does not promise it
         return HostBlock(address, nbytes, np.asarray(memory))
 
-    def _take_rested(self, size: int) -> int | None:
-        for rested in tuple(self._resting):
-            if self.footprint(rested[1]) == size:
-                try:
-                    self._resting.remove(rested)
-                except ValueError:
-                    continue  # another thread took it
-                return rested[0]
-        return None
+    def free(self, block: HostBlock) -> bool:
+        """Free a block, or return False and change nothing where that would wait for the device."""
+        if not block.released and not self._idle():
+            return False
+        block.release()
+        self.settle()
+        return True
 
-    def rest(self, address: int, nbytes: int) -> None:
+    def rest(self, address: int) -> None:
         """Take note of memory that nobody shows any more; called by the garbage collector too."""
         if os.getpid() != self._owner:
             return  # a forked child has no device behind its copy
-        self._resting.append((address, nbytes))
+        self._resting.append(address)
         if self._closed:
             self.settle()
 
@@ -112,8 +112,7 @@ class Staging:
         """Really free what rests, if that would wait for nothing."""
         while self._resting and self._idle():
             try:
-                address, _ = self._resting.pop()
-                self._runtime.freeHost(address)
+                self._runtime.freeHost(self._resting.pop())
             except IndexError:
                 return  # another thread freed the last
             except Exception:

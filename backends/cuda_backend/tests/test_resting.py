@@ -1,0 +1,79 @@
+"""Blocks that cannot go back yet, under a runtime that runs nothing: charged, and used again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.errors import BudgetExhausted
+from forge3d_core.protocols import DeviceOptions
+
+if TYPE_CHECKING:
+    from conftest import Runtime
+
+    from forge3d_cuda.driver import CudaDriver
+
+NBYTES = 8192
+
+
+@pytest.fixture
+def device(hollow_driver: CudaDriver) -> AssembledDevice:
+    return assemble(hollow_driver, DeviceOptions(budget=2 * NBYTES))
+
+
+def keep_busy(device: AssembledDevice, runtime: Runtime) -> None:
+    buffer = device.create_buffer(512)
+    device.submit(device.command_list().fill(buffer, 1))
+    runtime.pending.add(runtime.called("eventRecord")[-1][0])
+
+
+def test_a_block_is_not_freed_while_the_device_is_busy(hollow_driver: CudaDriver, runtime: Runtime) -> None:
+    block = hollow_driver.allocate_block(NBYTES, "upload")
+    block.view()[:] = 7
+    token = hollow_driver.submit("compute", [], ())
+    assert token.event is not None
+    runtime.pending.add(token.event)
+    assert hollow_driver.free(block) is False
+    assert (block.view() == 7).all()
+    runtime.pending.clear()
+    assert hollow_driver.free(block)  # though nobody has asked for the token
+    assert hollow_driver.free(block)
+    assert runtime.called("freeHost") == [[block.address]]
+
+
+def test_what_cannot_go_back_yet_stays_in_the_budget(device: AssembledDevice, runtime: Runtime) -> None:
+    ring = device.staging_ring(ring_count=1, buffer_size=NBYTES)
+    keep_busy(device, runtime)
+    ring.close()
+    assert device.budget.metrics().host_visible_bytes == NBYTES
+    with pytest.raises(BudgetExhausted):
+        device.staging_ring(ring_count=1, buffer_size=NBYTES + 1)
+    runtime.pending.clear()
+    device.staging_ring(ring_count=1, buffer_size=NBYTES + 1).close()
+    assert device.budget.metrics().host_visible_bytes == 0
+    assert runtime.called("freeHost")
+    device.close()
+
+
+def test_and_is_used_again_clean(device: AssembledDevice, runtime: Runtime) -> None:
+    ring = device.staging_ring(ring_count=1, buffer_size=NBYTES)
+    slot = ring.allocate(NBYTES)
+    assert slot is not None
+    slot.view[:] = 7
+    slot.release()
+    keep_busy(device, runtime)
+    for _ in range(10):
+        ring.close()
+        ring = device.staging_ring(ring_count=1, buffer_size=NBYTES)
+        slot = ring.allocate(NBYTES)
+        assert slot is not None
+        assert not slot.view.any()
+        slot.view[:] = 7
+        slot.release()
+    assert len(runtime.called("hostAlloc")) == 1
+    assert device.budget.metrics().host_visible_bytes == NBYTES
+    runtime.pending.clear()
+    ring.close()
+    device.close()
