@@ -95,6 +95,7 @@ class Blocks:
                 block = max(self._idle, key=lambda idle: idle.native.nbytes)
                 self._idle.remove(block)
                 self._all.remove(block)
+                self._allocator.drop(block)  # at once: the next thread to ask finds it here or on its way
             given += block.native.nbytes
             self._allocator.release(block)
         return given

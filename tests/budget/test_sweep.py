@@ -112,6 +112,28 @@ def test_what_another_thread_is_just_giving_back_is_waited_for(
     assert charged(device) == 0
 
 
+def test_what_another_thread_has_reclaimed_is_found(
+    driver: Watched, background: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """One has just got a pool's idle block, larger than it needs, and has not given it back yet."""
+    device = assemble(driver, DeviceOptions(budget=LIMIT))
+    stop, real = Stop(driver, patience), Allocator.release
+
+    def release(self: Allocator, allocation: Allocation) -> None:
+        stop()
+        real(self, allocation)
+
+    with device, device.readback_pool(max_pending_ops=1, buffer_size=LIMIT):
+        driver.during_free = lambda: None
+        monkeypatch.setattr(Allocator, "release", release)
+        first = background(device.budget.reserve, BLOCK)
+        assert stop.reached.wait(patience)
+        second = background(device.budget.reserve, BLOCK)
+        second.result(patience).release()
+        stop.go_on.set()
+        first.result(patience).release()
+
+
 def test_a_finalizer_closes_under_our_own_lock_without_waiting(
     device: AssembledDevice,
     allocator: Allocator,
