@@ -208,32 +208,32 @@ class CloseLeavesWaiters(Layer):
 @mutant(
     "ring.close-waits-for-slices", breaks="ring.closed", because="close with slices open .* did not come back"
 )
-class CloseWaitsForSlices(Layer):
+class CloseWaitsForSlices(Staged):
     """Close waits a while for every slice to be committed or released."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = 0
+    class Ring(Staged.Ring):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.open: set[Any] = set()
 
-    class Ring(Layer.Ring):
-        layer: CloseWaitsForSlices
-
-        def allocate(self, nbytes: int) -> Any:
-            slot = self.real.allocate(nbytes)
-            self.layer.open += slot is not None
-            return slot
+        def adopt(self, slot: Any) -> Any:
+            if slot is not None:
+                self.open.add(slot)
+            return super().adopt(slot)
 
         def close(self) -> None:
-            if self.layer.open and not self.target.closed:
+            if self.open and not self.target.closed:
                 threading.Event().wait(WHILE)
             self.target.close()
 
-    class Slice(Layer.Slice):
-        layer: CloseWaitsForSlices
-
+    class Slice(Staged.Slice):
         def commit(self, target: Any, offset: int = 0) -> None:
             self.target.commit(target.target, offset)
-            self.layer.open -= 1
+            self.ring.open.discard(self)
+
+        def release(self) -> None:
+            self.target.release()
+            self.ring.open.discard(self)
 
 
 @mutant("ring.closed-twice", breaks="ring.closed", because="stats or close after close raised Closed")
