@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 
-from forge3d_conformance.bench import Bench
+from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.budget_model import LIMIT, held
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, OutOfDeviceMemory
 from forge3d_core.protocols import BudgetMetrics, Reservation
@@ -122,15 +123,60 @@ def test_waiting_reservations_all_get_through(bench: Bench) -> None:
 
 
 @pytest.mark.clause("budget.waits")
+def test_who_waits_for_the_whole_limit_is_not_passed_over(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    turns, served = Turns(2), threading.Event()
+
+    def user(me: int) -> None:
+        while not served.is_set():
+            with tracker.reserve(LIMIT // 2, timeout=bench.patience):
+                turns.taken(me)  # so that some of the limit is always taken while these go on
+
+    users = [bench.thread(user, me) for me in range(2)]
+    bench.until(lambda: turns.total > 4, "two users of half the limit each")
+    large = bench.thread(lambda: tracker.reserve(LIMIT, timeout=None).release())
+    try:
+        bench.result(large, "one who waits for the whole limit while others wait and take")
+    finally:
+        served.set()
+    for thread in users:
+        bench.result(thread, "a user of half the limit")
+
+
+@attrs.define(eq=False)
+class Turns:
+    """Users that take turns, each of whom gives back only when another has taken again, or cannot."""
+
+    users: int
+    overlap: float = 0.2
+    _counts: list[int] = attrs.field(init=False)
+    _changed: threading.Condition = attrs.field(init=False, factory=threading.Condition)
+
+    def __attrs_post_init__(self) -> None:
+        self._counts = [0] * self.users
+
+    @property
+    def total(self) -> int:
+        return sum(self._counts)
+
+    def taken(self, me: int) -> None:
+        with self._changed:
+            self._counts[me] += 1
+            self._changed.notify_all()
+            goal = self.total + 1
+            self._changed.wait_for(lambda: self.total >= goal, self.overlap)
+
+
+@pytest.mark.clause("budget.waits")
 def test_a_wait_for_nobody_ends_in_time(bench: Bench) -> None:
     tracker = bench.open(budget=LIMIT).budget
     with tracker.reserve(LIMIT):
         for timeout in (0.0, 0.05):
-            waiter = bench.thread(partial(tracker.reserve, 1, timeout=timeout))
-            with bench.raises(BudgetExhausted, f"a reservation that waits {timeout} s for nobody"):
-                bench.result(waiter, f"a reservation that waits {timeout} s")
+            what = f"a reservation that waits {timeout} s for nobody"
+            with bench.raises(BudgetExhausted, what):
+                bench.within(timeout + PROMPT, what, partial(tracker.reserve, 1, timeout=timeout))
         with bench.raises(BudgetExceeded, "a wait for more than the limit"):
-            bench.result(bench.thread(lambda: tracker.reserve(LIMIT + 1, timeout=None)), "a hopeless wait")
+            bench.within(PROMPT, "a hopeless wait", partial(tracker.reserve, LIMIT + 1, timeout=None))
 
 
 @pytest.mark.clause("budget.reclaim-first")

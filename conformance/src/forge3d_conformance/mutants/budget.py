@@ -10,7 +10,7 @@ import attrs
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
-from forge3d_core.errors import BudgetError, BudgetExhausted
+from forge3d_core.errors import BudgetError, BudgetExhausted, OutOfDeviceMemory, TooLarge
 from forge3d_core.protocols import BudgetMetrics
 
 
@@ -135,6 +135,45 @@ class HalfARingStays(Layer):
                     self.kept.append(self.target.budget.reserve(kwargs.get("buffer_size", 0)))
                 except BudgetError:
                     self.kept.append(self.target.budget.reserve(1))
+                raise
+
+
+@mutant("budget.refused-buffer-stays", breaks="budget.clean-refusal", because="refusal of a buffer")
+class RefusedBufferStays(Layer):
+    """A buffer is charged before anybody looks whether it can be had, and stays so."""
+
+    class Device(Layer.Device):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.kept: list[Any] = []
+
+        def create_buffer(self, nbytes: Any, *, label: str = "") -> Any:
+            try:
+                return self.real.create_buffer(nbytes, label=label)
+            except (TooLarge, OutOfDeviceMemory):
+                self.kept.append(self.target.budget.reserve(nbytes, heap="device_local"))
+                raise
+
+
+@mutant(
+    "budget.driver-refusal-stays",
+    breaks="budget.clean-refusal",
+    because="refusal of .* by the driver",
+    requires=("host_pressure",),
+)
+class DriverRefusalStays(Layer):
+    """A ring for which the driver has no memory stays counted; one that the budget refuses does not."""
+
+    class Device(Layer.Device):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.kept: list[Any] = []
+
+        def staging_ring(self, **kwargs: Any) -> Any:
+            try:
+                return self.real.staging_ring(**kwargs)
+            except OutOfDeviceMemory:
+                self.kept.append(self.target.budget.reserve(1))
                 raise
 
 
@@ -278,12 +317,44 @@ class DroppedIsLost(Layer):
             return buffer
 
 
-@mutant("budget.leaks-go-unsaid", breaks="budget.collected", because="reported no leak")
-class LeaksGoUnsaid(Layer):
-    """A device closes without a word over reservations that nobody released."""
+class SaysItsOwn(Layer):
+    """A base of mutants: a device that closes with other words than its own, or none."""
 
     class Device(Layer.Device):
+        def words(self, metrics: BudgetMetrics) -> str:
+            return ""
+
         def close(self) -> None:
+            words = self.words(self.target.budget.metrics())
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.target.close()
+            if words:
+                warnings.warn(words, ResourceWarning, stacklevel=2)
+
+
+@mutant("budget.leaks-go-unsaid", breaks="budget.collected", because=r"another leak or none: \[\]")
+class LeaksGoUnsaid(SaysItsOwn):
+    """A device closes without a word over reservations that nobody released."""
+
+
+@mutant(
+    "budget.leaks-are-not-named", breaks="budget.collected", because="another leak or none: .*closed in 2 ms"
+)
+class LeaksAreNotNamed(SaysItsOwn):
+    """What a device says when it closes has nothing to do with what was left."""
+
+    class Device(SaysItsOwn.Device):
+        def words(self, metrics: BudgetMetrics) -> str:
+            return "the device closed in 2 ms"
+
+
+@mutant(
+    "budget.all-that-is-held-is-a-leak", breaks="budget.collected", because="another leak or none: .*in use"
+)
+class AllThatIsHeldIsALeak(SaysItsOwn):
+    """What the device made itself is reported among the leaks."""
+
+    class Device(SaysItsOwn.Device):
+        def words(self, metrics: BudgetMetrics) -> str:
+            return f"{metrics.buffer_count} allocations of {metrics.total_bytes} bytes are still in use"

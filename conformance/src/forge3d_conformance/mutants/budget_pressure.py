@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,40 @@ class WaitNeverEnds(Layer):
             except BudgetExhausted:
                 threading.Event().wait()
                 raise
+
+
+@mutant("budget.wait-ends-late", breaks="budget.waits", because=r"waits 0\.05 s for nobody did not come back")
+class WaitEndsLate(Layer):
+    """A reservation that cannot be had is refused a second and a half after its timeout."""
+
+    class Budget(Layer.Budget):
+        def reserve(self, nbytes: int, **kwargs: Any) -> Any:
+            try:
+                return self.real.reserve(nbytes, **kwargs)
+            except BudgetExhausted:
+                if kwargs.get("timeout"):
+                    threading.Event().wait(1.5)
+                raise
+
+
+@mutant(
+    "budget.waiters-ask-again",
+    breaks="budget.waits",
+    because="the whole limit while others.* did not come back",
+)
+class WaitersAskAgain(Layer):
+    """Waiting is asking again and again: who asks for much starves behind those who ask for little."""
+
+    class Budget(Layer.Budget):
+        def reserve(self, nbytes: int, *, timeout: float | None = 0.0, **kwargs: Any) -> Any:
+            end = float("inf") if timeout is None else time.monotonic() + timeout
+            while True:
+                try:
+                    return self.real.reserve(nbytes, **kwargs)
+                except BudgetExhausted:
+                    if time.monotonic() >= end:
+                        raise
+                threading.Event().wait(0.001)
 
 
 @mutant("budget.caches-are-kept", breaks="budget.reclaim-first", because="BudgetExhausted|was not asked")

@@ -95,12 +95,17 @@ class Budget:
             raise UsageError(f"no kind {kind!r} or no heap {heap!r}")
         entry = Entry(size_of(nbytes), kind, heap)
         self._catch_up()
-        if not self._take(entry):
-            self._reclaim(entry)
-            if not self._take(entry) and not self._await_room(entry, timeout):
-                with self._changed:
-                    self._refusals += 1
-                    raise self._refusal(entry)
+        if heap == "device_local" or timeout == 0:
+            taken = self._take(entry)
+            if not taken:
+                self._reclaim(entry)
+                taken = self._take(entry)
+        else:
+            taken = self._await_room(entry, timeout)  # behind those who wait already
+        if not taken:
+            with self._changed:
+                self._refusals += 1
+                raise self._refusal(entry)
         return Reservation(self, entry)
 
     def check(self, nbytes: int, *, heap: str = "host_visible") -> None:
@@ -172,13 +177,13 @@ class Budget:
             self._queue.append(ticket)
         try:
             while entry.nbytes <= self.limit:
-                left = 0.01 if deadline is None else min(0.01, deadline - time.monotonic())
-                if left <= 0:
-                    return False
                 if self._queue[0] is ticket:
                     if self._take(entry):
                         return True
                     self._reclaim(entry)
+                left = 0.01 if deadline is None else min(0.01, deadline - time.monotonic())
+                if left <= 0:
+                    return False
                 with self._changed:
                     self._changed.wait(left)
                 self._catch_up()  # what was collected notifies nobody
