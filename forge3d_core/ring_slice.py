@@ -18,6 +18,8 @@ from forge3d_core.ring_block import Block, Staged
 from forge3d_core.units import align_up
 from forge3d_core.views import Loan
 
+NOTHING: NDArray[np.uint8] = np.empty(0, np.uint8)
+
 
 class SliceHost(Protocol):
     """What a slice needs of its ring."""
@@ -113,10 +115,11 @@ class Slice:
 
     def fill(self, write: Callable[[NDArray[np.uint8]], None]) -> None:
         """Have the ring's own code write the bytes, outside the loan; close leaves them while it does."""
-        key, block = object(), self._block.allocation
+        key, block, memory = object(), self._block.allocation, self._memory
         self._ring.pin(block, key)
         try:
-            write(self._memory)
+            self._lent()  # somebody may have closed the ring, and emptied it, just before
+            write(memory)
         finally:
             self._ring.unpin(block, key)
 
@@ -148,6 +151,7 @@ class Slice:
     def _take_back(self, loan: Loan) -> None:
         loan.take_back()
         self._loan = self._view = None
+        self._memory = NOTHING  # a spent slice that somebody keeps must not keep the block's memory
         self._block.allocation.holds.discard(self.key)
 
     def _lent(self) -> Loan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -159,3 +160,14 @@ def test_errors_leave_the_slice_as_it_was(
     slot.commit(buffer)
     ring.advance()
     assert peek(device, buffer).tolist() == [8] * 64
+
+
+def test_a_spent_slice_keeps_no_memory(device: AssembledDevice, ring: Ring) -> None:
+    buffer = device.create_buffer(64)
+    committed, released = take(ring, 64), take(ring, 64)
+    committed.commit(buffer)
+    released.release()
+    shown = weakref.ref(ring._blocks[0].allocation.native.view())
+    assert committed._memory.base is None
+    assert released._memory.base is None
+    assert shown() is None
