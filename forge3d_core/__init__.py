@@ -37,6 +37,7 @@ from forge3d_core.errors import (
     ViewHeld,
 )
 from forge3d_core.hookspecs import hookimpl
+from forge3d_core.points import wait_all, wait_any
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
     Backend,
@@ -68,7 +69,6 @@ from forge3d_core.protocols import (
     Timeline,
 )
 from forge3d_core.select import adopt_device, open_device
-from forge3d_core.timeline import wait_all, wait_any
 
 __all__ = [
     "AsyncReadbackConfig",

@@ -26,6 +26,7 @@ from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, Usage
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
 from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
+from forge3d_core.points import wait_all
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
     DeviceInfo,
@@ -37,7 +38,7 @@ from forge3d_core.protocols import (
 )
 from forge3d_core.readback import Pool
 from forge3d_core.ring import Ring
-from forge3d_core.timeline import Timeline, wait_all
+from forge3d_core.timeline import Timeline
 from forge3d_core.units import format_bytes, parse_bytes
 
 _log = logging.getLogger(__name__)
@@ -360,7 +361,7 @@ class AssembledDevice:
         try:
             yield
         except DeviceLost as error:
-            self._failed(error)
+            self._failed(DeviceLost(*error.args))  # what is kept is not what now travels through frames
             raise
 
     def _look(self) -> None:

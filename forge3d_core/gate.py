@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 
 import attrs
 
 from forge3d_core.errors import Closed
+
+SHUT_SECONDS = 10.0
+"""How long shutting waits for who is inside; no call takes so long, and one that does never ends."""
+
+LOOK_SECONDS = 0.001
+
+
+class Passage:
+    """One call inside, for ``with``.
+
+    An interrupt may come between any two steps of Python code, so leaving is none: ``__exit__`` is a
+    slot, filled with a lock's, which is C. However the block ends, the passage is over.
+    """
+
+    __slots__ = ("__exit__", "_admit", "_inside")
+
+    __exit__: Callable[..., None]
+
+    def __init__(self, admit: Callable[[threading.Lock], None]) -> None:
+        self._admit = admit
+        self._inside = threading.Lock()
+        self.__exit__ = self._inside.__exit__
+
+    def __enter__(self) -> None:
+        self._inside.acquire()
+        try:
+            self._admit(self._inside)
+        except BaseException:
+            self._inside.release()
+            raise
 
 
 @attrs.define(eq=False)
@@ -19,27 +49,27 @@ class Gate:
     device; native code does not survive that. What is inside must not wait for the device.
     """
 
-    _inside: int = attrs.field(default=0, init=False)
+    _passages: list[threading.Lock] = attrs.field(factory=list, init=False)  # held while somebody is inside
     _shut: bool = attrs.field(default=False, init=False)
-    _changed: threading.Condition = attrs.field(factory=threading.Condition, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
 
-    @contextmanager
-    def passing(self) -> Iterator[None]:
-        """Be inside for the block; raises :class:`Closed` once the gate is shut."""
-        with self._changed:
+    def passing(self) -> Passage:
+        """Be inside for a ``with`` block, which raises :class:`Closed` once the gate is shut."""
+        return Passage(self._admit)
+
+    def shut(self, timeout: float = SHUT_SECONDS) -> bool:
+        """Let nobody in any more, and wait until everybody is out; whether they are. Idempotent."""
+        with self._lock:
+            self._shut = True
+        deadline = time.monotonic() + timeout
+        while any(passage.locked() for passage in self._passages):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def _admit(self, passage: threading.Lock) -> None:
+        with self._lock:
             if self._shut:
                 raise Closed("the device was closed")
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                if not self._inside:
-                    self._changed.notify_all()
-
-    def shut(self) -> None:
-        """Let nobody in any more, and wait until everybody is out; idempotent."""
-        with self._changed:
-            self._shut = True
-            self._changed.wait_for(lambda: not self._inside)
+            self._passages = [*(other for other in self._passages if other.locked()), passage]

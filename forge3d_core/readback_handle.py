@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from forge3d_core.copying import HostCopier
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
 from forge3d_core.memory import Allocation
+from forge3d_core.points import settled
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_region import Region
-from forge3d_core.timeline import settled
 from forge3d_core.views import Loan
 
 INLINE_BYTES = 64 * 1024

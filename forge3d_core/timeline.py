@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import logging
@@ -10,21 +9,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import attrs
 
-from forge3d_core import protocols
-from forge3d_core.errors import Closed, FenceTimeout, ForgeError, Forked, UsageError, again
-
-Settled = Callable[[protocols.FencePoint, Exception | None], None]
+from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
+from forge3d_core.points import Settled, settled
 
 LEASH_SECONDS = 0.05
 """How long a leader waits in the driver before it looks up: a close or a loss elsewhere wakes it by then."""
 
 LOOK_SECONDS = 0.25
-"""How often a wait for what nobody has submitted looks whether the device is still there."""
+"""How often a sleeping wait looks up: for a loss, while nothing is in flight, or for a leader that was
+interrupted and could not say so."""
 
 NOTHING_PENDING = 0
 """In place of a value to lead to; values start at 1."""
@@ -66,27 +64,6 @@ class Point:
         return settled(self).__await__()
 
 
-async def settled(point: protocols.FencePoint) -> None:
-    """Wait for a point under asyncio; works with any backend's point."""
-    if point.done:
-        return
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def resolve(error: Exception | None) -> None:
-        if not future.done():
-            future.set_exception(again(error)) if error else future.set_result(None)
-
-    def wake(_point: protocols.FencePoint, error: Exception | None) -> None:
-        try:
-            loop.call_soon_threadsafe(resolve, error)
-        except RuntimeError:
-            pass  # the loop closed while the device worked: nobody is left to tell
-
-    point.on_done(wake)
-    await future
-
-
 @attrs.define(eq=False)
 class Timeline:
     """See :class:`forge3d_core.protocols.Timeline`.
@@ -96,6 +73,10 @@ class Timeline:
     coroutines have no thread to lend, so the first of them starts a watcher thread, which waits like
     any other, alone calls back, and goes away when idle. So no callback ever runs under a lock of
     whoever happened to poll.
+
+    An interrupt (Ctrl-C) may come between any two steps of Python code, and costs its own thread's wait,
+    nothing else: the lock is C code up to the block that it guards, and who polls or leads is noted under
+    a key of that call, which is taken back whatever happens.
     """
 
     name: str
@@ -106,14 +87,18 @@ class Timeline:
     _completed: int = attrs.field(default=0, init=False)
     _failure: Exception | None = attrs.field(default=None, init=False)
     _pending: deque[tuple[int, Any]] = attrs.field(factory=deque, init=False)
-    _led: list[int] = attrs.field(factory=list, init=False)  # values that leaders wait for in the driver
+    _poller: object | None = attrs.field(default=None, init=False)  # the call that asks the driver now
+    _led: dict[object, int] = attrs.field(factory=dict, init=False)  # what each leader waits for
     _callbacks: list[tuple[int, int, Point, Settled]] = attrs.field(factory=list, init=False)
     _order: itertools.count[int] = attrs.field(factory=itertools.count, init=False)
-    _due: deque[tuple[Point, Settled, Exception | None]] = attrs.field(factory=deque, init=False)
     _watcher: threading.Thread | None = attrs.field(default=None, init=False)
-    _changed: threading.Condition = attrs.field(factory=threading.Condition, init=False)
-    _polling: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    _changed: threading.Condition = attrs.field(init=False)
     _pid: int = attrs.field(factory=os.getpid, init=False)
+
+    @_changed.default
+    def _over_the_lock(self) -> threading.Condition:
+        return threading.Condition(self._lock)
 
     @property
     def submitted(self) -> int:
@@ -144,7 +129,7 @@ class Timeline:
         """Call ``submit`` and give its token the next value. The caller serializes submissions."""
         self.check()
         token = submit()
-        with self._changed:
+        with self._lock:
             self._submitted += 1
             self._pending.append((self._submitted, token))
             self._changed.notify_all()  # somebody may wait for this value already
@@ -152,7 +137,7 @@ class Timeline:
 
     def token(self, value: int) -> Any | None:
         """Return the token of a submitted value for the device to wait on, None if it is complete."""
-        with self._changed:
+        with self._lock:
             if value <= self._completed:
                 return None
             if self._failure is not None:
@@ -182,19 +167,19 @@ class Timeline:
         """
         if not self._pending or self._failure is not None or self._pid != os.getpid():
             return
-        if not self._polling.acquire(blocking=False):
-            return
-        failure: Exception | None = None
+        me = object()
         try:
-            while (finished := self._finished()) and self._publish(finished):
+            with self._lock:
+                if self._poller is None:
+                    self._poller = me
+            while self._poller is me and (finished := self._finished()) and self._publish(finished):
                 pass
         except ForgeError as error:
-            failure = error
+            self.fail(error)
+            self.on_failure(error)
         finally:
-            self._polling.release()
-        if failure is not None:
-            self.fail(failure)
-            self.on_failure(failure)
+            if self._poller is me:
+                self._poller = None
 
     def wait(self, value: int, timeout: float | None = None) -> None:
         """Block until ``value`` is complete; see :meth:`FencePoint.wait`."""
@@ -202,20 +187,21 @@ class Timeline:
             return
         self.check()
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (lead := self._rest(value, deadline)) is not None:
-            target, token = lead
-            if target == NOTHING_PENDING:
-                self._look()
-                continue
-            try:
+        me = object()
+        try:
+            while (lead := self._rest(me, value, deadline)) is not None:
+                target, token = lead
+                if target == NOTHING_PENDING:
+                    self._look()
+                    continue
                 try:
                     self.signals.wait(token, _remaining(deadline, LEASH_SECONDS))
-                except ForgeError:
-                    pass  # poll meets it again and makes it stick
+                except ForgeError as error:
+                    _drop_frames(error)  # poll meets it again and makes it stick; the driver may keep it
                 self.poll()
-            finally:
-                with self._changed:
-                    self._led.remove(target)
+        finally:
+            if self._led.pop(me, None) is not None:
+                with self._lock:
                     self._changed.notify_all()
 
     def watch(self, point: Point, callback: Settled) -> None:
@@ -225,26 +211,39 @@ class Timeline:
             try:
                 self.check()
             except ForgeError as error:  # before the lock, which in a forked child nobody would release
-                failure = error
+                failure = error.with_traceback(None)
             else:
-                with self._changed:
+                with self._lock:
                     if self._completed < point.value and self._failure is None:
-                        heapq.heappush(self._callbacks, (point.value, next(self._order), point, callback))
                         self._ensure_watcher()
+                        heapq.heappush(self._callbacks, (point.value, next(self._order), point, callback))
                         self._changed.notify_all()
                         return
-                    failure = None if self._completed >= point.value else self._failure
+                    failure = self._error_of(point)
         callback(point, failure)
+
+    def forget(self, callback: Settled) -> None:
+        """Do not call ``callback`` any more: who waited has given up, and the point may never come."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            rest = [entry for entry in self._callbacks if entry[-1] is not callback]
+            heapq.heapify(rest)
+            self._callbacks = rest
 
     def fail(self, error: Exception) -> None:
         """Make ``error`` the timeline's failure unless it has one, and wake everybody."""
-        with self._changed:
+        _drop_frames(error)
+        with self._lock:
             if self._failure is None:
                 self._failure = error
-            while self._callbacks:
-                *_, point, callback = heapq.heappop(self._callbacks)
-                self._due.append((point, callback, self._failure))
             self._changed.notify_all()
+
+    def _error_of(self, point: Point) -> Exception | None:
+        """Return what a settled point raises, an error for each who is told; the lock is held."""
+        if self._completed >= point.value or self._failure is None:
+            return None
+        return again(self._failure)
 
     def _look(self) -> None:
         """Learn of a loss that no submission can tell of, as there is none in flight."""
@@ -254,16 +253,16 @@ class Timeline:
             self.fail(error)
             self.on_failure(error)
 
-    def _rest(self, value: int, deadline: float | None) -> tuple[int, Any] | None:
-        """Sleep until ``value`` is settled (None) or it is this thread's turn to lead (value and token).
+    def _rest(self, me: object, value: int, deadline: float | None) -> tuple[int, Any] | None:
+        """Sleep until ``value`` is settled (None) or it is this call's turn to lead (value and token).
 
         With nothing in flight there is nothing to lead to: then it is time to look at the device.
         """
-        with self._changed:
+        with self._lock:
             while self._completed < value:
                 self.check()
-                remaining = _remaining(deadline)
-                if remaining is not None and remaining <= 0:
+                remaining = _remaining(deadline, LOOK_SECONDS)
+                if remaining <= 0:
                     raise FenceTimeout(
                         f"lane {self.name!r}: value {value} was not complete in time; completed "
                         f"{self._completed}, submitted {self._submitted}, "
@@ -276,20 +275,20 @@ class Timeline:
                 if self._pending:
                     newest = self._pending[-1][0]
                     target = min(value, newest)
-                    if all(target < led for led in self._led):  # who leads to a later value is no help
-                        self._led.append(target)
+                    others = self._led.copy()  # who is interrupted takes itself out without the lock
+                    others.pop(me, None)
+                    if all(target < led for led in others.values()):  # who leads to a later value is no help
+                        self._led[me] = target
                         return target, self._pending[target - newest - 1][1]
-                if not self._pending:
-                    self._changed.wait(_remaining(deadline, LOOK_SECONDS))
-                    if not self._pending and self._completed < value:
-                        return NOTHING_PENDING, None
-                    continue
+                self._led.pop(me, None)
                 self._changed.wait(remaining)
+                if not self._pending and self._completed < value:
+                    return NOTHING_PENDING, None
         return None
 
     def _finished(self) -> list[tuple[int, Any]]:
         """Return the leading submissions that are complete, some at a time; only the poller calls this."""
-        with self._changed:
+        with self._lock:
             head = list(itertools.islice(self._pending, 64))
         finished: list[tuple[int, Any]] = []
         for entry in head:
@@ -304,94 +303,71 @@ class Timeline:
         return finished
 
     def _publish(self, finished: list[tuple[int, Any]]) -> bool:
-        with self._changed:
+        with self._lock:
             if self._failure is not None:
                 return False  # it was first: what was not complete by then stays incomplete
-            for _ in finished:
+            self._completed = max(self._completed, finished[-1][0])
+            while self._pending and self._pending[0][0] <= self._completed:
                 self._pending.popleft()
-            self._completed = finished[-1][0]
-            while self._callbacks and self._callbacks[0][0] <= self._completed:
-                *_, point, callback = heapq.heappop(self._callbacks)
-                self._due.append((point, callback, None))
             self._changed.notify_all()
         for _, token in finished:
             self.signals.retire(token)
         return True
 
     def _ensure_watcher(self) -> None:
-        if self._watcher is None:
-            name = f"forge3d-watch-{self.name}"
-            self._watcher = threading.Thread(target=self._watch, name=name, daemon=True)
-            self._watcher.start()
+        if self._watcher is not None and self._watcher.is_alive():
+            return
+        watcher = threading.Thread(target=self._watch, name=f"forge3d-watch-{self.name}", daemon=True)
+        try:
+            watcher.start()
+        except RuntimeError as error:
+            raise StateError(
+                f"lane {self.name!r}: no thread could be started that calls back ({error}); end some "
+                "threads, or wait() for the point, which needs none"
+            ) from error
+        self._watcher = watcher
 
     def _watch(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 self._changed.wait_for(
-                    lambda: self._callbacks or self._due or self._failure is not None, WATCH_IDLE_SECONDS
+                    lambda: self._callbacks or self._failure is not None, WATCH_IDLE_SECONDS
                 )
-                if not self._callbacks and not self._due:
+                if not self._callbacks:
                     self._watcher = None
                     return
                 following = self._completed + 1  # not the lowest wanted: a lower one may be yet to come
-            while self._due:
-                self._tell(*self._due.popleft())
-            if self._callbacks:
+            if not self._call_back():
                 try:
-                    self.wait(following)
+                    self.wait(following, WATCH_IDLE_SECONDS)
                 except ForgeError:
-                    pass  # a failure has made the callbacks due
+                    pass  # a failure has made the callbacks due; else perhaps nobody waits any more
 
-    def _tell(self, point: Point, callback: Settled, error: Exception | None) -> None:
+    def _call_back(self) -> bool:
+        """Call the first callback if it is due; whether it was."""
+        with self._lock:
+            if not self._callbacks or (self._callbacks[0][0] > self._completed and self._failure is None):
+                return False
+            *_, point, callback = heapq.heappop(self._callbacks)
+            error = self._error_of(point)
         try:
             callback(point, error)
-        except Exception:  # the others still have to hear
+        except BaseException:  # SystemExit included: the others still have to hear
             _log.exception("a callback of lane %r, value %d, failed", self.name, point.value)
+        return True
 
 
-def wait_all(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> None:
-    """Wait until every point is complete. Raises as a single wait does; ``timeout`` covers them all."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for point in points:
-        point.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+def _drop_frames(error: BaseException) -> None:
+    """Make an error fit to be kept: its tracebacks hold the frames, so the locals, of all who called."""
+    linked: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while linked:
+        one = linked.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            linked += [one.__cause__, one.__context__]
 
 
-def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> protocols.FencePoint:
-    """Wait until some point is complete and return it. The first to be settled decides: its failure raises.
-
-    Raises :class:`FenceTimeout` naming the lanes, :class:`UsageError` without points.
-    """
-    candidates = list(points)
-    if not candidates:
-        raise UsageError("wait_any needs at least one point")
-    woken = threading.Event()
-    first: list[tuple[protocols.FencePoint, Exception | None]] = []
-
-    def settle(point: protocols.FencePoint, error: Exception | None) -> None:
-        first.append((point, error))
-        woken.set()
-
-    for point in candidates:
-        if point.done:
-            return point
-    for point in candidates:
-        point.on_done(settle)
-    if not woken.wait(timeout):
-        lanes = ", ".join(f"{p.timeline.name!r} value {p.value}" for p in candidates)
-        raise FenceTimeout(f"none of {len(candidates)} points was complete within {timeout} s: {lanes}")
-    point, error = first[0]
-    if error is not None:
-        raise again(error)
-    return point
-
-
-def closed_error(what: str) -> Closed:
-    """The failure that a timeline gets when its device closes."""
-    return Closed(f"{what} was closed")
-
-
-def _remaining(deadline: float | None, most: float | None = None) -> Any:
-    if deadline is None:
-        return most
-    left = deadline - time.monotonic()
-    return max(0.0, min(left, most)) if most is not None else left
+def _remaining(deadline: float | None, most: float) -> float:
+    return most if deadline is None else max(0.0, min(deadline - time.monotonic(), most))

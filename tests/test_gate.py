@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from forge3d_core import gate as module
 from forge3d_core.errors import Closed
 from forge3d_core.gate import Gate
+
+from .interrupts import interrupters
 
 
 def test_shutting_waits_for_who_is_inside(background: Callable[..., Any], patience: float) -> None:
@@ -43,3 +47,34 @@ def test_a_call_that_fails_is_out_again() -> None:
     with pytest.raises(ZeroDivisionError), gate.passing(), gate.passing():
         raise ZeroDivisionError
     gate.shut()
+
+
+def test_an_interrupt_leaves_nobody_inside() -> None:
+    """Wherever it comes: on the way in, inside, or on the way out."""
+
+    def pass_through(gate: Gate) -> None:
+        with gate.passing():
+            pass
+
+    for interrupter in interrupters(module, threading, contextlib):
+        gate = Gate()
+        interrupter.run(lambda gate=gate: pass_through(gate))
+        assert gate.shut(0), f"chance {interrupter.number} left somebody inside"
+
+
+def test_shutting_gives_up_on_who_never_comes_out(background: Callable[..., Any], patience: float) -> None:
+    gate, inside, leave = Gate(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        with gate.passing():
+            inside.set()
+            assert leave.wait(patience)
+
+    calling = background(call)
+    assert inside.wait(patience)
+    assert not gate.shut(0.001)
+    with pytest.raises(Closed), gate.passing():
+        raise AssertionError("was let in")
+    leave.set()
+    calling.result(patience)
+    assert gate.shut(0)

@@ -25,7 +25,7 @@ LAYERS = [
     {"units"},
     {"protocols"},
     {"driver", "hookspecs", "formats", "views", "gate", "copying"},
-    {"timeline", "budget", "memory", "commands"},
+    {"points", "timeline", "budget", "memory", "commands"},
     {"ring", "ring_block", "ring_slice", "ring_upload"}
     | {
         "readback",

@@ -60,7 +60,7 @@ class FencePoint(Protocol):
     def wait(self, timeout: float | None = None) -> None:
         """Block until the work is complete.
 
-        ``timeout`` in seconds; None waits for ever, 0 only looks. Raises :class:`FenceTimeout`,
+        ``timeout`` in seconds; None and infinity wait for ever, 0 only looks. Raises :class:`FenceTimeout`,
         naming the lane and what is outstanding, and the timeline's failure if it has one
         (:class:`DeviceLost`, :class:`KernelError`, :class:`Closed`).
         """
@@ -69,6 +69,9 @@ class FencePoint(Protocol):
         """Call ``callback(point, error)`` exactly once, on any thread, as soon as the point is settled.
 
         ``error`` is None when the work is complete. The callback must return quickly and not raise.
+        Raises :class:`StateError` where no thread can be started to call back from. A timeline may have
+        ``forget(callback)``, which takes a callback back that was not called yet: whoever gives up
+        waiting (a cancelled coroutine, ``wait_any`` after its first point) leaves nothing behind there.
         """
 
     def __await__(self) -> Generator[Any, None, None]:

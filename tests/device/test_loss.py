@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from forge3d_core.device import AssembledDevice
-from forge3d_core.errors import DeviceLost
+from forge3d_core.errors import DeviceLost, KernelError
+from forge3d_core.protocols import KernelSource
 
 from .uses import uses
 
@@ -66,3 +70,40 @@ def test_a_loss_that_a_call_meets_first_is_everybodys(open_device: Callable[...,
         point.wait(20)
     with pytest.raises(DeviceLost):
         device.command_list()
+
+
+def test_a_failure_holds_no_slice_of_who_met_it(device: AssembledDevice) -> None:
+    """If the failure kept the function, the slice that died with it would stop a ring of another lane."""
+
+    def fail(_threads: object) -> None:
+        raise ArithmeticError("bad")
+
+    ring, target = device.staging_ring(ring_count=1, buffer_size=64), device.create_buffer(64)
+    kernel = device.create_kernel(KernelSource("fail", {"host": fail}))
+
+    def meet() -> None:
+        slot = ring.allocate(8)
+        assert slot is not None
+        with contextlib.suppress(KernelError):
+            device.submit(device.command_list().dispatch(kernel, [], threads=1)).wait(20)
+
+    meet()
+    ring.upload(np.ones(64, np.uint8), target).wait(20)
+
+
+def test_a_loss_keeps_nobodys_frames(open_device: Callable[..., AssembledDevice]) -> None:
+    class Local:
+        pass
+
+    device = open_device()
+    device.native.lose("unplugged")
+
+    def meet() -> weakref.ref[Local]:
+        local = Local()
+        with contextlib.suppress(DeviceLost):
+            device.create_buffer(4)
+        return weakref.ref(local)
+
+    assert meet()() is None
+    with pytest.raises(DeviceLost, match="unplugged"):
+        device.create_buffer(4)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from forge3d_core.errors import KernelError, StateError
 from forge3d_core.timeline import Timeline
 
 from .signals import Token, submit
@@ -66,6 +68,89 @@ def test_a_callback_that_raises_spares_the_others(
     second.finish()
     assert later.wait(patience)
     assert "somebody's mistake" in caplog.text
+
+
+def test_a_callback_that_would_end_its_thread_spares_the_others(
+    timeline: Timeline, patience: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = submit(timeline, 2)
+    later = threading.Event()
+    timeline.point(1).on_done(lambda *_: sys.exit(3))
+    timeline.point(2).on_done(lambda *_: later.set())
+    first.finish()
+    second.finish()
+    assert later.wait(patience)
+    assert "SystemExit: 3" in caplog.text
+
+
+def test_a_watcher_that_died_is_replaced(timeline: Timeline, patience: float) -> None:
+    (token,) = submit(timeline)
+    dead = threading.Thread(target=lambda: None)
+    dead.start()
+    dead.join()
+    timeline._watcher = dead
+    told = threading.Event()
+    timeline.point(1).on_done(lambda *_: told.set())
+    token.finish()
+    assert told.wait(patience)
+
+
+def test_where_no_thread_starts_a_callback_is_refused(
+    timeline: Timeline, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (token,) = submit(timeline)
+    told: list[str] = []
+    over = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StateError, match=r"'compute'.*can't start new thread"):
+            timeline.point(1).on_done(lambda *_: told.append("refused"))
+    timeline.point(1).on_done(lambda *_: told.append("taken"))
+    timeline.point(1).on_done(lambda *_: over.set())
+    token.finish()
+    assert over.wait(patience)
+    assert told == ["taken"]
+
+
+def test_a_callback_taken_back_is_not_called(timeline: Timeline, patience: float) -> None:
+    (token,) = submit(timeline)
+    told: list[int] = []
+    over = threading.Event()
+
+    def settle(point: Any, _error: object) -> None:
+        told.append(point.value)
+
+    def other(point: Any, _error: object) -> None:
+        told.append(-point.value)
+
+    for value in (1, 2, 1):
+        timeline.point(value).on_done(settle)
+    for value in (2, 1):
+        timeline.point(value).on_done(other)
+    timeline.forget(settle)
+    timeline.forget(settle)
+    timeline.point(2).on_done(lambda *_: over.set())
+    token.finish()
+    timeline.enqueue(Token)
+    timeline._pending[-1][1].finish()
+    assert over.wait(patience)
+    assert told == [-1, -2]
+
+
+def test_each_callback_gets_an_error_of_its_own(timeline: Timeline, patience: float) -> None:
+    errors: list[Exception | None] = []
+    over = threading.Event()
+    for _ in range(2):
+        timeline.point(1).on_done(lambda _point, error: errors.append(error))
+    timeline.point(2).on_done(lambda *_: over.set())
+    timeline.fail(KernelError("bad"))
+    assert over.wait(patience)
+    timeline.point(1).on_done(lambda _point, error: errors.append(error))
+    assert {type(error) for error in errors} == {KernelError}
+    assert len({id(error) for error in [*errors, timeline.failure]}) == 4
 
 
 def test_one_watcher_serves_callback_after_callback(timeline: Timeline, patience: float) -> None:

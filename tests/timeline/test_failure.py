@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +69,45 @@ def test_a_failure_is_told_to_the_owner_once(signals: Signals) -> None:
     for _ in range(3):
         assert not timeline.point(1).done
     assert [type(error) for error in told] == [DeviceLost]
+
+
+class Local:
+    """What only a function that has returned knew."""
+
+
+def failed_with_a_cause() -> KernelError:
+    try:
+        try:
+            1 // 0  # noqa: B018
+        except ZeroDivisionError as error:
+            raise KernelError("bad") from error
+    except KernelError as error:
+        return error
+
+
+@pytest.mark.parametrize("learn", ["wait", "done"])
+def test_a_failure_keeps_nobodys_frames(timeline: Timeline, patience: float, learn: str) -> None:
+    """A driver may raise one error again and again; whoever met it first must not live on in it."""
+    (token,) = submit(timeline)
+    point = timeline.point(1)
+
+    def meet() -> weakref.ref[Local]:
+        local = Local()
+        token.finish(failed_with_a_cause())
+        with contextlib.suppress(KernelError):
+            if learn == "done":
+                assert not point.done
+            else:
+                point.wait(patience)
+        return weakref.ref(local)
+
+    assert meet()() is None
+    failure = timeline.failure
+    assert isinstance(failure, KernelError)
+    assert isinstance(failure.__cause__, ZeroDivisionError)
+    assert failure.__traceback__ is failure.__cause__.__traceback__ is None
+    with pytest.raises(KernelError, match="bad"):
+        point.wait()
 
 
 def test_a_failure_wakes_every_waiter_with_an_error_of_its_own(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from forge3d_core.errors import DeviceLost, FenceTimeout, KernelError, UsageError
-from forge3d_core.timeline import Point, Timeline, wait_all, wait_any
+from forge3d_core.points import wait_all, wait_any
+from forge3d_core.timeline import Point, Timeline
 
 from .signals import Signals, Token, submit
 
@@ -169,6 +171,38 @@ def test_a_loop_that_closed_meanwhile_is_nobodys_loss(timeline: Timeline, patien
     token.finish()
     assert over.wait(patience)
     assert timeline.completed == 1
+
+
+def test_whoever_gives_up_leaves_no_callback(timeline: Timeline) -> None:
+    submit(timeline)
+    point = timeline.point(1)
+
+    async def cancel() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_await(point), 0.001)
+
+    for timeout in (0, 0.001, -1):
+        with pytest.raises(FenceTimeout):
+            wait_any([point, timeline.point(2)], timeout)
+    asyncio.run(cancel())
+    assert not timeline._callbacks
+
+
+def test_a_timeout_without_end(
+    timeline: Timeline, background: Callable[..., Any], until: Callable[..., None], patience: float
+) -> None:
+    """Of those who wait only one is in the driver; the others sleep, and may do so for ever."""
+    (token,) = submit(timeline)
+    point = timeline.point(1)
+    waiters = [background(point.wait, math.inf) for _ in range(3)]
+    waiters += [background(wait_all, [point], math.inf), background(wait_any, [point], math.inf)]
+    waiters.append(background(timeline.point(2).wait, math.inf))
+    until(lambda: len(timeline._changed._waiters) >= 3)
+    token.finish()
+    for waiter in waiters[:-1]:
+        waiter.result(patience)
+    timeline.enqueue(lambda: token)
+    waiters[-1].result(patience)
 
 
 def test_wait_all_has_one_timeout_for_all(timeline: Timeline) -> None:

@@ -1,0 +1,87 @@
+"""Waiting for the points of any backend: for one under asyncio, for all, for the first."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from forge3d_core import protocols
+from forge3d_core.errors import FenceTimeout, UsageError, again
+
+Settled = Callable[[protocols.FencePoint, Exception | None], None]
+
+
+async def settled(point: protocols.FencePoint) -> None:
+    """Wait for a point under asyncio; works with any backend's point."""
+    if point.done:
+        return
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def resolve(error: Exception | None) -> None:
+        if not future.done():
+            future.set_exception(again(error)) if error else future.set_result(None)
+
+    def wake(_point: protocols.FencePoint, error: Exception | None) -> None:
+        try:
+            loop.call_soon_threadsafe(resolve, error)
+        except RuntimeError:
+            pass  # the loop closed while the device worked: nobody is left to tell
+
+    point.on_done(wake)
+    try:
+        await future
+    except BaseException:
+        _forget(point, wake)
+        raise
+
+
+def wait_all(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> None:
+    """Wait until every point is complete. Raises as a single wait does; ``timeout`` covers them all."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for point in points:
+        point.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> protocols.FencePoint:
+    """Wait until some point is complete and return it. The first to be settled decides: its failure raises.
+
+    Raises :class:`FenceTimeout` naming the lanes, :class:`UsageError` without points.
+    """
+    candidates = list(points)
+    if not candidates:
+        raise UsageError("wait_any needs at least one point")
+    outcomes: queue.SimpleQueue[tuple[protocols.FencePoint, Exception | None]] = queue.SimpleQueue()
+
+    def settle(point: protocols.FencePoint, error: Exception | None) -> None:
+        outcomes.put((point, error))
+
+    for point in candidates:
+        if point.done:
+            return point
+    try:
+        for point in candidates:
+            point.on_done(settle)
+        longest = None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+        point, error = outcomes.get(timeout=longest)
+    except queue.Empty:
+        lanes = ", ".join(f"{p.timeline.name!r} value {p.value}" for p in candidates)
+        raise FenceTimeout(
+            f"none of {len(candidates)} points was complete within {timeout} s: {lanes}"
+        ) from None
+    finally:
+        for point in candidates:
+            _forget(point, settle)
+    if error is not None:
+        raise again(error)
+    return point
+
+
+def _forget(point: protocols.FencePoint, callback: Settled) -> None:
+    """Take a callback back where the backend's timelines can."""
+    forget = getattr(point.timeline, "forget", None)
+    if forget is not None:
+        forget(callback)
