@@ -44,7 +44,8 @@ class HostBlock(Protocol):
 
         Called only when no submission that names the block is outstanding. An upload block's view is
         writable. The array may dangle after the next ``submit`` that names the block: the core takes
-        its views back before.
+        its views back before. Otherwise memory that an array from here still shows, derived or not,
+        stays until that array is gone, whether the block is freed or the driver closed.
         """
 
 

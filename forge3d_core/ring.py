@@ -332,11 +332,11 @@ class Ring:
                         return
                 point = self._submit(block)
                 with self._lock:
-                    self._sealed.popleft()
                     if point is not None:
                         block.state, block.point = State.FENCED, point
                     else:
                         block.reset()
+                    del self._sealed[0]  # no call since the state was set: an interrupt comes after one
                     self._changed.notify_all()
 
     def _submit(self, block: Block) -> FencePoint | None:

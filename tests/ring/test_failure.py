@@ -139,7 +139,7 @@ def test_a_ruined_target_is_refused_and_spares_the_others(
         with pytest.raises(KernelError, match="divide"):
             ring.upload(data, bad)
         ring.upload(data, good)
-    slot = take(ring, 64)
+    slot = ring.reserve(64, 20)
     slot.view[:] = 7
     with pytest.raises(KernelError, match="divide"):
         slot.commit(bad)
