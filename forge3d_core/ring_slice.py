@@ -116,8 +116,8 @@ class Slice:
     def fill(self, write: Callable[[NDArray[np.uint8]], None]) -> None:
         """Have the ring's own code write the bytes, outside the loan; close leaves them while it does."""
         key, block, memory = object(), self._block.allocation, self._memory
-        self._ring.pin(block, key)
         try:
+            self._ring.pin(block, key)
             self._lent()  # somebody may have closed the ring, and emptied it, just before
             write(memory)
         finally:
@@ -136,8 +136,8 @@ class Slice:
 
     def _commit(self, target: Allocation, command: Command | None) -> None:
         # Closing the target from now on must not take it from under a copy that waits for advance.
-        self._ring.pin(target, self.key)
         try:
+            self._ring.pin(target, self.key)
             self._take_back(self._lent())
             staged = None if command is None else Staged(command, self.nbytes)
             try:
