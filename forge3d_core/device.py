@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
-import logging
 import os
 import sys
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol, Self
 
@@ -19,6 +19,7 @@ import attrs
 
 from forge3d_core import protocols
 from forge3d_core.budget import Ledger
+from forge3d_core.closing import Ending, close_elsewhere
 from forge3d_core.commands import CompiledKernel, RecordedCommands
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
@@ -26,6 +27,7 @@ from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, Usage
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
 from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
+from forge3d_core.order import asked_for, demanded, tokens
 from forge3d_core.points import wait_all
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
@@ -40,8 +42,6 @@ from forge3d_core.readback import Pool
 from forge3d_core.ring import Ring
 from forge3d_core.timeline import Timeline
 from forge3d_core.units import format_bytes, parse_bytes
-
-_log = logging.getLogger(__name__)
 
 
 @attrs.frozen(eq=False)
@@ -89,11 +89,15 @@ class AssembledDevice:
             for name in self.limits.lanes
         }
         self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
+        self._timelines = [lane.timeline for lane in self._lanes.values()]
         self._kernels: dict[Hashable, CompiledKernel] = {}
         self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
+        self._compiling = threading.RLock()
         self._submission = threading.Lock()
         self._state = threading.RLock()
         self._closed = False
+        self._ending = Ending()
+        self._remarks: list[str] = []  # of what closing found
         self._lost: Exception | None = None
         # The ledger must not keep the device alive: it settles through the allocator alone.
         self.budget.settle = self.allocator.sweep
@@ -146,7 +150,7 @@ class AssembledDevice:
 
     def create_kernel(self, source: KernelSource) -> CompiledKernel:
         self.check()
-        with self._state:
+        with self._compiling:  # each source once
             key = _identity(source)
             kernel = self._kernels.get(key)
             if kernel is None:
@@ -190,10 +194,10 @@ class AssembledDevice:
         """Submit on ``lane`` behind everything that these allocations and ``after`` ask for."""
         self.check()
         timeline = self._lane(lane).timeline
-        explicit = _points(after)
-        key = object()
-        self.allocator.pin(used := [*reads, *writes], key)
+        explicit = asked_for(after)
+        key, used = object(), [*reads, *writes]
         try:
+            self.allocator.pin(used, key)
             return self._submit(timeline, lane, commands, reads, writes, explicit)
         finally:
             self.allocator.unpin(used, key)
@@ -208,14 +212,9 @@ class AssembledDevice:
         explicit: list[FencePoint],
     ) -> FencePoint:
         with self._submission:
-            points = [
-                *explicit,
-                *(p for allocation in reads for p in allocation.dependencies(lane, writes=False)),
-                *(p for allocation in writes for p in allocation.dependencies(lane, writes=True)),
-            ]
-            tokens = self._tokens(points)
+            behind = tokens([*explicit, *demanded(lane, reads, writes)], self._timelines)
             with self._noticing_loss():
-                point = timeline.enqueue(lambda: self._driver.submit(lane, commands, tokens))
+                point = timeline.enqueue(lambda: self._driver.submit(lane, commands, behind))
             for allocation in reads:
                 allocation.used(lane, point, writes=False)
             for allocation in writes:
@@ -229,7 +228,8 @@ class AssembledDevice:
         self._lane(lane)
         with self._noticing_loss():
             ring = Ring(self, ring_count, parse_bytes(buffer_size), lane)
-        self._children.add(ring)
+        with self._state:
+            self._children.add(ring)
         return ring
 
     def readback_pool(
@@ -243,7 +243,8 @@ class AssembledDevice:
             raise UsageError(f"readback_pool: {error}") from None
         with self._noticing_loss():
             pool = Pool(self, wanted, lane)
-        self._children.add(pool)
+        with self._state:
+            self._children.add(pool)
         return pool
 
     def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
@@ -255,7 +256,7 @@ class AssembledDevice:
 
     def wait_idle(self, timeout: float | None = None) -> None:
         self.check()
-        wait_all([lane.timeline.point(lane.timeline.submitted) for lane in self._lanes.values()], timeout)
+        wait_all([timeline.point(timeline.submitted) for timeline in self._timelines], timeout)
         self.allocator.sweep()
 
     def idle_point(self, lane: str) -> FencePoint:
@@ -278,42 +279,10 @@ class AssembledDevice:
         if self._pid != os.getpid():
             return  # the parent's to close; a child has neither the threads nor the GPU state
         with self._state:
-            if self._closed:
-                return
-            self._closed = True
-        ended = Closed(f"device {self.info.name!r} was closed")
-        for lane in self._lanes.values():
-            lane.timeline.poll()
-            lane.timeline.fail(ended)
-        for child in list(self._children):
-            child.abandon()
-        drain = 0.0 if self._lost else self._options.drain_timeout
-        with self._submission:  # a submission under way ends first
-            self._gate.shut()
-            started = time.monotonic()
-            self._driver.close(drain)
-            late = time.monotonic() - started > drain > 0
-        shown = self.allocator.close()
-        leaked, nbytes = self.budget.close()
-        self.budget.settle = lambda: None  # a reservation that somebody keeps must not keep the rest alive
-        self.copier.close()
-        self._kernels.clear()
-        remarks = []
-        if late:
-            remarks.append(f"work was still in flight after {drain:g} s and was abandoned")
-        if shown:
-            remarks.append(
-                f"numpy arrays still show {shown} host-visible block(s): drop arrays derived from slices and "
-                "leases before closing"
-            )
-        if leaked:
-            remarks.append(
-                f"{leaked} reservation(s) of {format_bytes(nbytes)} were not released: use with blocks"
-            )
-        if remarks:
-            warnings.warn(
-                f"device {self.info.name!r} closed, and {'; '.join(remarks)}", ResourceWarning, stacklevel=2
-            )
+            if not self._closed:
+                ending = Ending(deque(self._last_steps()))
+                self._ending, self._closed = ending, True
+        self._ending.run()
 
     def __enter__(self) -> Self:
         return self
@@ -326,10 +295,7 @@ class AssembledDevice:
             return  # in an interpreter that ends, the lanes' threads are gone and nobody could be waited for
         with contextlib.suppress(Exception):
             warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
-        # The collector runs on any thread, under whatever locks that thread holds: nothing is waited for
-        # here. Starting a ``threading.Thread`` takes locks of its own; this starts one without.
-        with contextlib.suppress(RuntimeError):  # no thread starts while the interpreter ends
-            _thread.start_new_thread(_start_closing, (self,))
+        close_elsewhere(self.close, f"device {self.info.name!r}")
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
@@ -341,20 +307,54 @@ class AssembledDevice:
         except (KeyError, TypeError):
             raise UsageError(f"no lane {name!r}; this device has {', '.join(self._lanes)}") from None
 
-    def _tokens(self, points: list[FencePoint]) -> list[Any]:
-        """Return the driver's tokens of the points that the device still has to wait for."""
-        mine = {lane.timeline for lane in self._lanes.values()}
-        newest: dict[Timeline, int] = {}
-        for point in points:
-            if point.timeline not in mine:
-                raise ForeignObject(
-                    f"point {point.value} of lane {point.timeline.name!r} belongs to another device; "
-                    "wait for it on the host"
-                )
-            assert isinstance(point.timeline, Timeline)
-            newest[point.timeline] = max(point.value, newest.get(point.timeline, 0))
-        tokens = (timeline.token(value) for timeline, value in newest.items())
-        return [token for token in tokens if token is not None]
+    def _last_steps(self) -> Iterator[Callable[[], object]]:
+        """Yield what closing takes, in order; nothing here may hinder what follows it."""
+        ended = Closed(f"device {self.info.name!r} was closed")
+        for timeline in self._timelines:
+            yield timeline.poll
+            yield partial(timeline.fail, ended)
+        for child in self._children:
+            yield child.abandon
+        yield self._gate.shut
+        yield self._close_driver
+        yield self._close_memory
+        yield self._close_budget
+        yield self.copier.close
+        yield self._kernels.clear
+        yield self._report
+
+    def _close_driver(self) -> None:
+        drain = 0.0 if self._lost else self._options.drain_timeout
+        with self._submission:  # a submission under way ends first
+            if not self._gate.shut(0):  # it has been waited for: native code would not survive this
+                self._remarks.append("a call had not come out of the driver, which was left open")
+                return
+            started = time.monotonic()
+            self._driver.close(drain)
+            if time.monotonic() - started > drain > 0:
+                self._remarks.append(f"work was still in flight after {drain:g} s and was abandoned")
+
+    def _close_memory(self) -> None:
+        if shown := self.allocator.close():
+            self._remarks.append(
+                f"numpy arrays still show {shown} host-visible block(s): drop arrays derived from slices and "
+                "leases before closing"
+            )
+
+    def _close_budget(self) -> None:
+        try:
+            leaked, nbytes = self.budget.close()
+        finally:  # a reservation that somebody keeps must not keep the rest alive
+            self.budget.settle = lambda: None
+        if leaked:
+            self._remarks.append(
+                f"{leaked} reservation(s) of {format_bytes(nbytes)} were not released: use with blocks"
+            )
+
+    def _report(self) -> None:
+        if self._remarks:
+            text = f"device {self.info.name!r} closed, and {'; '.join(self._remarks)}"
+            warnings.warn(text, ResourceWarning, stacklevel=4)  # where close was called
 
     @contextlib.contextmanager
     def _noticing_loss(self) -> Iterator[None]:
@@ -376,35 +376,12 @@ class AssembledDevice:
         """Tell every lane of a loss; any other failure is its own lane's alone."""
         if isinstance(error, DeviceLost) and self._lost is None:
             self._lost = error
-            for lane in self._lanes.values():
-                lane.timeline.fail(error)
+            for timeline in self._timelines:
+                timeline.fail(error)
 
 
 def _let_go(_driver: Driver) -> None:
     """Do nothing: what calls this has kept the driver until now."""
-
-
-def _start_closing(device: AssembledDevice) -> None:
-    """Close a dropped device on a thread that :mod:`threading` knows, as drivers ask which one is theirs."""
-    threading.Thread(target=_close_dropped, args=(device,), name="forge3d-close", daemon=True).start()
-
-
-def _close_dropped(device: AssembledDevice) -> None:
-    try:
-        device.close()
-    except Exception:  # there is no caller to tell
-        _log.exception("closing device %r, which was dropped, failed", device.info.name)
-
-
-def _points(after: Iterable[FencePoint]) -> list[FencePoint]:
-    try:
-        points = list(after)
-    except TypeError:
-        raise UsageError(f"after= takes a sequence of points, not {after!r}; write after=[point]") from None
-    for point in points:
-        if not hasattr(point, "timeline"):  # an isinstance check would ask the driver
-            raise UsageError(f"after= takes points, as submit, advance and upload return, not {point!r}")
-    return points
 
 
 def _identity(source: KernelSource) -> Hashable:

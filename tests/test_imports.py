@@ -24,8 +24,8 @@ LAYERS = [
     {"errors"},
     {"units"},
     {"protocols"},
-    {"driver", "hookspecs", "formats", "views", "gate", "copying"},
-    {"points", "timeline", "budget", "memory", "commands"},
+    {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing"},
+    {"points", "timeline", "budget", "memory", "commands", "order"},
     {"ring", "ring_block", "ring_slice", "ring_upload"}
     | {
         "readback",

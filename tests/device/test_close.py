@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from forge3d_core import closing
+from forge3d_core.budget import Ledger
+from forge3d_core.closing import Ending
+from forge3d_core.copying import HostCopier
 from forge3d_core.device import AssembledDevice, assemble
 from forge3d_core.errors import Closed, UsageError
+from forge3d_core.gate import Gate
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
+from forge3d_core.memory import Allocator
 from forge3d_core.protocols import DeviceOptions, KernelSource
+from forge3d_core.readback import Pool
+from forge3d_core.ring import Ring
+from forge3d_core.timeline import Timeline
 
+from ..interrupts import interrupters
 from .uses import uses
 
 
@@ -138,3 +150,138 @@ def test_opening_and_closing_leaves_nothing_behind() -> None:
         if thread.name.startswith("forge3d"):
             thread.join(1.0)
     assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("forge3d")]
+
+
+class Counted(HostDriver):
+    """Counts how often it closes, and then does what the test says."""
+
+    closed = 0
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        super().__init__(HostMachine())
+        self.then = then
+
+    def close(self, timeout: float) -> None:
+        self.closed += 1
+        super().close(timeout)
+        self.then()
+
+
+def broken(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [ArithmeticError("a mistake"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Timeline, "poll"),
+        (Pool, "abandon"),
+        (Ring, "abandon"),
+        (Gate, "shut"),
+        (HostDriver, "close"),
+        (Allocator, "close"),
+        (Ledger, "close"),
+        (HostCopier, "close"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__),
+)
+def test_whatever_raises_the_rest_is_closed_once(
+    owner: type, name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Counted()
+    device = assemble(driver, DeviceOptions(drain_timeout=0.01))
+    made = device.staging_ring(), device.readback_pool(), device.create_buffer(64)
+    done: list[str] = []
+
+    def watch(kind: type, method: str) -> None:
+        real = getattr(kind, method)
+        monkeypatch.setattr(
+            kind, method, lambda self, *args: (done.append(kind.__name__), real(self, *args))[1]
+        )
+
+    for kind, method in ((Pool, "abandon"), (Ring, "abandon"), (Allocator, "close"), (Ledger, "close")):
+        watch(kind, method)
+    watch(HostCopier, "close")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, broken(error))
+        with pytest.raises(type(error)) as caught:
+            device.close()
+    assert caught.value is error
+    parts = {"Pool", "Ring", "Allocator", "Ledger", "HostCopier"} - {owner.__name__}
+    assert sorted(done) == sorted(parts)
+    assert driver.closed == (owner is not Gate)
+    assert device.closed
+    device.close()
+    assert sorted(done) == sorted(parts)
+    for lane in device.lanes.values():
+        assert isinstance(lane.timeline.failure, Closed)
+    driver.machine.close(1.0)
+    del made
+
+
+def test_the_first_error_is_the_one_to_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = assemble(Counted(broken(KeyboardInterrupt())))
+    monkeypatch.setattr(HostCopier, "close", broken(ArithmeticError()))
+    with pytest.raises(KeyboardInterrupt):
+        device.close()
+    device.close()
+
+
+def test_who_closes_meanwhile_is_not_in_the_way(
+    background: Callable[..., Any], patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    driver = Counted(lambda: (entered.set(), leave.wait(patience)))
+    device = assemble(driver)
+    closing = background(device.close)
+    assert entered.wait(patience)
+    device.close()
+    assert not closing.done()
+    leave.set()
+    closing.result(patience)
+    assert driver.closed == 1
+
+
+def test_a_driver_that_somebody_is_in_for_good_is_left_open(
+    background: Callable[..., Any], patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stuck(Counted):
+        def compile(self, source: KernelSource) -> Any:
+            entered.set()
+            assert leave.wait(patience)
+            return super().compile(source)
+
+    driver, shut = Stuck(), Gate.shut
+    device = assemble(driver)
+    compiling = background(device.create_kernel, KernelSource("late", {"host": print}))
+    assert entered.wait(patience)
+    monkeypatch.setattr(Gate, "shut", lambda gate, timeout=0.0: shut(gate, timeout))
+    with pytest.warns(ResourceWarning, match="had not come out of the driver, which was left open"):
+        device.close()
+    assert not driver.closed
+    leave.set()
+    compiling.result(patience)
+    driver.close(1.0)
+
+
+def test_the_warning_names_who_closed(device: AssembledDevice) -> None:
+    kept = device.budget.reserve(64)
+    with pytest.warns(ResourceWarning, match=r"1 reservation.* not released") as caught:
+        device.close()
+    assert [one.filename for one in caught] == [__file__]
+    assert kept.released
+
+
+def test_steps_that_an_interrupt_left_are_taken_by_the_next_call() -> None:
+    for interrupter in interrupters(closing):
+        taken: list[int] = []
+        ending = Ending(deque(partial(taken.append, number) for number in range(4)))
+        interrupter.run(ending.run)
+        ending.run()
+        assert taken == [0, 1, 2, 3]
