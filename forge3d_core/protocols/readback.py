@@ -123,7 +123,9 @@ class ReadbackStream(Protocol):
         ``push`` starts a read of the source as it is now and never blocks: where the pool has no
         room, as a copy in flight cannot be called back, it gives this frame up.
         ``latest`` returns the newest frame that has landed since the last call, or None. Frames
-        given up, and frames passed over for a newer one, are counted as dropped.
+        given up, and frames passed over for a newer one, are counted as dropped. After the pool or
+        the device was closed, or lost, it still returns a frame that had landed before, and then
+        None: ``push`` is what tells.
 
     Thread-safety: one thread at a time.
     """

@@ -195,6 +195,10 @@ class Bench:
         """Make the driver refuse the next host-visible allocation."""
         self.target.subject.lent.fail_next_allocation(unwrap(device))
 
+    def memory_in_use(self) -> int:
+        """Return the bytes of device memory that this process holds, 0 where the subject cannot tell."""
+        return self.target.subject.lent.memory_in_use() if "memory" in self.capabilities else 0
+
     def payload(self, nbytes: int) -> NDArray[np.uint8]:
         """Return random bytes, the same for the same test and seed."""
         return self.random.integers(0, 256, nbytes, np.uint8)

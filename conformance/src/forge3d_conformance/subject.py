@@ -79,6 +79,12 @@ class Subject(Protocol):
     def fail_next_allocation(self, device: Device) -> None:
         """Make the driver refuse the next host-visible allocation for want of memory."""
 
+    def memory_in_use(self) -> int:
+        """Return the bytes of device memory that this process holds now, with any device open or none.
+
+        Not to be declared: where it is missing, only the process's own memory is looked at for leaks.
+        """
+
 
 @attrs.frozen(eq=False)
 class DefaultSubject:

@@ -51,6 +51,8 @@ def find_target(spec: str) -> Target:
                 capabilities.add("concurrent_lanes")
             if hasattr(os, "fork"):
                 capabilities.add("fork")
+            if callable(getattr(subject.lent, "memory_in_use", None)):
+                capabilities.add("memory")
             try:
                 device.create_texture(1, 1).close()
                 capabilities.add("textures")

@@ -124,6 +124,13 @@ class WgpuSubject:
 
         native.create_buffer = refuse
 
+    def memory_in_use(self) -> int:
+        """Return the bytes of the buffers and textures that wgpu knows of, on all devices."""
+        import wgpu
+
+        counts = wgpu.diagnostics.object_counts.get_dict()
+        return int(counts["total"]["resource_mem"])
+
     def _calibrate(self, device: Any) -> float:
         """Return how many groups of the busy kernel this adapter runs in a second."""
         self._seconds(device, 1)  # the first run of a kernel compiles it

@@ -21,6 +21,7 @@ from forge3d_core.protocols import (
     ReadbackStream,
     StagingRing,
     StagingSlice,
+    Texture,
 )
 
 Calls = dict[str, Callable[[], object]]
@@ -47,6 +48,7 @@ class Belongings:
     uploads: StagingRing  # without a slice outstanding
     pool: ReadbackPool
     stream: ReadbackStream
+    texture: Texture | None  # where the device has them
 
     def calls(self, bench: Bench) -> Calls:
         """Return the calls that need the device, each with arguments that an open device would take."""
@@ -80,7 +82,33 @@ class Belongings:
             "pool.stream": partial(pool.stream, self.buffer),
             "stream.push": self.stream.push,
         }
+        if self.texture is not None:
+            calls |= {
+                "slice.commit_rows": partial(self.slot.commit_rows, self.texture),
+                "ring.upload to a texture": partial(self.uploads.upload, data.reshape(1, 1, 4), self.texture),
+                "pool.read of a texture": partial(pool.read, self.texture),
+            }
         return calls
+
+    def figures(self) -> Calls:
+        """Return the calls that only tell something, and need nothing of the device for it."""
+        device, timeline = self.device, self.point.timeline
+        return {
+            "device.info": lambda: device.info,
+            "device.limits": lambda: device.limits,
+            "device.lanes": lambda: [(name, lane.name, lane.timeline) for name, lane in device.lanes.items()],
+            "budget.limit": lambda: device.budget.limit,
+            "budget.metrics": device.budget.metrics,
+            "timeline": lambda: (timeline.name, timeline.submitted, timeline.completed, timeline.failure),
+            "point": lambda: (self.point.value, self.point.done),
+            "buffer": lambda: (self.buffer.nbytes, self.buffer.label, self.buffer.closed),
+            "ring": lambda: (self.ring.ring_count, self.ring.buffer_size, self.ring.closed),
+            "ring.stats": self.ring.stats,
+            "slice": lambda: (self.slot.nbytes, self.slot.offset, self.slot.ring_index),
+            "pool": lambda: (self.pool.config, self.pool.closed),
+            "pool.stats": self.pool.stats,
+            "stream": lambda: self.stream.dropped_frames,
+        }
 
     async def _awaited(self) -> None:
         await self.point
@@ -112,4 +140,5 @@ def belongings(bench: Bench, device: Device) -> Belongings:
         device.staging_ring(ring_count=2, buffer_size=4096),
         pool,
         pool.stream(buffer),
+        device.create_texture(1, 1) if "textures" in bench.capabilities else None,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer, unwrap
-from forge3d_core.errors import Closed, DeviceLost, FenceTimeout, ForeignObject
+from forge3d_core.errors import Closed, DeviceLost, FenceTimeout, ForeignObject, SliceSpent
 
 
 @mutant("device.list-after-close", breaks="device.closed", because="device.command_list.*nothing was raised")
@@ -113,6 +113,60 @@ class CloseWaitsForEver(Layer):
                     except (DeviceLost, FenceTimeout):
                         pass
             self.target.close()
+
+
+@mutant("device.given-up-is-done", breaks="device.closed", because="close gave up on: nothing was raised")
+class GivenUpIsDone(Layer):
+    """Who waits for work that close gave up on is told that it is done."""
+
+    class Point(Layer.Point):
+        def wait(self, timeout: float | None = None) -> None:
+            try:
+                self.target.wait(timeout)
+            except Closed:
+                if self.target.value > self.target.timeline.submitted:
+                    raise
+
+
+@mutant("device.rows-after-close", breaks="device.closed", because="slice.commit_rows.*nothing was raised")
+class RowsAfterClose(Layer):
+    """A slice of a closed device still takes rows for a texture."""
+
+    class Slice(Layer.Slice):
+        def commit_rows(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                self.real.commit_rows(*args, **kwargs)
+            except (Closed, SliceSpent):
+                return
+
+
+@mutant(
+    "device.figures-go-with-it",
+    breaks="device.closed",
+    because="ring.stats after the device was closed raised",
+)
+class FiguresGoWithIt(Layer):
+    """The figures of a ring cannot be read any more once the device is closed."""
+
+    class Ring(Layer.Ring):
+        def stats(self) -> Any:
+            if self.target.closed:
+                raise Closed("the ring was closed")
+            return self.target.stats()
+
+
+@mutant(
+    "device.frames-go-with-it",
+    breaks="device.closed",
+    because="had landed before the device was closed is gone",
+)
+class FramesGoWithIt(Layer):
+    """Frames that had landed are gone once the device is closed."""
+
+    class Stream(Layer.Stream):
+        def latest(self) -> Any:
+            closed = all(device.target.closed for device in self.layer.lasting("Device"))
+            return None if closed else self.target.latest()
 
 
 @mutant("device.loss-strands-the-ring", breaks="device.lost", because="full ring.*instead of DeviceLost")

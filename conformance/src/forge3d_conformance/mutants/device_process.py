@@ -82,9 +82,9 @@ class OpenLeaksAFile(Layer):
             return self.real.open(*args, **kwargs)
 
 
-@mutant("device.close-keeps-memory", breaks="device.reopen", because="MiB behind")
+@mutant("device.close-keeps-memory", breaks="device.reopen", because="MiB of memory behind")
 class CloseKeepsMemory(Layer):
-    """The memory of a closed device stays reserved in the process."""
+    """A part of the memory of a closed device stays with the process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,8 +92,28 @@ class CloseKeepsMemory(Layer):
 
     class Backend(Layer.Backend):
         def open(self, *args: Any, **kwargs: Any) -> Any:
-            self.layer.kept.append(os.urandom(1 << 10) * (4 << 10))  # type: ignore[attr-defined]
+            self.layer.kept.append(os.urandom(1 << 10) * (1 << 10))  # type: ignore[attr-defined]
             return self.real.open(*args, **kwargs)
+
+
+@mutant(
+    "device.close-keeps-a-buffer",
+    breaks="device.reopen",
+    because="MiB of (device )?memory behind",
+    requires=("memory",),
+)
+class CloseKeepsABuffer(Layer):
+    """The native object of one buffer outlives each device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    class Device(Layer.Device):
+        def create_buffer(self, nbytes: Any, *, label: str = "") -> Any:
+            buffer = self.real.create_buffer(nbytes, label=label)
+            self.layer.kept.append(buffer.target.native)  # type: ignore[attr-defined]
+            return buffer
 
 
 @mutant("device.fork-hangs", breaks="device.fork", because="it hung and was killed", requires=("fork",))

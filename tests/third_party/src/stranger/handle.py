@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from forge3d_core.errors import StateError
+from forge3d_core.errors import Closed, StateError
 from stranger.memory import Store
 from stranger.region import Region
 from stranger.timeline import Point
@@ -98,8 +98,11 @@ class Stream:
         self._pool, self._source, self._region = pool, source, region
         self._frames: deque[Handle] = deque()
         self.dropped_frames = 0
+        self._closed = False
 
     def push(self, after: Iterable[Point] = ()) -> bool:
+        if self._closed:
+            raise Closed("this stream was closed; ask the pool for another")
         handle = self._pool.start(self._source, after, self._region, "refuse")
         if handle is None:
             self._drop()
@@ -117,6 +120,7 @@ class Stream:
         return oldest.wait()
 
     def close(self) -> None:
+        self._closed = True
         while self._frames:
             self._frames.popleft().cancel()
 
