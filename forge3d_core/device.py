@@ -27,7 +27,7 @@ from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, Usage
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
 from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
-from forge3d_core.order import asked_for, demanded, tokens
+from forge3d_core.order import asked_for, demanded, place, tokens
 from forge3d_core.points import wait_all
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
@@ -92,6 +92,9 @@ class AssembledDevice:
         self._timelines = [lane.timeline for lane in self._lanes.values()]
         self._kernels: dict[Hashable, CompiledKernel] = {}
         self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
+        self._adopted: weakref.WeakValueDictionary[tuple[int, int], Allocation] = (
+            weakref.WeakValueDictionary()
+        )
         self._compiling = threading.RLock()
         self._submission = threading.Lock()
         self._state = threading.RLock()
@@ -251,7 +254,11 @@ class AssembledDevice:
         self.check()
         with self._gate.passing():
             memory, nbytes = self._driver.adopt(native)
-        allocation = Allocation(memory, None, owned=False)
+        key = place(memory), nbytes
+        with self._state:  # adopted twice it is one memory, whose users are put in order
+            allocation = self._adopted.get(key)
+            if allocation is None:
+                allocation = self._adopted[key] = Allocation(memory, None, owned=False)
         return DeviceBuffer(self, self.allocator, allocation, nbytes, label)
 
     def wait_idle(self, timeout: float | None = None) -> None:

@@ -248,8 +248,10 @@ class Allocator:
                     return False
                 self._sweeper = me
             for allocation in list(self._dropped):
-                if allocation not in self._live:
-                    self._dropped.pop(allocation, None)  # dropped twice is given back once
+                if allocation not in self._live:  # dropped twice is given back once
+                    if allocation.owned or all(point.done for point in allocation.uses()):
+                        self._dropped.pop(allocation, None)
+                    # Adopted memory stays known so long: adopted again, it is put in order behind its uses.
                 elif self._claim(allocation):
                     self._free(allocation)
             self._passes += 1

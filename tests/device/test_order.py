@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -144,3 +146,51 @@ def test_the_answer_is_the_same_under_an_adversary(
                     reads.append((pool.read(buffers[a]), model[a].copy()))
         for handle, expected in reads:
             assert (handle.wait(20) == expected).all(), f"seed {seed}"
+
+
+def test_memory_adopted_twice_is_one_memory(device: AssembledDevice) -> None:
+    native = np.zeros(4, np.uint8)
+    one, same = device.adopt(native), device.adopt(native.view(np.int8))
+    target = device.create_buffer(4)
+    with device.native.hold("upload"):
+        device.submit(device.command_list().fill(one, 7), lane="upload")
+        copied = device.submit(device.command_list().copy(same, target))
+        assert not copied.done
+    copied.wait(20)
+    assert contents(target) == [7] * 4
+    one.close()
+    device.submit(device.command_list().fill(same, 8)).wait(20)
+    assert native.tolist() == [8] * 4
+
+
+def test_memory_adopted_again_comes_behind_what_is_in_flight(device: AssembledDevice) -> None:
+    native, target = np.zeros(4, np.uint8), device.create_buffer(4)
+    with device.native.hold("upload"):
+        device.submit(device.command_list().fill(device.adopt(native), 7), lane="upload")
+        gc.collect()
+        device.allocator.sweep()
+        copied = device.submit(device.command_list().copy(device.adopt(native), target))
+        assert not copied.done
+    copied.wait(20)
+    assert contents(target) == [7] * 4
+
+
+def test_a_part_of_adopted_memory_is_memory_of_its_own(device: AssembledDevice) -> None:
+    native = np.zeros(8, np.uint8)
+    whole, part, end = device.adopt(native), device.adopt(native[:4]), device.adopt(native[4:])
+    assert (whole.nbytes, part.nbytes, end.nbytes) == (8, 4, 4)
+    for buffer, value in ((whole, 1), (part, 2), (end, 3)):
+        device.submit(device.command_list().fill(buffer, value)).wait(20)
+    assert native.tolist() == [2] * 4 + [3] * 4
+
+
+def test_adopted_memory_is_its_owners_alone_once_the_device_is_done(device: AssembledDevice) -> None:
+    native = np.zeros(4, np.uint8)
+    alive = weakref.ref(native)
+    for _ in range(2):
+        device.submit(device.command_list().fill(device.adopt(native), 7))
+    device.wait_idle(20)
+    del native
+    device.allocator.sweep()
+    assert alive() is None
+    assert not device._adopted
