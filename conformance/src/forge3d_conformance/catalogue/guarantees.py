@@ -14,10 +14,11 @@ _HEAD = """\
 
 Catalogue {version}: {total} clauses, of which {core} are core, {extended} extended and {planned} planned.
 
-*Core* is the correctness that every backend must have. *Extended* is what some devices cannot give; a
-backend says so, with its reason. *Planned* clauses speak of what is not built yet: reports count them
-apart and never as passed. A clause that requires a capability can be tested only where the device or the
-machine has it; for want of nothing else may a backend call a clause unsupported.
+*Core* is the correctness that every backend must have, and what a run tests by itself. *Extended* is what
+only `--level full` tests: what not every device has or every program needs, and what the core does rather
+than the backend, which is how plugins are found and chosen. *Planned* clauses speak of what is not built yet:
+reports count them apart and never as passed. A clause that requires a capability can be tested only where the
+device or the machine has it; for want of nothing else may a backend call a clause unsupported.
 
 Run the suite with `forge3d conformance`, one clause with `--clause ring.wraps`.
 """

@@ -183,6 +183,7 @@ def attempt(backend=None):
 
 @contextmanager
 def site(bench: Bench) -> Iterator[Site]:
-    """Make an empty site and take it away again."""
+    """Make an empty site and take it away again; its programs begin with what a mutant has for them."""
     with TemporaryDirectory(prefix="forge3d-site-") as folder:
+        (Path(folder) / "sitecustomize.py").write_text(getattr(bench.layer, "program", ""), "utf-8")
         yield Site(Path(folder), bench)
