@@ -26,9 +26,9 @@ class Clause:
     ``id`` is ``area.name`` and never changes. ``level``: *core* is the correctness that every backend
     must have, *extended* is what only a run at level *full* tests: what not every device has or every
     program needs, and the core's own work beside a backend. ``status``: a *planned* clause speaks of
-    what is not built yet, is counted apart in every report and never as passed. ``how`` says how it is tested, or
-    why it cannot be. ``requires`` names the capabilities that a test of it needs; only for want of one
-    of those may a backend call the clause unsupported.
+    what is not built yet, is counted apart in every report and never as passed. ``how`` says how it
+    is tested, or why it cannot be. ``requires`` names the capabilities that a test of it needs; only
+    for want of one of those may a backend call the clause unsupported.
     """
 
     id: str = attrs.field(validator=attrs.validators.matches_re(_ID))
