@@ -10,16 +10,13 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from forge3d_conformance.bench import Bench
+from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.belongings import BYTES, belongings
 from forge3d_conformance.violation import Tardy
 from forge3d_core.errors import DeviceLost
 from forge3d_core.protocols import Device, FencePoint, ReadbackHandle
 
 BLOCK = 4096
-
-SOON = 1.0
-"""Seconds from the loss until everybody has been told: the contract's figure."""
 
 
 async def awaited(what: FencePoint | ReadbackHandle) -> None:
@@ -72,8 +69,8 @@ def test_everybody_who_waits_is_told_within_a_second(bench: Bench) -> None:
         bench.lose(device)
         late = {name: told(bench, name, waiter) - lost for name, waiter in waiting.items()}
     slowest = max(late, key=lambda name: late[name])
-    if late[slowest] > SOON:
-        raise Tardy(f"{slowest} was told of the loss after {late[slowest]:.1f} s, not within {SOON:g} s")
+    if late[slowest] > PROMPT:
+        raise Tardy(f"{slowest} was told of the loss after {late[slowest]:.1f} s, not within {PROMPT:g} s")
 
 
 @pytest.mark.clause("device.lost")
@@ -91,7 +88,7 @@ def test_who_waits_with_nothing_in_flight_is_told_too(bench: Bench) -> None:
     lost = time.monotonic()
     bench.lose(device)
     late = {name: told(bench, name, waiter) - lost for name, waiter in waiting.items()}
-    if max(late.values()) > SOON:
+    if max(late.values()) > PROMPT:
         raise Tardy(f"with nothing in flight the news of the loss took {max(late.values()):.1f} s")
 
 
@@ -114,8 +111,8 @@ def test_every_later_call_is_told_at_once(bench: Bench) -> None:
         with bench.raises(DeviceLost, f"{name} after the device was lost"):
             call()
         late = time.monotonic() - started
-        if late > SOON:
-            raise Tardy(f"{name} after the loss was told after {late:.1f} s, not within {SOON:g} s")
+        if late > PROMPT:
+            raise Tardy(f"{name} after the loss was told after {late:.1f} s, not within {PROMPT:g} s")
     bench.check(not device.closed, "a device that was lost says that it was closed")
 
 

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from forge3d_conformance.bench import Bench
+from forge3d_conformance.clauses.lanes import LANES, contents
 from forge3d_core.errors import ForgeError, UsageError
-from forge3d_core.protocols import Buffer, Device, DeviceOptions
-
-Bytes = NDArray[np.uint8]
+from forge3d_core.protocols import DeviceOptions
 
 SIZES = (1, 3, 1021, 4096, 65536, 1 << 20)
 """Bytes: less than a word, no whole number of words, and the sizes that allocators keep for later."""
-
-
-def contents(bench: Bench, device: Device, buffer: Buffer) -> Bytes:
-    with device.readback_pool(max_pending_ops=1, buffer_size=max(buffer.nbytes, 4096)) as pool:
-        return pool.read(buffer).wait(bench.patience)
 
 
 @pytest.mark.clause("device.zeroed")
@@ -68,7 +61,7 @@ def test_zeroing_never_comes_after_the_first_write(bench: Bench) -> None:
     device = bench.open()
     ring = device.staging_ring(ring_count=2, buffer_size=4096)
     for _ in range(bench.scale(10, 100)):
-        for lane in ("upload", "compute", "download"):
+        for lane in LANES:
             with device.create_buffer(4096) as buffer:
                 device.submit(device.command_list().fill(buffer, 7), lane=lane)
                 seen = contents(bench, device, buffer)

@@ -6,24 +6,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from forge3d_conformance.bench import Bench, Holding
+from forge3d_conformance.clauses.lanes import LANES, contents, fill
+from forge3d_conformance.clauses.staging import Bytes
 from forge3d_core.errors import FenceTimeout
 from forge3d_core.protocols import Buffer, Device, FencePoint
 
 BLOCK = 1024
-LANES = ("upload", "compute", "download")
-
-Bytes = NDArray[np.uint8]
 
 
 def solid(value: int) -> Bytes:
     return np.full(BLOCK, value, np.uint8)
-
-
-def fill(device: Device, buffer: Buffer, value: int, lane: str) -> FencePoint:
-    return device.submit(device.command_list().fill(buffer, value), lane=lane)
 
 
 def copy(device: Device, source: Buffer, target: Buffer, lane: str) -> FencePoint:
@@ -32,13 +26,8 @@ def copy(device: Device, source: Buffer, target: Buffer, lane: str) -> FencePoin
 
 def filled(bench: Bench, device: Device, value: int) -> Buffer:
     buffer = device.create_buffer(BLOCK)
-    bench.wait(fill(device, buffer, value, "compute"))
+    bench.wait(fill(device, buffer, value))
     return buffer
-
-
-def contents(bench: Bench, device: Device, buffer: Buffer) -> Bytes:
-    with device.readback_pool(max_pending_ops=1, buffer_size=BLOCK) as pool:
-        return pool.read(buffer).wait(bench.patience)
 
 
 def pairs(bench: Bench) -> Iterator[tuple[str, str]]:
