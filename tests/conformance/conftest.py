@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import settings
 
 from forge3d_conformance.catalogue import Catalogue, Clause, load
+from forge3d_conformance.inventory import ClauseTest, Inventory
+from forge3d_conformance.mutants import Layer, Mutant
 from forge3d_conformance.report import (
     BackendIdentity,
     ClauseResult,
@@ -42,6 +45,8 @@ EVIDENCE: dict[State, dict[str, str]] = {
     State.NOT_RUN: {"reason": "interrupted"},
 }
 
+MUTANTS = {"wraps/never": "ring.wraps", "stats/drift": "ring.stats", "lost/asleep": "device.lost"}
+
 
 def outcome(clause: Clause, state: State, **changes: Any) -> ClauseResult:
     tests = ("test_it",) if state.tested else ()
@@ -55,13 +60,38 @@ def catalogue() -> Catalogue:
 
 
 @pytest.fixture(scope="session")
+def inventory(catalogue: Catalogue) -> Inventory:
+    """A suite in which ``test_it`` tests every clause, with a few mutants."""
+    return Inventory(
+        {clause.id: (ClauseTest("test_it"),) for clause in catalogue.select(status="active")},
+        {clause: (Mutant(name, clause, re.compile("a defect"), Layer),) for name, clause in MUTANTS.items()},
+    )
+
+
+@pytest.fixture(scope="session")
+def self_test() -> Callable[..., tuple[MutantResult, ...]]:
+    """Make the results of all those mutants: killed, but for ``others``."""
+
+    def make(others: dict[str, Outcome] | None = None) -> tuple[MutantResult, ...]:
+        found = {**dict.fromkeys(MUTANTS, Outcome.KILLED), **(others or {})}
+        return tuple(
+            MutantResult(name, MUTANTS[name], "a defect", state, ("test_it",))
+            if state is Outcome.KILLED
+            else MutantResult(name, MUTANTS[name], "a defect", state, (), "so it went")
+            for name, state in found.items()
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def result() -> Callable[..., ClauseResult]:
     """Make a result with the evidence that its state needs."""
     return outcome
 
 
 @pytest.fixture(scope="session")
-def run(catalogue: Catalogue) -> Callable[..., Report]:
+def run(catalogue: Catalogue, inventory: Inventory) -> Callable[..., Report]:
     """Make the report of a run in which all passed, but for ``states``."""
 
     def make(
@@ -72,13 +102,29 @@ def run(catalogue: Catalogue) -> Callable[..., Report]:
         performance: tuple[PerfResult, ...] = (),
         results: dict[str, ClauseResult] | None = None,
         identity: BackendIdentity = IDENTITY,
+        selection: str = "*",
+        lacking: Collection[str] = ("lose", "adopt", "concurrent_lanes"),
     ) -> Report:
-        begun = begin(catalogue, identity, level=level, seed=7)
-        found = {c.id: outcome(c, State.PASS) for c in catalogue if c.binding_at(level)}
+        begun = begin(
+            catalogue,
+            identity,
+            level=level,
+            seed=7,
+            capabilities=catalogue.capabilities.keys() - set(lacking),
+            selection=selection,
+        )
+        found = {c.id: outcome(c, State.PASS) for c in catalogue.binding(level, selection)}
         for id, state in (states or {}).items():
             found[id] = outcome(catalogue[id], state)
         found.update(results or {})
-        return finish(begun, catalogue, found.values(), mutants=mutants, performance=performance)
+        return finish(
+            begun,
+            catalogue,
+            found.values(),
+            suite_digest=inventory.digest,
+            mutants=mutants,
+            performance=performance,
+        )
 
     return make
 
@@ -86,7 +132,7 @@ def run(catalogue: Catalogue) -> Callable[..., Report]:
 @pytest.fixture(scope="session")
 def begun(catalogue: Catalogue) -> Report:
     """The report of a run that has just begun, or was killed."""
-    return begin(catalogue, IDENTITY, level="core", seed=7)
+    return begin(catalogue, IDENTITY, level="core", seed=7, capabilities=catalogue.capabilities)
 
 
 @pytest.fixture(scope="session")

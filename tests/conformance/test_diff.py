@@ -58,7 +58,18 @@ def test_mutants_are_compared(run: Callable[..., Report], survivor: MutantResult
     found = compare(run(mutants=(survivor,)), run(mutants=(killed,)))
     expected = MutantDifference(survivor.id, "ring.wraps", Outcome.SURVIVED, Outcome.KILLED)
     assert found.mutants == (expected,)
-    assert compare(run(), run(mutants=(killed,))).mutants[0].left is None
+    stranger = attrs.evolve(killed, id="another")
+    (_, new) = compare(run(mutants=(killed,)), run(mutants=(stranger,))).mutants or ()
+    assert (new.left, new.right) in [(None, Outcome.KILLED), (Outcome.KILLED, None)]
+
+
+def test_without_a_self_test_there_are_no_mutants_to_compare(
+    run: Callable[..., Report], survivor: MutantResult
+) -> None:
+    found = compare(run(), run(mutants=(survivor,)))
+    assert found.mutants is None
+    assert found.same
+    assert found.context[-1] == Difference("self-test", "none", "of 1 mutants")
 
 
 def test_speeds_stand_beside_each_other(run: Callable[..., Report], speed: Callable[..., PerfResult]) -> None:

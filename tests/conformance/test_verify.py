@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge3d_conformance.catalogue import Catalogue
+from forge3d_conformance.inventory import ClauseTest, Inventory
 from forge3d_conformance.report import (
     MutantResult,
     PerfResult,
@@ -22,6 +23,7 @@ from forge3d_conformance.report import (
     tally,
 )
 from forge3d_conformance.report.canonical import canonical, digest
+from forge3d_conformance.report.report import FIRST_SCHEMA
 from forge3d_conformance.verify import verify
 
 
@@ -32,8 +34,10 @@ def _forged(report: Report, change: Callable[[dict[str, Any]], object]) -> bytes
     return canonical(document)
 
 
-def test_a_true_pass_is_believed(catalogue: Catalogue, run: Callable[..., Report]) -> None:
-    verification = verify(dump(run()), catalogue)
+def test_a_true_pass_is_believed(
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report]
+) -> None:
+    verification = verify(dump(run()), catalogue, inventory)
     assert verification.defects == ()
     assert verification.conformant
 
@@ -42,15 +46,15 @@ def test_a_true_pass_is_believed(catalogue: Catalogue, run: Callable[..., Report
     "state", [State.FAIL, State.NOT_RUN, State.INCONCLUSIVE, State.UNEXPECTED_PASS, State.KNOWN_FAILURE]
 )
 def test_a_true_failure_is_believed_and_is_no_pass(
-    catalogue: Catalogue, run: Callable[..., Report], state: State
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report], state: State
 ) -> None:
-    verification = verify(dump(run({"ring.wraps": state})), catalogue)
+    verification = verify(dump(run({"ring.wraps": state})), catalogue, inventory)
     assert verification.sound
     assert verification.conformant is (state is State.KNOWN_FAILURE)
 
 
-def test_a_run_that_was_killed_is_no_pass(catalogue: Catalogue, begun: Report) -> None:
-    verification = verify(dump(begun), catalogue)
+def test_a_run_that_was_killed_is_no_pass(catalogue: Catalogue, inventory: Inventory, begun: Report) -> None:
+    verification = verify(dump(begun), catalogue, inventory)
     assert verification.sound
     assert not verification.conformant
 
@@ -89,32 +93,111 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 @pytest.mark.parametrize("name", FORGERIES)
 def test_forgeries_are_not_believed(
     catalogue: Catalogue,
+    inventory: Inventory,
     run: Callable[..., Report],
-    survivor: MutantResult,
+    self_test: Callable[..., tuple[MutantResult, ...]],
     speed: Callable[..., PerfResult],
     name: str,
 ) -> None:
     change, why = FORGERIES[name]
-    report = run({"ring.wraps": State.FAIL}, mutants=(survivor,), performance=(speed(),))
-    verification = verify(_forged(report, change), catalogue)
+    report = run({"ring.wraps": State.FAIL}, mutants=self_test(), performance=(speed(),))
+    verification = verify(_forged(report, change), catalogue, inventory)
     assert not verification.sound
     assert not verification.conformant
     assert any(why in defect for defect in verification.defects), verification.defects
 
 
-def test_a_planned_clause_never_counts_as_passed(catalogue: Catalogue, run: Callable[..., Report]) -> None:
+def test_a_planned_clause_never_counts_as_passed(
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report]
+) -> None:
     report = run()
     clauses = tuple(
         attrs.evolve(c, state=State.PASS, tests=("t",)) if c.id == "perf.tax" else c for c in report.clauses
     )
     forged = attrs.evolve(report, clauses=clauses, totals=tally(clauses))
-    (defect,) = verify(dump(forged), catalogue).defects
-    assert defect == "perf.tax is planned, and the report calls it pass"
+    defects = verify(dump(forged), catalogue, inventory).defects
+    assert "perf.tax is planned, and the report calls it pass" in defects
+
+
+def _all(document: dict[str, Any], key: str, **changes: Any) -> None:
+    for entry in document[key]:
+        if entry.get("state", "pass") == "pass":
+            entry.update(changes)
+
+
+INVENTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no such tests": (lambda d: _all(d, "clauses", tests=["nope"]), "names tests that it has not got"),
+    "a test twice": (lambda d: _all(d, "clauses", tests=["test_it"] * 2), "or one twice"),
+    "tests left out": (
+        lambda d: d["clauses"][0].update(tests=["test_it[one]"]),
+        "without all of test_it_in_two_cases",
+    ),
+    "no cases": (lambda d: _all(d, "clauses", examples=0), "nothing was looked at"),
+    "selection": (lambda d: d.update(selection="fence.*"), "no test of it runs in the selection 'fence.*'"),
+    "level": (lambda d: d.update(level="full"), "the results prove incomplete"),
+    "suite": (lambda d: d.update(suite_version="99.0"), "made with forge3d-conformance 99.0"),
+    "tests of another suite": (lambda d: d.update(suite_digest="0"), "with other tests and mutants"),
+    "end": (lambda d: d.update(finished="yesterday"), "a time is UTC"),
+    "backwards": (lambda d: d.update(finished="2001-01-01T00:00:00Z"), "before it began"),
+    "no such mutant": (lambda d: _all(d, "mutants", id="invented"), "no such mutants"),
+    "a mutant left out": (lambda d: d["mutants"].pop(), "leaves out 1 mutants: lost/asleep"),
+    "killed by nobody": (
+        lambda d: _all(d, "mutants", killed_by=["no_such_test"]),
+        "by what is no test of ring.wraps: no_such_test",
+    ),
+    "another clause": (lambda d: d["mutants"][0].update(clause="ring.stats"), "breaks ring.wraps"),
+    "not applicable": (
+        lambda d: d["mutants"][0].update(outcome="not_applicable", killed_by=[], reason="so it is"),
+        "wraps/never is called not applicable, and lacks nothing",
+    ),
+    "lent": (lambda d: d.update(capabilities=["peek"]), "the results prove incomplete"),
+}
+
+
+@pytest.mark.parametrize("name", INVENTED)
+def test_evidence_that_this_suite_cannot_have_given_is_not_believed(
+    catalogue: Catalogue,
+    inventory: Inventory,
+    run: Callable[..., Report],
+    self_test: Callable[..., tuple[MutantResult, ...]],
+    name: str,
+) -> None:
+    report = run(mutants=self_test())
+    first = report.clauses[0].id
+    tests = (ClauseTest("test_it"), ClauseTest("test_it_in_two_cases", cases=2))
+    suite = Inventory({**inventory.tests, first: tests}, inventory.mutants)
+    cases = ("test_it", "test_it_in_two_cases[one]", "test_it_in_two_cases[two]")
+    clauses = tuple(attrs.evolve(c, tests=cases) if c.id == first else c for c in report.clauses)
+    report = attrs.evolve(report, clauses=clauses, suite_digest=suite.digest)
+    assert verify(dump(report), catalogue, suite).conformant
+    change, why = INVENTED[name]
+    verification = verify(_forged(report, change), catalogue, suite)
+    assert not verification.conformant
+    assert any(why in defect for defect in verification.defects), verification.defects
+
+
+def test_a_test_that_nobody_could_run_is_not_missed(
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report]
+) -> None:
+    tests = (ClauseTest("test_it"), ClauseTest("test_it_lost", requires=("lose",)))
+    suite = Inventory({**inventory.tests, "ring.wraps": tests}, inventory.mutants)
+    for lacking, sound in ((("lose",), True), ((), False)):
+        report = attrs.evolve(run(lacking=lacking), suite_digest=suite.digest)
+        assert verify(dump(report), catalogue, suite).sound is sound
+
+
+def test_a_report_of_the_first_schema_is_believed_for_what_it_says(
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report]
+) -> None:
+    first = attrs.evolve(run(), schema=FIRST_SCHEMA, capabilities=None, suite_digest=None)
+    assert verify(dump(first), catalogue, inventory).conformant
+    forged = _forged(first, lambda d: _all(d, "clauses", tests=["nope"]))
+    assert not verify(forged, catalogue, inventory).sound
 
 
 @given(data=st.data())
 def test_no_flipped_state_makes_a_failure_pass(
-    catalogue: Catalogue, run: Callable[..., Report], data: st.DataObject
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report], data: st.DataObject
 ) -> None:
     """Changing a state and everything that must agree with it still leaves the other failure standing."""
     first, second = data.draw(
@@ -130,9 +213,9 @@ def test_no_flipped_state_makes_a_failure_pass(
         attrs.evolve(c, state=State.PASS, message=None) if c.id == first else c for c in report.clauses
     )
     forged = attrs.evolve(report, clauses=clauses, totals=tally(clauses), verdict=Verdict.CONFORMANT)
-    assert not verify(dump(forged), catalogue).sound
+    assert not verify(dump(forged), catalogue, inventory).sound
 
 
 @given(st.binary(max_size=200))
-def test_arbitrary_bytes_are_never_believed(catalogue: Catalogue, data: bytes) -> None:
-    assert not verify(data, catalogue).sound
+def test_arbitrary_bytes_are_never_believed(catalogue: Catalogue, inventory: Inventory, data: bytes) -> None:
+    assert not verify(data, catalogue, inventory).sound

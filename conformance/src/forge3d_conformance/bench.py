@@ -59,10 +59,19 @@ class Holding:
     lane: str
     seconds: float
     _hold: Hold
+    _gone: Callable[[], bool]  # whether the device was closed or lost, which ends a hold as well
+    _since: float = attrs.field(factory=time.monotonic)
+    _released: bool = False
 
     @property
     def held(self) -> bool:
         return self._hold.held
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the hold has ended by itself, although it was to last until it is released."""
+        bounded = getattr(self._hold, "bounded", False)
+        return not (bounded or self._released or self.held or self._gone())
 
     def observe(self, look: Callable[..., T], *args: Any) -> T:
         """Return what ``look`` returns, provided that the lane was still held afterwards.
@@ -99,12 +108,28 @@ class Holding:
         raise Tardy(f"a call that must not wait for the device did not return while {self.lane!r} was held")
 
     def still(self) -> None:
-        """Raise :class:`Inconclusive` unless the lane is held even now."""
-        if not self._hold.held:
+        """Raise :class:`Inconclusive` unless the lane is held even now; a violation when it has lapsed."""
+        if self.lapsed:
+            raise ClauseViolation(self._lapse())
+        if not self.held:
             raise Inconclusive(f"lane {self.lane!r} could not be held long enough")
 
     def release(self) -> None:
+        """Let go; a violation when there was nothing left to let go of, since nobody looked in between."""
+        said = self._lapse() if self.lapsed else None
+        self._let_go()
+        if said:
+            raise ClauseViolation(said)
+
+    def _let_go(self) -> None:
+        self._released = True
         self._hold.release()
+
+    def _lapse(self) -> str:
+        return (
+            f"the hold of lane {self.lane!r} ended by itself, {time.monotonic() - self._since:.1f} s old: a "
+            "call waited for its end that must not, or it never held; one that has to end says bounded = True"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +137,10 @@ class Holding:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hold.release()
+        if error is None:
+            self.release()
+        else:
+            self._let_go()
 
 
 @attrs.define(eq=False, repr=False)
@@ -137,6 +165,7 @@ class Bench:
     backend: Backend = attrs.field(init=False)
     random: np.random.Generator = attrs.field(init=False)
     _open: list[Device] = attrs.field(init=False, factory=list)
+    _lost: list[Device] = attrs.field(init=False, factory=list)
     _holds: ExitStack = attrs.field(init=False, factory=ExitStack)
 
     def __attrs_post_init__(self) -> None:
@@ -169,7 +198,7 @@ class Bench:
         hold: Hold = self.target.subject.lent.hold(real, lane, seconds)
         self._holds.callback(hold.release)
         hold.__enter__()
-        return Holding(lane, seconds, hold)
+        return Holding(lane, seconds, hold, lambda: real.closed or real in self._lost)
 
     def peek(
         self, device: Device, buffer: Buffer, offset: int = 0, nbytes: int | None = None
@@ -185,6 +214,7 @@ class Bench:
 
     def lose(self, device: Device) -> None:
         """Make the device be lost."""
+        self._lost.append(unwrap(device))
         self.target.subject.lent.lose(unwrap(device))
 
     def foreign(self, device: Device, nbytes: int) -> Any:

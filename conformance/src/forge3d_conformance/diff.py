@@ -61,13 +61,13 @@ class SpeedComparison:
 class Diff:
     """What differs between two reports, and the speeds of both beside each other.
 
-    ``same`` speaks of clauses and mutants: two machines always differ in where they are, and seldom
-    agree to the last digit on how fast they are.
+    ``mutants`` is None where one of the two has no self-test. ``same`` speaks of clauses and mutants: two
+    machines always differ in where they are, and seldom agree to the last digit on how fast they are.
     """
 
     context: tuple[Difference, ...]
     clauses: tuple[ClauseDifference, ...]
-    mutants: tuple[MutantDifference, ...]
+    mutants: tuple[MutantDifference, ...] | None
     speeds: tuple[SpeedComparison, ...]
     agreeing: int  # clauses in the same state
 
@@ -82,7 +82,7 @@ def compare(left: Report, right: Report) -> Diff:
     return Diff(
         context=tuple(_context(left, right)),
         clauses=clauses,
-        mutants=tuple(_mutants(left, right)),
+        mutants=tuple(_mutants(left, right)) if left.mutants and right.mutants else None,
         speeds=tuple(_speeds(left, right)),
         agreeing=len({r.id for r in (*left.clauses, *right.clauses)}) - len(clauses),
     )
@@ -104,6 +104,7 @@ def _facts(report: Report) -> dict[str, object]:
         "level": report.level,
         "selection": report.selection,
         "seed": report.seed,
+        "self-test": f"of {len(report.mutants)} mutants" if report.mutants else "none",
         "suite": report.suite_version,
         "catalogue": f"{report.catalogue_version} ({report.catalogue_digest[:12]})",
     }

@@ -13,5 +13,9 @@ class UnknownClause(UsageError, LookupError):
     """The catalogue holds no clause of that name."""
 
 
+class EmptySelection(UsageError):
+    """A run would test nothing; the message says why, and what to ask for."""
+
+
 class ReportError(ForgeError, ValueError):
     """A report cannot be made, read or believed; the message says why."""

@@ -2,28 +2,77 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
+import math
 import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import attrs
 
 from forge3d_conformance import clauses
-from forge3d_conformance.mutants import mutants
+from forge3d_conformance.catalogue import Clause
+from forge3d_conformance.mutants import Mutant, mutants
 
 
-def tests_by_clause() -> dict[str, tuple[str, ...]]:
-    """Return the names of the tests that carry each clause's mark."""
-    found: dict[str, list[str]] = {}
+@attrs.frozen
+class ClauseTest:
+    """A test of a clause; ``requires`` is None where the catalogue says what it needs."""
+
+    name: str
+    requires: tuple[str, ...] | None = None
+    cases: int = 1
+
+    def needs(self, clause: Clause) -> frozenset[str]:
+        return frozenset(clause.requires if self.requires is None else self.requires)
+
+
+@attrs.frozen
+class Inventory:
+    """The tests and the mutants of each clause, by its id."""
+
+    tests: Mapping[str, tuple[ClauseTest, ...]]
+    mutants: Mapping[str, tuple[Mutant, ...]]
+
+    @property
+    def digest(self) -> str:
+        """What a report must agree on with its reader: which tests and mutants there are, not their code."""
+        tests = [[clause, *attrs.astuple(test)] for clause in self.tests for test in self.tests[clause]]
+        breaking = [[m.breaks, m.name, m.requires] for found in self.mutants.values() for m in found]
+        return hashlib.sha256(
+            json.dumps([sorted(tests, key=repr), sorted(breaking, key=repr)]).encode()
+        ).hexdigest()
+
+
+@cache
+def take() -> Inventory:
+    """Return what this suite has. It imports every clause test, so pytest should have collected first."""
+    tests: dict[str, list[ClauseTest]] = {}
+    for clause, test in _tests():
+        tests.setdefault(clause, []).append(test)
+    breaking: dict[str, list[Mutant]] = {}
+    for mutant in mutants():
+        breaking.setdefault(mutant.breaks, []).append(mutant)
+    return Inventory(
+        {clause: tuple(found) for clause, found in tests.items()},
+        {clause: tuple(found) for clause, found in breaking.items()},
+    )
+
+
+def base(name: str) -> str:
+    """Return the name of a test without that of its case."""
+    return name.partition("[")[0]
+
+
+def _tests() -> Iterator[tuple[str, ClauseTest]]:
     for module in pkgutil.iter_modules(clauses.__path__, f"{clauses.__name__}."):
         if module.name.rpartition(".")[2].startswith("test_"):
             for name, function in vars(importlib.import_module(module.name)).items():
-                for mark in getattr(function, "pytestmark", ()):
+                marks: list[Any] = getattr(function, "pytestmark", [])
+                cases = math.prod(len(mark.args[1]) for mark in marks if mark.name == "parametrize")
+                for mark in marks:
                     if name.startswith("test_") and mark.name == "clause":
-                        found.setdefault(mark.args[0], []).append(name)
-    return {clause: tuple(names) for clause, names in found.items()}
-
-
-def mutants_by_clause() -> dict[str, tuple[str, ...]]:
-    """Return the names of the mutants that break each clause."""
-    found: dict[str, list[str]] = {}
-    for mutant in mutants():
-        found.setdefault(mutant.breaks, []).append(mutant.name)
-    return {clause: tuple(names) for clause, names in found.items()}
+                        yield mark.args[0], ClauseTest(name, mark.kwargs.get("requires"), cases)

@@ -10,7 +10,15 @@ import attrs
 
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.record import clause_result, mutant_result
-from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, Report, State, finish, judge
+from forge3d_conformance.report import (
+    ClauseResult,
+    Judgement,
+    MutantResult,
+    Report,
+    finish,
+    judge,
+    unlent,
+)
 
 if TYPE_CHECKING:
     from forge3d_conformance.session import ClauseSession
@@ -18,12 +26,22 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class RunOutcome:
-    """The results; ``reasons`` say why the run is not a success and are empty when it is."""
+    """The results. ``reasons`` say why the run is no success, beside the clauses that failed."""
 
     clauses: tuple[ClauseResult, ...]
     mutants: tuple[MutantResult, ...]
     report: Report | None
+    judgement: Judgement | None
     reasons: tuple[str, ...]
+
+    @property
+    def failing(self) -> tuple[ClauseResult, ...]:
+        return tuple(result for result in self.clauses if result.state.failing)
+
+    @property
+    def holds(self) -> bool:
+        """Whether all that was selected holds; of what was not, this says nothing."""
+        return not self.failing and not self.reasons
 
     def lines(self) -> Iterator[str]:
         """Say it in a few lines: by area, then what failed and how to repeat it."""
@@ -35,12 +53,13 @@ class RunOutcome:
         if self.mutants:
             outcomes = Counter(result.outcome.value for result in self.mutants)
             yield f"{'mutants':<10} " + ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items()))
-        for result in self.clauses:
-            if result.state.failing:
-                yield f"{result.state.value}: {result.id}: {result.message}"
-                yield f"    repeat: {result.repro}"
+        for result in self.failing:
+            yield f"{result.state.value}: {result.id}: {result.message}"
+            yield f"    repeat: {result.repro}"
         for reason in self.reasons:
             yield f"not a success: {reason}"
+        if self.judgement and self.judgement.exceptions:
+            yield f"not vouched for: {', '.join(self.judgement.exceptions)}"
 
 
 def conclude(run: ClauseSession) -> RunOutcome:
@@ -51,36 +70,41 @@ def conclude(run: ClauseSession) -> RunOutcome:
             run.catalogue[id],
             expected,
             [record for record in run.records if record.clause == id and record.mutant is None],
-            known=run.known(id),
+            known=run.target.subject.known(id, info),
             key=f"{run.target.name} / {info.name} / {info.driver}",
             repro=run.repro(id),
         )
         for id, expected in run.expected.items()
     )
     mutants = tuple(
-        mutant_result(mutant, [record for record in run.records if record.mutant == mutant.name])
+        mutant_result(
+            mutant,
+            run.expected[mutant.breaks],
+            [record for record in run.records if record.mutant == mutant.name],
+        )
         for mutant in run.mutants.values()
     )
     performance = [result for record in run.records if not record.mutant for result in record.performance]
-    reasons = [*_failures(clauses, mutants), *_idle_capabilities(run, clauses)]
-    report: Report | None = None
+    idle = tuple(_idle_capabilities(run, clauses))
     try:
-        report = finish(run.begun, run.catalogue, clauses, mutants=mutants, performance=performance)
+        report = finish(
+            run.begun,
+            run.catalogue,
+            clauses,
+            suite_digest=run.suite.digest,
+            mutants=mutants,
+            performance=performance,
+        )
     except ReportError as error:
-        reasons.append(str(error))
-    if report is not None and run.selection == "*" and not reasons:
-        judgement = judge(run.catalogue, run.level, report.phase, report.clauses, report.mutants)
-        reasons += judgement.reasons
-    return RunOutcome(clauses, mutants, report, tuple(reasons))
+        return RunOutcome(clauses, mutants, None, None, (str(error), *_untested(run, clauses), *idle))
+    judgement = judge(run.catalogue, report)
+    return RunOutcome(clauses, mutants, report, judgement, (*judgement.waivers, *judgement.open_ends, *idle))
 
 
-def _failures(clauses: Sequence[ClauseResult], mutants: Sequence[MutantResult]) -> Iterator[str]:
+def _untested(run: ClauseSession, clauses: Sequence[ClauseResult]) -> Iterator[str]:
+    yield from unlent([run.catalogue[result.id] for result in clauses], run.target.capabilities)
     for result in clauses:
-        if result.state.failing or result.state in (State.INCONCLUSIVE, State.NOT_RUN):
-            yield f"{result.id} is {result.state.value}: {_line(result.message or result.reason)}"
-    for mutant in mutants:
-        if mutant.outcome is Outcome.SURVIVED:
-            yield f"mutant {mutant.id} of {mutant.clause} survived: {_line(mutant.reason)}"
+        yield f"{result.id} is {result.state.value.replace('_', ' ')}: {result.reason}"
 
 
 def _idle_capabilities(run: ClauseSession, clauses: Sequence[ClauseResult]) -> Iterator[str]:
@@ -90,7 +114,3 @@ def _idle_capabilities(run: ClauseSession, clauses: Sequence[ClauseResult]) -> I
         needing = [id for id in states if capability in run.catalogue[id].requires]
         if needing and not any(states[id].tested for id in needing):
             yield f"{run.target.name} declares {capability!r}, and none of {len(needing)} clauses tested it"
-
-
-def _line(text: str | None) -> str:
-    return (text or "").partition("\n")[0]

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if seed < 0:
+        raise argparse.ArgumentTypeError(f"a seed is a number from 0, not {seed}")
+    return seed
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("name a directory for the report; '.' is this one")
+    return Path(text)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,8 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--level", choices=("core", "full"), default="core", help="how much to test (core)")
     group.addoption("--clause", metavar="GLOB", default="*", help="test only the clauses that match")
     group.addoption("--self-test", action="store_true", help="also show that every mutant is caught")
-    group.addoption("--seed", type=int, default=0, metavar="N", help="seed of all random choices (0)")
-    group.addoption("--report", type=Path, metavar="DIR", help="write the report there")
+    group.addoption("--seed", type=_seed, default=0, metavar="N", help="seed of all random choices (0)")
+    group.addoption("--report", type=_directory, metavar="DIR", help="write the report there")
     group.addoption("--example", metavar="VERSION:BLOB", help="run properties on that example alone")
     group.addoption("--events", type=Path, metavar="FILE", help="append what happens as JSON lines")
 

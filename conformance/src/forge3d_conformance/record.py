@@ -11,6 +11,7 @@ import attrs
 from forge3d_conformance.catalogue import Clause
 from forge3d_conformance.mutants import Mutant
 from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, PerfResult, State
+from forge3d_conformance.subject import KnownFailure, excuse
 
 Ending = Literal["pass", "fail", "unsupported", "inconclusive"]
 
@@ -19,7 +20,8 @@ Ending = Literal["pass", "fail", "unsupported", "inconclusive"]
 class Record:
     """How one test ended. ``message`` is ``ErrorType: message`` of a failure, ``reason`` of anything else.
 
-    ``trace`` is the smallest failing case that hypothesis found, ``example`` what it needs to run it again.
+    ``retries`` says why each earlier attempt did not count. ``trace`` is the smallest failing case that
+    hypothesis found, ``example`` what it needs to run it again.
     """
 
     clause: str
@@ -32,6 +34,7 @@ class Record:
     reason: str | None = None
     trace: str | None = None
     example: str | None = None
+    retries: tuple[str, ...] = ()
     performance: tuple[PerfResult, ...] = ()
 
 
@@ -40,26 +43,29 @@ def clause_result(
     expected: Sequence[str],
     records: Sequence[Record],
     *,
-    known: str | None,
+    known: Sequence[KnownFailure],
     key: str,
     repro: str,
 ) -> ClauseResult:
     """Return what became of a clause of whose tests ``expected`` were to run.
 
-    One failure fails the clause; a test that did not run leaves it *not run*; it passes when some test
-    passed and the rest passed or could not be supported. ``known`` is the reason of a declared failure.
+    One failure fails the clause, unless every one is a ``known`` failure; a test that did not run leaves
+    it *not run*; it passes when some test passed and the rest passed or could not be supported.
     """
     by_ending = {
         ending: [record for record in records if record.ending == ending]
         for ending in ("pass", "fail", "unsupported", "inconclusive")
     }
     missing = [test for test in expected if test not in {record.test for record in records}]
-    ran = tuple(record.test for record in records if record.ending != "unsupported")
+    ran = [record for record in records if record.ending != "unsupported"]
     message = reason = None
     if failed := by_ending["fail"]:
-        state = State.KNOWN_FAILURE if known else State.FAIL
-        message = "\n".join(_told(record) for record in failed)
-        reason = known
+        excuses = [excuse(known, record.message) for record in failed]
+        state = State.KNOWN_FAILURE if all(excuses) else State.FAIL
+        message = "\n".join(map(_told, failed))
+        reason = "; ".join(dict.fromkeys(text for text in excuses if text)) or None
+        if known and not all(excuses):
+            message += f"\nThis is another failure than {_declared(known)}, which is declared."
     elif missing:
         state = State.NOT_RUN
         reason = f"{len(missing)} of its {len(expected)} tests did not run, {missing[0]} among them"
@@ -67,7 +73,7 @@ def clause_result(
         state, reason = State.INCONCLUSIVE, doubtful[0].reason
     elif by_ending["pass"] and known:
         state = State.UNEXPECTED_PASS
-        message = f"declared a known failure ({known}), and all {len(ran)} tests passed; drop the declaration"
+        message = f"declared a known failure ({known[0].reason}), and it passed; drop the declaration"
     elif by_ending["pass"]:
         state = State.PASS
         reason = "; ".join(dict.fromkeys(r.reason or "" for r in by_ending["unsupported"])) or None
@@ -77,14 +83,19 @@ def clause_result(
         clause.id,
         clause.level,
         state,
-        tests=ran,
+        tests=tuple(record.test for record in ran),
         examples=sum(record.examples for record in records),
         seconds=round(sum(record.seconds for record in records), 3),
         message=message,
         repro=repro if state.failing or state is State.KNOWN_FAILURE else None,
         reason=reason,
         key=key if state is State.KNOWN_FAILURE else None,
+        retries={record.test: record.retries for record in ran if record.retries},
     )
+
+
+def _declared(known: Sequence[KnownFailure]) -> str:
+    return " or ".join(repr(failure.because.pattern) for failure in known)
 
 
 def _told(record: Record) -> str:
@@ -97,15 +108,21 @@ def kills(mutant: Mutant, record: Record) -> bool:
     return record.ending == "fail" and bool(mutant.because.search(record.message or ""))
 
 
-def mutant_result(mutant: Mutant, records: Sequence[Record]) -> MutantResult:
-    """Return what became of a mutant; a failure for another reason than its own does not kill it."""
+def mutant_result(mutant: Mutant, expected: Sequence[str], records: Sequence[Record]) -> MutantResult:
+    """Return what became of a mutant, on which all of ``expected`` were to run unless one kills it.
+
+    A failure for another reason than its own does not kill it.
+    """
     killers = tuple(dict.fromkeys(record.test for record in records if kills(mutant, record)))
+    missing = [test for test in expected if test not in {record.test for record in records}]
     reason: str | None = None
     if killers:
         outcome = Outcome.KILLED
+    elif missing or not records:
+        outcome = Outcome.NOT_RUN
+        reason = f"{len(missing)} of the {len(expected)} tests of its clause did not run on it"
     elif all(record.ending == "unsupported" for record in records):
-        outcome = Outcome.NOT_APPLICABLE
-        reason = next((record.reason for record in records), None) or "no test of its clause ran"
+        outcome, reason = Outcome.NOT_APPLICABLE, records[0].reason
     else:
         outcome = Outcome.SURVIVED
         other = next((record.message for record in records if record.ending == "fail"), None)

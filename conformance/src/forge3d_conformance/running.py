@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,9 @@ Event = dict[str, Any]
 LOOK_SECONDS = 0.1
 STALLED_SECONDS = 300.0
 """After this long without a word the run is killed: a test has its own, shorter, limit."""
+
+END_SECONDS = 5.0
+"""How long a run that is told to end may take for it."""
 
 STRAY_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
@@ -34,8 +40,9 @@ class Ran:
     output: str
 
     @property
-    def complete(self) -> bool:
-        return self.last is not None
+    def holds(self) -> bool:
+        """Whether the run came to its end, and all that it was to show holds."""
+        return self.last is not None and self.status == 0 and self.last["holds"]
 
     def how(self) -> str:
         """Say how a run that did not come to an end was ended."""
@@ -48,10 +55,14 @@ class Ran:
 def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
     """Run pytest over the clauses with these arguments of the plugin; ``tell`` gets each event in turn.
 
-    Neither the working directory's pytest configuration nor installed pytest plugins take part.
+    Neither the working directory's pytest configuration nor installed pytest plugins take part. SIGTERM
+    ends the run with this process, whose exit status is then the shell's for it.
     """
     package = files("forge3d_conformance")
-    with tempfile.TemporaryDirectory(prefix="forge3d-conformance-") as directory:
+    with (
+        _termination() as terminated,
+        tempfile.TemporaryDirectory(prefix="forge3d-conformance-") as directory,
+    ):
         events, output = Path(directory, "events"), Path(directory, "output")
         events.touch()
         command = [
@@ -70,15 +81,40 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
             ) as process,
         ):
             try:
-                last, at = _follow(process, source, tell)
+                last, at = _follow(process, source, tell, terminated)
             except BaseException:
-                process.terminate()
+                _end(process)
                 raise
         return Ran(process.returncode, last, at, output.read_text("utf-8", "replace"))
 
 
+@contextmanager
+def _termination() -> Iterator[threading.Event]:
+    """Note SIGTERM instead of dying of it, which would leave the run an orphan."""
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # only the main thread may ask for signals
+        return
+    earlier = signal.signal(signal.SIGTERM, lambda *_: noted.set())
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
 def _follow(
-    process: subprocess.Popen[bytes], source: Any, tell: Callable[[Event], None]
+    process: subprocess.Popen[bytes],
+    source: Any,
+    tell: Callable[[Event], None],
+    terminated: threading.Event,
 ) -> tuple[Event | None, str]:
     last: Event | None = None
     at, partial, ended = "", "", False
@@ -97,6 +133,8 @@ def _follow(
             elif event["event"] == "end":
                 last = event
             tell(event)
+        if terminated.is_set():
+            raise SystemExit(128 + signal.SIGTERM)
         if time.monotonic() - heard > STALLED_SECONDS:
             process.kill()
         if not ended:

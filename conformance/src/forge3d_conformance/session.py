@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Generator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,23 @@ import attrs
 import hypothesis
 import pytest
 
-from forge3d_conformance import profiles
+from forge3d_conformance import inventory, profiles
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.catalogue import Catalogue, RunLevel, load
+from forge3d_conformance.catalogue import Catalogue, RunLevel, load, refuse_nothing
+from forge3d_conformance.errors import ReportError
+from forge3d_conformance.inventory import Inventory
 from forge3d_conformance.mutants import Mutant, breaking
 from forge3d_conformance.outcome import RunOutcome, conclude
 from forge3d_conformance.record import Ending, Record, kills
 from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
+from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
 from forge3d_conformance.violation import Inconclusive, Tardy, described, leaves
 from forge3d_core.errors import ForgeError
 
 ATTEMPTS = 3
-"""How often a test whose conditions did not hold is tried before it is called inconclusive."""
+"""How often a test is tried whose conditions did not hold or which was late, mutant or not."""
 
 TEST_SECONDS = 120
 """After this long a test is stopped and has failed."""
@@ -39,6 +41,7 @@ MUTANT: pytest.StashKey[Mutant | None] = pytest.StashKey()
 REQUIRES: pytest.StashKey[Sequence[str]] = pytest.StashKey()
 BENCH: pytest.StashKey[Bench] = pytest.StashKey()
 RECORD: pytest.StashKey[Record] = pytest.StashKey()
+RETRIES: pytest.StashKey[Sequence[str]] = pytest.StashKey()
 
 
 class SetupError(ForgeError):
@@ -59,6 +62,7 @@ class ClauseSession:
     events: Path | None
     example: Example | None = None
     bench_key: pytest.StashKey[Bench] = BENCH
+    suite: Inventory = attrs.field(init=False, default=Inventory({}, {}))
     expected: dict[str, list[str]] = attrs.field(factory=dict)
     mutants: dict[str, Mutant] = attrs.field(factory=dict)
     records: list[Record] = attrs.field(factory=list)
@@ -70,15 +74,14 @@ class ClauseSession:
     def configured(cls, config: pytest.Config) -> ClauseSession:
         """Find the backend and leave a report that says *running*; raises :class:`SetupError`."""
         catalogue = load()
-        selection = config.getoption("--clause")
-        if not catalogue.select(selection):
-            raise SetupError(f"--clause {selection!r} matches no clause of the catalogue")
+        selection, level = config.getoption("--clause"), config.getoption("--level")
         profiles.register()
         try:
+            refuse_nothing(catalogue, selection, level)
             session = cls(
                 find_target(config.getoption("--backend")),
                 catalogue,
-                config.getoption("--level"),
+                level,
                 selection,
                 config.getoption("--seed"),
                 config.getoption("--self-test"),
@@ -98,7 +101,12 @@ class ClauseSession:
             self.target.name, name, version, info.name, info.driver, info.selector, info.kind
         )
         self.begun = begin(
-            self.catalogue, identity, level=self.level, seed=self.seed, selection=self.selection
+            self.catalogue,
+            identity,
+            level=self.level,
+            seed=self.seed,
+            capabilities=self.target.capabilities,
+            selection=self.selection,
         )
         if self.directory is not None:
             publish(self.begun, self.catalogue, self.directory)
@@ -132,7 +140,7 @@ class ClauseSession:
             if id not in self.catalogue:
                 raise pytest.UsageError(f"{item.nodeid} tests {id!r}, which is no clause of the catalogue")
             clause = self.catalogue[id]
-            if not fnmatchcase(id, self.selection) or not clause.binding_at(self.level):
+            if clause not in self.catalogue.binding(self.level, self.selection):
                 dropped.append(item)
                 continue
             kept.append(item)
@@ -152,7 +160,24 @@ class ClauseSession:
         else:
             self.mutants[mutant.name] = mutant
 
+    def _expect(self) -> None:
+        """Expect what the suite has for all that is selected, whatever of it was collected."""
+        self.suite = inventory.take()
+        for clause in self.catalogue.binding(self.level, self.selection):
+            names = self.expected.get(clause.id, [])
+            for test in self.suite.tests.get(clause.id, ()):
+                found = sum(inventory.base(name) == test.name for name in names)
+                if not found:
+                    names.append(test.name)
+                elif found < test.cases:
+                    names.append(f"{test.name} ({test.cases - found} more of its {test.cases} cases)")
+            if names:  # a clause without a test stays without a result
+                self.expected[clause.id] = names
+            if names and self.self_test:
+                self.mutants.update({mutant.name: mutant for mutant in self.suite.mutants.get(clause.id, ())})
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._expect()
         self._tell(
             event="begin",
             backend=self.target.spec,
@@ -183,17 +208,18 @@ class ClauseSession:
         if CLAUSE not in pyfuncitem.stash:
             return None
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-        for attempt in range(1, ATTEMPTS + 1):
+        retries: list[str] = []
+        pyfuncitem.stash[RETRIES] = retries
+        while True:
             try:
                 pyfuncitem.obj(**arguments)
-                break
+                return True
             except BaseException as error:
-                again = Inconclusive if pyfuncitem.stash[MUTANT] else (Inconclusive, Tardy)
-                doubtful = any(isinstance(leaf, again) for leaf in leaves(error))
-                if not doubtful or attempt == ATTEMPTS:
+                doubts = [leaf for leaf in leaves(error) if isinstance(leaf, (Inconclusive, Tardy))]
+                if not doubts or len(retries) == ATTEMPTS - 1:
                     raise
+                retries.append(described(doubts[0]))
                 pyfuncitem.stash[BENCH].renew()
-        return True
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -211,8 +237,10 @@ class ClauseSession:
                     "skipped",
                     (str(item.path), 0, f"inconclusive: {record.reason}"),
                 )
-            elif record.ending == "fail" and mutant is None and self._known(record.clause):
-                report.outcome, report.wasxfail = "skipped", self._known(record.clause) or ""
+            elif record.ending == "fail" and mutant is None:
+                known = self.target.subject.known(record.clause, self.target.info)
+                if reason := excuse(known, record.message):
+                    report.outcome, report.wasxfail = "skipped", reason
         if mutant is not None and report.outcome == "failed":
             report.outcome, report.longrepr = "passed", None
         if report.when == "teardown" and (last := item.stash.get(RECORD, None)) is not None:
@@ -240,30 +268,41 @@ class ClauseSession:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        self.outcome = conclude(self)
-        if self.outcome.report is not None and self.directory is not None:
-            publish(self.outcome.report, self.catalogue, self.directory)
-            failed = [record for record in self.records if record.ending == "fail" and not record.mutant]
-            write_scripts(self.directory, failed, backend=self.target.spec, level=self.level, seed=self.seed)
-        if exitstatus == pytest.ExitCode.OK and self.outcome.reasons:
-            tested = self.outcome.report is not None
+        self.outcome = outcome = self._leave(conclude(self))
+        if exitstatus == pytest.ExitCode.OK and not outcome.holds:
+            tested = outcome.report is not None
             session.exitstatus = (
                 pytest.ExitCode.TESTS_FAILED if tested else pytest.ExitCode.NO_TESTS_COLLECTED
             )
         self._tell(
             event="end",
             exit=int(session.exitstatus),
-            reasons=list(self.outcome.reasons),
-            verdict=self.outcome.report.verdict if self.outcome.report else None,
+            holds=outcome.holds,
+            reasons=list(outcome.reasons),
+            verdict=outcome.judgement.verdict if outcome.judgement else None,
+            exceptions=list(outcome.judgement.exceptions) if outcome.judgement else [],
+            whole=not outcome.judgement.left_out if outcome.judgement else False,
             clauses=[
                 {"id": r.id, "state": r.state, "message": r.message, "reason": r.reason, "repro": r.repro}
-                for r in self.outcome.clauses
+                for r in outcome.clauses
             ],
             mutants=[
                 {"id": r.id, "clause": r.clause, "outcome": r.outcome, "reason": r.reason}
-                for r in self.outcome.mutants
+                for r in outcome.mutants
             ],
         )
+
+    def _leave(self, outcome: RunOutcome) -> RunOutcome:
+        """Write the report and the scripts; a run whose report cannot be written is no success."""
+        if outcome.report is None or self.directory is None:
+            return outcome
+        failed = [record for record in self.records if record.ending == "fail" and not record.mutant]
+        try:
+            publish(outcome.report, self.catalogue, self.directory)
+            write_scripts(self.directory, failed, backend=self.target.spec, level=self.level, seed=self.seed)
+        except (ReportError, OSError) as error:
+            return attrs.evolve(outcome, reasons=(*outcome.reasons, str(error)))
+        return outcome
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.outcome is None:
@@ -273,12 +312,6 @@ class ClauseSession:
             terminalreporter.write_line(line)
 
     # what the hooks share
-
-    def known(self, clause: str) -> str | None:
-        """Return the declared reason why the clause is known to fail on this device."""
-        return self.target.subject.why_known(clause, self.target.info)
-
-    _known = known
 
     def _why_unsupported(self, clause: str, requires: Sequence[str]) -> str | None:
         lacking = [name for name in requires if name not in self.target.capabilities]
@@ -305,12 +338,14 @@ class ClauseSession:
     def _record(self, item: pytest.Item, ending: Ending, **more: Any) -> Record:
         mutant = item.stash[MUTANT]
         bench = item.stash.get(BENCH, None)
+        retries: Sequence[str] = item.stash.get(RETRIES, ())
         return Record(
             item.stash[CLAUSE],
             _name(item),
             ending,
             mutant=mutant.name if mutant else None,
             examples=bench.examples if bench else 0,
+            retries=tuple(retries),
             performance=tuple(bench.performance) if bench else (),
             **more,
         )

@@ -8,7 +8,7 @@ it wants will do, and what it lacks the default stands in for.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
@@ -26,12 +26,16 @@ ENTRY_POINT_GROUP = "forge3d.conformance"
 class Hold(AbstractContextManager["Hold"], Protocol):
     """A lane kept from completing anything that is submitted from now on.
 
-    On entry, or before, the hold is in force. Leaving releases it.
+    On entry, or before, the hold is in force. Leaving releases it. ``bounded`` may be left out and is then
+    False: the hold lasts until it is released, or until an escape that no test should come near. Where one
+    of those ends by itself, a call has waited for it that must not wait, or it never held: the test fails.
     """
+
+    bounded: bool  # True where nothing can stop what keeps the lane, so that it has to end by itself
 
     @property
     def held(self) -> bool:
-        """True only while the lane certainly still holds; a bounded hold turns False by itself."""
+        """True only while the lane certainly still holds; it turns False by itself when the hold ends."""
 
     def release(self) -> None:
         """Let go, once or more often."""
@@ -44,8 +48,10 @@ class Subject(Protocol):
     ``adopt`` (``foreign``), ``host_pressure`` (``fail_next_allocation``). A capability that is named
     must be used: a run in which its tests do not run fails.
 
-    ``unsupported`` holds (clause glob, reason) and ``known_failures`` (clause glob, regex on the
-    adapter's name, regex on its driver, reason), as plain data.
+    ``unsupported`` holds (clause glob, reason): a better reason than *not lent* for a clause that lacks
+    one of its capabilities. It excuses nothing else. ``known_failures`` holds (clause glob, regex on the
+    adapter's name, regex on its driver, regex on ``ErrorType: message`` of the failure, reason). Both are
+    plain data.
 
     ``kernels`` holds the suite's kernels in a language that the suite does not write (it has
     ``wgsl``, ``cuda`` and ``host``): for ``increment`` and for ``mirror`` of
@@ -55,7 +61,7 @@ class Subject(Protocol):
 
     capabilities: Collection[str]
     unsupported: Collection[tuple[str, str]]
-    known_failures: Collection[tuple[str, str, str, str]]
+    known_failures: Collection[tuple[str, str, str, str, str]]
     kernels: Mapping[str, Mapping[str, Any]]
 
     def hold(self, device: Device, lane: str, seconds: float) -> Hold:
@@ -92,7 +98,7 @@ class DefaultSubject:
 
     capabilities: frozenset[str] = frozenset()
     unsupported: tuple[tuple[str, str], ...] = ()
-    known_failures: tuple[tuple[str, str, str, str], ...] = ()
+    known_failures: tuple[tuple[str, str, str, str, str], ...] = ()
 
 
 NEEDS = {
@@ -104,6 +110,44 @@ NEEDS = {
 }
 """The methods that stand behind each capability that a subject may declare."""
 
+INDISPENSABLE = {
+    "hold": "a gate on the host, a kernel that spins on a flag, or one that is busy for a given time",
+    "peek": "copy memory out, and in for poke, with the raw API",
+}
+"""What every GPU API can do, and how. A backend that does not lend it has not been shown to keep its word.
+
+All other capabilities are the device's, the API's or the platform's to have or to lack.
+"""
+
+
+@attrs.frozen
+class KnownFailure:
+    """A failure that is declared beforehand: of these clauses, on this adapter and driver, for this reason.
+
+    ``because`` must match ``ErrorType: message``, as a mutant's must, so that it excuses no other failure.
+    """
+
+    clause: str
+    adapter: re.Pattern[str]
+    driver: re.Pattern[str]
+    because: re.Pattern[str]
+    reason: str
+
+    def concerns(self, clause: str, info: DeviceInfo) -> bool:
+        return bool(
+            fnmatchcase(clause, self.clause)
+            and self.adapter.search(info.name)
+            and self.driver.search(info.driver)
+        )
+
+    def excuses(self, message: str | None) -> bool:
+        return bool(self.because.search(message or ""))
+
+
+def excuse(known: Sequence[KnownFailure], message: str | None) -> str | None:
+    """Return the declared reason of a failure with that message; None if nothing excuses it."""
+    return next((failure.reason for failure in known if failure.excuses(message)), None)
+
 
 @attrs.frozen(eq=False)
 class Declared:
@@ -112,19 +156,16 @@ class Declared:
     lent: Any
     capabilities: frozenset[str]
     unsupported: tuple[tuple[str, str], ...]
-    known_failures: tuple[tuple[str, str, str, str], ...]
+    known_failures: tuple[KnownFailure, ...]
     kernels: Mapping[str, KernelSource]
 
     def why_unsupported(self, clause: str) -> str | None:
         """Return the declared reason why this backend cannot keep the clause, if there is one."""
         return next((reason for glob, reason in self.unsupported if fnmatchcase(clause, glob)), None)
 
-    def why_known(self, clause: str, info: DeviceInfo) -> str | None:
-        """Return the declared reason why the clause fails on this adapter and driver, if it is known to."""
-        for glob, adapter, driver, reason in self.known_failures:
-            if fnmatchcase(clause, glob) and re.search(adapter, info.name) and re.search(driver, info.driver):
-                return reason
-        return None
+    def known(self, clause: str, info: DeviceInfo) -> tuple[KnownFailure, ...]:
+        """Return the failures of the clause that are declared for this adapter and driver."""
+        return tuple(failure for failure in self.known_failures if failure.concerns(clause, info))
 
 
 def declared(lent: Any, name: str) -> Declared:
@@ -145,14 +186,31 @@ def declared(lent: Any, name: str) -> Declared:
                     backend=name,
                 )
     unsupported = tuple((str(glob), str(reason)) for glob, reason in getattr(lent, "unsupported", ()))
-    known = tuple(
-        (str(glob), str(adapter), str(driver), str(reason))
-        for glob, adapter, driver, reason in getattr(lent, "known_failures", ())
-    )
-    for *_, reason in (*unsupported, *known):
+    known = tuple(_known_failure(name, tuple(row)) for row in getattr(lent, "known_failures", ()))
+    for reason in (*(reason for _, reason in unsupported), *(failure.reason for failure in known)):
         if not reason.strip():
             raise PluginFailed(f"the conformance subject of {name!r} excuses a clause without a reason")
     return Declared(lent, capabilities, unsupported, known, translated(getattr(lent, "kernels", {}), name))
+
+
+def _known_failure(name: str, row: tuple[Any, ...]) -> KnownFailure:
+    try:
+        clause, adapter, driver, because, reason = map(str, row)
+        patterns = {text: re.compile(text, re.DOTALL) for text in (adapter, driver, because)}
+    except (ValueError, re.error) as error:
+        raise PluginFailed(
+            f"the conformance subject of {name!r} declares a known failure that is not (clause glob, regex "
+            f"on the adapter, regex on its driver, regex on the failure, reason): {row!r}: {error}",
+            backend=name,
+        ) from error
+    for text, pattern in patterns.items():
+        if pattern.search(""):
+            raise PluginFailed(
+                f"the conformance subject of {name!r} declares a known failure of {clause!r} by the pattern "
+                f"{text!r}, which matches anything; say which adapter, which driver and which failure",
+                backend=name,
+            )
+    return KnownFailure(clause, patterns[adapter], patterns[driver], patterns[because], reason)
 
 
 def find_subject(name: str) -> Declared:

@@ -1,14 +1,29 @@
-"""Whether a report may be believed, and what it proves: offline, from its bytes and the catalogue."""
+"""Whether a report may be believed, and what it proves: offline, from its bytes and what the suite has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import attrs
 
 from forge3d_conformance.catalogue import Catalogue
 from forge3d_conformance.errors import ReportError
-from forge3d_conformance.report import Judgement, Phase, Report, State, Verdict, judge, parse, tally
+from forge3d_conformance.evidence import evidence_defects
+from forge3d_conformance.inventory import Inventory
+from forge3d_conformance.report import (
+    Judgement,
+    Phase,
+    Report,
+    State,
+    Verdict,
+    judge,
+    parse,
+    suite_version,
+    tally,
+)
+
+UTC_SECONDS = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @attrs.frozen
@@ -28,22 +43,26 @@ class Verification:
         return self.judgement is not None and self.sound and self.judgement.verdict is Verdict.CONFORMANT
 
 
-def verify(data: bytes, catalogue: Catalogue) -> Verification:
+def verify(data: bytes, catalogue: Catalogue, inventory: Inventory) -> Verification:
     """Check the bytes of a report; never raises for a bad one.
 
-    Checked are the schema, the canonical form and the digest, that the report was made with this
-    catalogue and holds exactly its clauses, that the sums are right, and that the verdict follows from
-    the results. What cannot be checked offline is whether the tests ran: a digest is no signature.
+    Checked are the schema, the canonical form and the digest; that the report was made with this suite
+    and this catalogue; that it holds exactly the catalogue's clauses, each tested by this suite's tests
+    if its selection has it and by none if not; that its mutants are this suite's, all or none; its times
+    and its sums; and that the verdict follows from the results. What cannot be checked offline is
+    whether the tests ran: a digest is no signature.
     """
     try:
         report = parse(data)
     except ReportError as error:
         return Verification(None, (str(error),), None)
-    judgement = judge(catalogue, report.level, report.phase, report.clauses, report.mutants)
-    return Verification(report, tuple(_defects(report, catalogue, judgement)), judgement)
+    judgement = judge(catalogue, report)
+    return Verification(report, tuple(_defects(report, catalogue, inventory, judgement)), judgement)
 
 
-def _defects(report: Report, catalogue: Catalogue, judgement: Judgement) -> Iterator[str]:
+def _defects(
+    report: Report, catalogue: Catalogue, inventory: Inventory, judgement: Judgement
+) -> Iterator[str]:
     if (report.catalogue_version, report.catalogue_digest) != (catalogue.version, catalogue.digest):
         yield (
             f"made with catalogue {report.catalogue_version} ({report.catalogue_digest[:12]}), and this "
@@ -51,16 +70,36 @@ def _defects(report: Report, catalogue: Catalogue, judgement: Judgement) -> Iter
             f"{report.suite_version}"
         )
         return
+    if report.suite_version != suite_version() or report.suite_digest not in (None, inventory.digest):
+        yield (
+            f"made with forge3d-conformance {report.suite_version} ({(report.suite_digest or '')[:12]}), and "
+            f"this is {suite_version()} ({inventory.digest[:12]}), with other tests and mutants; verify it "
+            "with the one that made it"
+        )
+        return
+    yield from _time_defects(report)
     yield from _clause_defects(report, catalogue)
+    yield from evidence_defects(report, catalogue, inventory)
     yield from _reference_defects(report, catalogue)
-    if (report.finished is None) != (report.phase is Phase.RUNNING):
-        yield f"the run is {report.phase.value}, and its end is {report.finished}"
     if report.totals != (counted := tally(report.clauses)):
         yield f"the totals say {_sums(report.totals)}; the clauses are {_sums(counted)}"
     if (total := sum(report.totals.values())) != len(catalogue):
         yield f"the totals sum to {total}, and the catalogue has {len(catalogue)} clauses"
     if report.verdict is not judgement.verdict:
         yield f"the verdict says {report.verdict.value}; the results prove {judgement.verdict.value}"
+
+
+def _time_defects(report: Report) -> Iterator[str]:
+    if (report.finished is None) != (report.phase is Phase.RUNNING):
+        yield f"the run is {report.phase.value}, and its end is {report.finished}"
+    times = [time for time in (report.started, report.finished) if time is not None]
+    try:
+        read = [datetime.strptime(time, UTC_SECONDS) for time in times]
+    except ValueError as error:
+        yield f"a time is UTC, to the second: {error}"
+    else:
+        if read != sorted(read):
+            yield f"the run ended at {report.finished}, before it began at {report.started}"
 
 
 def _clause_defects(report: Report, catalogue: Catalogue) -> Iterator[str]:

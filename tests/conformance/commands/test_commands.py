@@ -14,13 +14,30 @@ from typer.testing import CliRunner
 from forge3d_conformance.catalogue import Catalogue
 from forge3d_conformance.commands.diff import app as diff
 from forge3d_conformance.commands.verify import app as verify
-from forge3d_conformance.report import ClauseResult, PerfResult, Report, State, publish
+from forge3d_conformance.inventory import Inventory
+from forge3d_conformance.report import (
+    ClauseResult,
+    MutantResult,
+    Outcome,
+    PerfResult,
+    Report,
+    State,
+    publish,
+)
 
 Publish = Callable[..., Path]
 
 
 @pytest.fixture
-def published(catalogue: Catalogue, run: Callable[..., Report], tmp_path: Path) -> Publish:
+def published(
+    catalogue: Catalogue,
+    inventory: Inventory,
+    run: Callable[..., Report],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Publish:
+    monkeypatch.setattr("forge3d_conformance.inventory.take", lambda: inventory)
+
     def write(name: str, report: Report | None = None) -> Path:
         return publish(report or run(), catalogue, tmp_path / name)
 
@@ -74,11 +91,26 @@ def test_an_exception_is_never_silent(published: Publish, run: Callable[..., Rep
     assert "not vouched for: device.lost" in text
 
 
+def test_the_mutation_score_is_shown(
+    published: Publish,
+    run: Callable[..., Report],
+    self_test: Callable[..., tuple[MutantResult, ...]],
+) -> None:
+    assert "mutants: no self-test was run" in _run(verify, published("a"))[1]
+    some = run(mutants=self_test({"lost/asleep": Outcome.NOT_APPLICABLE, "stats/drift": Outcome.NOT_RUN}))
+    code, text = _run(verify, published("b", some))
+    assert code == 1
+    assert "mutants: 1 of 2 killed, 1 not applicable" in text
+    (entry,) = json.loads(_run(verify, published("b", some), "--json")[1])
+    assert entry["mutants"] == {"killed": 1, "survived": 0, "not_applicable": 1, "not_run": 1}
+
+
 def test_equal_reports_do_not_differ(published: Publish, run: Callable[..., Report]) -> None:
     report = run()
     code, text = _run(diff, published("a", report), published("b", report))
     assert code == 0
     assert "nothing differs" in text
+    assert "Mutants: not compared, as not both reports have a self-test" in text
 
 
 def test_differences_are_shown(

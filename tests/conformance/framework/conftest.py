@@ -20,6 +20,8 @@ class Crooked(HostBackend):
         Crooked.opened += 1
         if Crooked.opened == {dies_at}:
             os.kill(os.getpid(), signal.SIGKILL)
+        if Crooked.opened > 1:  # the first one only looks what there is
+            {broken}
         return super().open(selector, options)
 
 def forge3d_backend():
@@ -34,25 +36,29 @@ class Subject(HostSubject):
 
 @pytest.fixture
 def crooked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Install the backend ``crooked``: the host's, with another subject, which may die at an opening."""
+    """Install the backend ``crooked``: the host's, with another subject or none, and some of its openings."""
 
     def install(
         *,
         dies_at: int = 0,
+        broken: str = "pass",
         capabilities: tuple[str, ...] = ("hold", "peek", "lose"),
+        lends: bool = True,
         unsupported: tuple[tuple[str, str], ...] = (),
-        known_failures: tuple[tuple[str, str, str, str], ...] = (),
+        known_failures: tuple[tuple[str, str, str, str, str], ...] = (),
     ) -> None:
         site = tmp_path / "site"
         info = site / "crooked-1.0.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: crooked\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(
-            "[forge3d.backends]\ncrooked = crooked\n[forge3d.conformance]\ncrooked = crooked:Subject\n"
-        )
+        points = "[forge3d.backends]\ncrooked = crooked\n"
+        if lends:
+            points += "[forge3d.conformance]\ncrooked = crooked:Subject\n"
+        (info / "entry_points.txt").write_text(points)
         (site / "crooked.py").write_text(
             PLUGIN.format(
                 dies_at=dies_at,
+                broken=broken,
                 capabilities=capabilities,
                 unsupported=unsupported,
                 known_failures=known_failures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from forge3d_conformance import inventory
@@ -11,5 +12,24 @@ from forge3d_conformance.catalogue import gaps, load
 @pytest.mark.parametrize("area", [area.name for area in load().areas])
 def test_nothing_is_missing(area: str) -> None:
     """When this fails, write what is missing, or call the clause planned in the catalogue."""
-    found = gaps(load(), inventory.tests_by_clause(), inventory.mutants_by_clause())
+    suite = inventory.take()
+    tests = {clause: [test.name for test in found] for clause, found in suite.tests.items()}
+    mutants = {clause: [mutant.name for mutant in found] for clause, found in suite.mutants.items()}
+    found = gaps(load(), tests, mutants)
     assert [gap for gap in found if f"{area}." in gap] == []
+
+
+def test_the_cases_of_a_test_are_counted() -> None:
+    cases = {test.name: test.cases for test in inventory.take().tests["ring.no-reuse-before-signal"]}
+    assert cases["test_blocks_in_flight_are_not_handed_out"] == 5
+    assert cases["test_a_block_in_flight_waits_for_other_lanes_too"] == 1
+
+
+def test_the_digest_is_of_names_and_needs() -> None:
+    suite = inventory.take()
+    assert suite.digest == inventory.take().digest
+    (clause, tests), *_ = suite.tests.items()
+    fewer = inventory.Inventory({**suite.tests, clause: tests[1:]}, suite.mutants)
+    needier = attrs.evolve(tests[0], requires=("lose",))
+    other = inventory.Inventory({**suite.tests, clause: (needier, *tests[1:])}, suite.mutants)
+    assert len({suite.digest, fewer.digest, other.digest}) == 3

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,19 +67,79 @@ def test_a_capability_that_is_missing_makes_clauses_unsupported(
     assert "lose" in ran.last["clauses"][0]["reason"]
 
 
+def test_what_every_backend_can_lend_and_this_does_not_is_named(
+    run: Run, crooked: Callable[..., None], tmp_path: Path
+) -> None:
+    crooked(lends=False)
+    for clause, status in (("budget.*", 0), ("fence.close-wakes", 0), ("fence.[cf]*", 1), ("fence.truth", 5)):
+        ran = run("--backend", "crooked", "--clause", clause, "--report", str(tmp_path))
+        assert ran.status == status, ran.output
+        assert ran.last is not None
+        unlent = [reason for reason in ran.last["reasons"] if "is not lent" in reason]
+        assert bool(unlent) is (status != 0)
+        if unlent:
+            assert unlent[0].startswith("hold is not lent, and ")
+            assert "Lend it from a conformance subject" in unlent[0]
+
+
 def test_a_capability_that_nothing_tested_fails_the_run(run: Run, crooked: Callable[..., None]) -> None:
-    crooked(unsupported=(("fence.f*", "this device cannot be lost"),))
-    ran = run("--backend", "crooked", "--clause", "fence.[fn]*")
+    crooked(capabilities=("lose",))
+    ran = run("--backend", "crooked", "--clause", "fence.[cf]*")
     assert ran.status == 1
     assert ran.last is not None
     assert any("declares 'lose'" in reason for reason in ran.last["reasons"])
 
 
+@pytest.mark.parametrize(
+    ("selection", "waived"),
+    [("*.budgeted", "ring.budgeted"), ("fence.[cf]*", "fence.failure-sticks")],  # of which one needs nothing
+)
+def test_a_waiver_fails_whatever_was_selected(
+    run: Run, crooked: Callable[..., None], tmp_path: Path, selection: str, waived: str
+) -> None:
+    crooked(unsupported=((waived, "we would rather not"),))
+    ran = run("--backend", "crooked", "--clause", selection, "--report", str(tmp_path))
+    assert ran.status == 1
+    assert ran.last is not None
+    assert ran.last["verdict"] == read(tmp_path).verdict == "nonconformant"
+    assert ran.last["reasons"][0] == (
+        f"{waived} is called unsupported, and lacks nothing that it requires: we would rather not"
+    )
+
+
+def test_a_declared_reason_stands_for_a_capability_that_is_missing(
+    run: Run, crooked: Callable[..., None]
+) -> None:
+    crooked(capabilities=("hold", "peek"), unsupported=(("fence.failure-sticks", "it cannot be lost"),))
+    ran = run("--backend", "crooked", "--clause", "fence.[cf]*")
+    assert ran.status == 0, ran.output
+    assert ran.last is not None
+    assert ran.last["exceptions"] == ["fence.failure-sticks"]
+    (result,) = [r for r in ran.last["clauses"] if r["id"] == "fence.failure-sticks"]
+    assert (result["state"], result["reason"]) == ("unsupported", "it cannot be lost")
+
+
 def test_a_known_failure_that_passes_fails_the_run(run: Run, crooked: Callable[..., None]) -> None:
-    crooked(known_failures=(("fence.close-wakes", "", "numpy", "waiters hang"),))
+    crooked(known_failures=(("fence.close-wakes", "threads", "numpy", "hang", "waiters hang"),))
     ran = run(*ONE)
     assert ran.status == 1
     assert states(ran) == {"fence.close-wakes": "unexpected_pass"}
+
+
+@pytest.mark.parametrize(("because", "state"), [("TypeError: no lane", "known_failure"), ("a leak", "fail")])
+def test_a_known_failure_is_known_by_what_it_says(
+    run: Run, crooked: Callable[..., None], because: str, state: str
+) -> None:
+    """And where nothing passed nothing is shown, however well known the failures are."""
+    crooked(
+        broken="raise TypeError('no lane')",
+        known_failures=(("fence.truth", "threads", "numpy", because, "its lanes come and go"),),
+    )
+    ran = run("--backend", "crooked", "--clause", "fence.truth")
+    assert ran.status == 1
+    assert states(ran) == {"fence.truth": state}
+    assert ran.last is not None
+    assert ran.last["reasons"] == ["no clause passed"]
 
 
 def test_a_killed_run_leaves_no_pass_behind(run: Run, crooked: Callable[..., None], tmp_path: Path) -> None:
@@ -91,10 +155,15 @@ def test_a_killed_run_leaves_no_pass_behind(run: Run, crooked: Callable[..., Non
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--backend", "host", "--clause", "fence.close-wakes"], 0, "host holds"),
+        (["--backend", "host", "--clause", "fence.close-wakes"], 0, "host holds in what was selected"),
         (["--backend", "nobody"], 2, "no backend 'nobody' is installed"),
         ([], 2, "no backend to test"),
         (["--backend", "host", "--clause", "perf.nothing"], 2, "matches no clause"),
+        (["--backend", "host", "--clause", "fence.thruth"], 2, "did you mean fence.truth?"),
+        (["--backend", "host", "--clause", "plugin.isolated"], 2, "test them with --level full"),
+        (["--backend", "host", "--clause", "perf.*"], 2, "selects planned clauses only"),
+        (["--backend", "host", "--seed", "-1"], 2, "greater than or equal to 0"),
+        (["--backend", "host", "--report", ""], 2, "no directory for the report"),
     ],
 )
 def test_the_command(arguments: list[str], status: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +173,62 @@ def test_the_command(arguments: list[str], status: int, said: str, monkeypatch: 
     assert said in result.output
 
 
+def test_the_command_tells_each_failure_once(crooked: Callable[..., None]) -> None:
+    crooked(broken="raise TypeError('no lane')")
+    result = CliRunner().invoke(app, ["--backend", "crooked", "--clause", "fence.close-wakes"])
+    assert result.exit_code == 1
+    told = [line for line in result.output.splitlines() if "no lane" in line]
+    assert told
+    assert len(told) == len(set(told))
+    assert "crooked does not hold in what was selected" in result.output
+
+
+def test_the_command_names_what_is_not_vouched_for(crooked: Callable[..., None]) -> None:
+    crooked(capabilities=("hold", "peek"))
+    result = CliRunner().invoke(app, ["--backend", "crooked", "--clause", "fence.[cf]*"])
+    assert result.exit_code == 0, result.output
+    assert "holds in what was selected, not vouched for: fence.failure-sticks" in result.output
+
+
+def test_the_command_says_what_to_lend(crooked: Callable[..., None]) -> None:
+    crooked(lends=False)
+    result = CliRunner().invoke(app, ["--backend", "crooked", "--clause", "fence.[cf]*"])
+    assert result.exit_code == 1
+    assert "hold is not lent" in result.output
+    assert "crooked is not shown to hold in what was selected, not vouched for: fence" in result.output
+
+
 def test_the_command_says_that_a_killed_run_proves_nothing(crooked: Callable[..., None]) -> None:
     crooked(dies_at=2)
     result = CliRunner().invoke(app, list(ONE))
     assert result.exit_code == 2
     assert "ended by signal 9" in result.output
     assert "nothing is proven" in result.output
+
+
+HANGS = """
+            with open({mark!r} + ".part", "w") as file:
+                file.write(str(os.getpid()))
+            os.rename({mark!r} + ".part", {mark!r})
+            signal.pause()
+"""
+
+
+def test_a_command_that_is_terminated_takes_the_run_with_it(
+    crooked: Callable[..., None], tmp_path: Path
+) -> None:
+    mark, temporary = tmp_path / "pid", tmp_path / "temporary"
+    temporary.mkdir()
+    crooked(broken=HANGS.format(mark=str(mark)).strip())
+    command = [sys.executable, "-c", "from forge3d_core.cli import main; main()", "conformance", *ONE]
+    with subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.DEVNULL
+    ) as process:
+        while not mark.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+    assert list(temporary.iterdir()) == []

@@ -22,8 +22,18 @@ from forge3d_conformance.violation import Inconclusive, Tardy
 """
 
 
+CONFTEST = """
+from forge3d_conformance import inventory
+
+inventory.take = lambda: inventory.Inventory({}, {})
+"""
+
+
 @pytest.fixture
 def ran(pytester: pytest.Pytester) -> Run:
+    """Run some tests of clauses, and of those clauses no others."""
+    pytester.makeconftest(CONFTEST)
+
     def run(source: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(HEAD + source)
         return pytester.runpytest_subprocess(
@@ -49,6 +59,103 @@ def test_never(bench):
 """)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["fence * 1 inconclusive, 1 pass", "*fence.timeout is inconclusive*"])
+
+
+@pytest.mark.parametrize("doubt", ["Tardy", "Inconclusive"])
+def test_a_mutant_is_tried_as_often_as_the_backend(ran: Run, doubt: str) -> None:
+    result = ran(
+        f"""
+tries = {{}}
+@pytest.mark.clause("fence.truth")
+def test_it(bench, mutant):
+    count = tries[mutant] = tries.get(mutant, 0) + 1
+    if count < 3:
+        raise {doubt}("not now")
+""",
+        "--self-test",
+    )
+    result.stdout.fnmatch_lines(["mutants * survived"])
+    assert "not now" not in result.stdout.str()
+
+
+def test_the_report_says_what_was_tried_again_and_why(ran: Run, pytester: pytest.Pytester) -> None:
+    ran(
+        """
+tries = []
+@pytest.mark.clause("fence.truth")
+def test_it(bench):
+    tries.append(1)
+    if len(tries) < 3:
+        raise Tardy("slow")
+
+@pytest.mark.clause("fence.truth")
+def test_at_once(bench): ...
+""",
+        "--report",
+        "out",
+    )
+    (result,) = [r for r in read(pytester.path / "out").clauses if r.id == "fence.truth"]
+    assert result.retries == {"test_it": ("Tardy: slow", "Tardy: slow")}
+    page = (pytester.path / "out" / "report.html").read_text("utf-8")
+    assert "test_it was tried 3 times, after Tardy: slow; Tardy: slow" in page
+
+
+LAPSING = """
+class Lapsing:
+    bounded = {bounded}
+    held = True
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        self.release()
+    def release(self):
+        self.held = False
+
+@pytest.fixture
+def lapsing(bench, monkeypatch):
+    hold = Lapsing()
+    monkeypatch.setattr(bench.target.subject.lent, "hold", lambda *_: hold, raising=False)
+    return hold
+"""
+
+
+@pytest.mark.parametrize(("bounded", "ending"), [(False, "fail"), (True, "inconclusive")])
+def test_a_hold_that_ends_by_itself(ran: Run, bounded: bool, ending: str) -> None:
+    result = ran(
+        LAPSING.format(bounded=bounded)
+        + """
+@pytest.mark.clause("fence.truth")
+def test_it(bench, lapsing):
+    with bench.hold(bench.open()) as hold:
+        hold.observe(lapsing.release)
+"""
+    )
+    result.stdout.fnmatch_lines([f"fence * 1 {ending}"])
+    assert ("ended by itself" in result.stdout.str()) is (ending == "fail")
+
+
+@pytest.mark.parametrize(
+    ("bounded", "then", "ending"),
+    [
+        (False, "lapsing.release()", "fail"),
+        (True, "lapsing.release()", "pass"),
+        (False, "lapsing.release(); device.close()", "pass"),
+        (False, "lapsing.release(); bench.lose(device)", "pass"),
+        (False, "hold.release(); hold.release()", "pass"),
+    ],
+)
+def test_a_hold_that_nobody_looked_at_again(ran: Run, bounded: bool, then: str, ending: str) -> None:
+    result = ran(
+        LAPSING.format(bounded=bounded)
+        + f"""
+@pytest.mark.clause("fence.truth")
+def test_it(bench, lapsing):
+    device = bench.open()
+    with bench.hold(device) as hold:
+        {then}
+"""
+    )
+    result.stdout.fnmatch_lines([f"fence * 1 {ending}"])
 
 
 def test_a_tardy_test_fails_only_when_it_is_always_so(ran: Run) -> None:
@@ -167,3 +274,90 @@ def test_it(bench, lane): ...
         ran(source, "--report", "out", *arguments)
         (result,) = [r for r in read(pytester.path / "out").clauses if r.id == "fence.truth"]
         assert result.tests == ("test_it[up-load]", "test_it[download]")
+
+
+SUITE = """
+from forge3d_conformance import inventory
+
+tests = (inventory.ClauseTest("test_it", cases=2), inventory.ClauseTest("test_other"))
+suite = inventory.Inventory({"fence.truth": tests}, inventory.take().mutants)
+inventory.take = lambda: suite
+"""
+WHOLE = """
+@pytest.mark.clause("fence.truth")
+@pytest.mark.parametrize("lane", ["upload", "download"])
+def test_it(bench, lane): ...
+
+@pytest.mark.clause("fence.truth")
+def test_other(bench): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "missing"),
+    [
+        ((), None),
+        (("-k", "other"), "2 of its 3 tests did not run, test_it"),
+        (("-k", "load"), "1 of its 3 tests did not run, test_other"),
+        (("-k", "upload"), "2 of its 3 tests did not run, test_it"),
+        (("test_it.py::test_it[upload]",), "2 of its 3 tests did not run, test_it (1 more of its 2 cases)"),
+        (("test_it.py::test_other",), "1 of its 2 tests did not run, test_it"),
+        (("--ignore", "test_it.py"), None),
+    ],
+)
+def test_fewer_tests_than_the_suite_has_are_never_a_pass(
+    pytester: pytest.Pytester, chosen: tuple[str, ...], missing: str | None
+) -> None:
+    pytester.makeconftest(SUITE)
+    pytester.makepyfile(test_it=HEAD + WHOLE)
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--backend", "host", "--clause", "fence.truth", *chosen
+    )
+    assert (result.ret == 0) is (chosen == ())
+    if missing:
+        assert missing in result.stdout.str()
+        result.stdout.fnmatch_lines(["fence * 1 not_run"])
+
+
+def test_a_mutant_that_never_ran_is_not_run(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(SUITE)
+    pytester.makepyfile(HEAD + WHOLE)
+    result = pytester.runpytest_subprocess(
+        *("-p", "no:cacheprovider", "--backend", "host", "--clause", "fence.truth", "--self-test"),
+        *("-k", "sound"),
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["fence * 1 pass", "mutants * not_run", "not a success: mutant * was not run*"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [("--seed=-1", "a seed is a number from 0, not -1"), ("--report=", "name a directory for the report")],
+)
+def test_options_that_mean_nothing_are_refused(ran: Run, option: str, complaint: str) -> None:
+    result = ran(WHOLE, option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{complaint}*"])
+
+
+def test_a_report_that_cannot_be_written_at_the_end_is_no_success(
+    ran: Run, pytester: pytest.Pytester
+) -> None:
+    result = ran(
+        """
+from pathlib import Path
+
+@pytest.mark.clause("fence.truth")
+def test_it(bench):
+    Path("out").rename("away")
+    Path("out").write_text("in the way")
+""",
+        "--report",
+        "out",
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["not a success: the report could not be written to out: *"])
+    assert "Traceback" not in result.stdout.str()
+    assert read(pytester.path / "away").totals["pass"] == 0

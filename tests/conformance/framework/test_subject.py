@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from forge3d_conformance.subject import declared, find_subject
+from forge3d_conformance.catalogue import Catalogue
+from forge3d_conformance.subject import INDISPENSABLE, NEEDS, declared, excuse, find_subject
 from forge3d_conformance.target import find_target
 from forge3d_core.errors import NoDevice, PluginFailed, UnknownBackend
 from forge3d_core.protocols import DeviceInfo
@@ -37,12 +38,34 @@ def test_false_claims_are_refused(members: dict[str, Any], complaint: str) -> No
         declared(SimpleNamespace(**members), "crooked")
 
 
-def test_known_failures_are_keyed_on_adapter_and_driver() -> None:
-    subject = declared(SimpleNamespace(known_failures=[("fence.*", "numpy", "7$", "it leaks")]), "x")
-    assert subject.why_known("fence.truth", INFO) == "it leaks"
-    assert subject.why_known("ring.wraps", INFO) is None
-    assert subject.why_known("fence.truth", DeviceInfo("host", "other", "cpu", "0", "driver 7")) is None
-    assert subject.why_known("fence.truth", DeviceInfo("host", "numpy", "cpu", "0", "driver 8")) is None
+@pytest.mark.parametrize(
+    ("failure", "complaint"),
+    [
+        (("ring.*", "numpy", "7", "we know"), "that is not"),
+        (("ring.*", "", "7", "late", "we know"), "'', which matches anything"),
+        (("ring.*", "numpy", ".*", "late", "we know"), r"'\.\*', which matches anything"),
+        (("ring.*", "numpy", "7", "(late)?", "we know"), "matches anything"),
+        (("ring.*", "numpy", "(7", "late", "we know"), "that is not"),
+        (("ring.*", "numpy", "7", "late", ""), "without a reason"),
+    ],
+)
+def test_an_excuse_for_everything_is_refused(failure: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(PluginFailed, match=complaint):
+        declared(SimpleNamespace(known_failures=[failure]), "crooked")
+
+
+def test_known_failures_are_keyed_on_adapter_and_driver_and_on_what_was_seen() -> None:
+    subject = declared(SimpleNamespace(known_failures=[("fence.*", "numpy", "7$", "late", "it leaks")]), "x")
+    known = subject.known("fence.truth", INFO)
+    assert excuse(known, "ClauseViolation: it came late") == "it leaks"
+    assert excuse(known, "ClauseViolation: it never came") is None
+    assert subject.known("ring.wraps", INFO) == ()
+    assert subject.known("fence.truth", DeviceInfo("host", "other", "cpu", "0", "driver 7")) == ()
+    assert subject.known("fence.truth", DeviceInfo("host", "numpy", "cpu", "0", "driver 8")) == ()
+
+
+def test_what_is_indispensable_can_be_lent(catalogue: Catalogue) -> None:
+    assert INDISPENSABLE.keys() <= NEEDS.keys() & catalogue.capabilities.keys()
 
 
 def test_a_target_is_found_by_name_and_selector() -> None:

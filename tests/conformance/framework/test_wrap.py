@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from forge3d_conformance.mutants import Layer, Proxy, mutants, unwrap
+from forge3d_conformance.mutants.plugin import Tampered
 from forge3d_core import protocols
 from forge3d_core.errors import Closed
 from forge3d_core.host.plugin import forge3d_backend
@@ -165,6 +166,9 @@ def test_an_override_reaches_the_sound_one_through_real() -> None:
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
 def test_each_mutant_changes_something_that_the_protocol_has(mutant: Any) -> None:
+    if issubclass(mutant.layer, Tampered):  # breaks the core, in a program of its own
+        assert compile(mutant.layer.program, mutant.name, "exec").co_names
+        return
     changed = [
         (noun, name)
         for noun, base in nouns()

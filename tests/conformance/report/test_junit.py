@@ -58,6 +58,19 @@ def test_an_unfinished_run_is_an_error(catalogue: Catalogue, begun: Report) -> N
     assert _cases(data)["finished"].find("error") is not None
 
 
+def test_a_run_that_did_not_show_what_it_was_to_show_is_an_error(
+    catalogue: Catalogue, run: Callable[..., Report]
+) -> None:
+    for report, said in (
+        (run(lacking=("hold",)), "hold is not lent"),
+        (run({"ring.wraps": State.UNSUPPORTED}), "lacks nothing that it requires"),
+    ):
+        error = _cases(junit(report, catalogue))["complete"].find("error")
+        assert error is not None
+        assert said in (error.get("message") or "")
+    assert "complete" not in _cases(junit(run(selection="ring.*"), catalogue))
+
+
 @given(st.text(min_size=1))
 def test_whatever_a_failure_says_the_xml_is_well_formed(
     catalogue: Catalogue,

@@ -25,6 +25,8 @@ from forge3d_conformance.report import Aim, ClauseResult, MutantResult, Outcome,
         (State.KNOWN_FAILURE, {"tests": ("t",), "reason": "r"}, "of which backend"),
         (State.PASS, {"tests": ("t",), "seconds": float("nan")}, "no time"),
         (State.PASS, {"tests": ("t",), "examples": -1}, "count"),
+        (State.PASS, {"tests": ("t",), "retries": {"u": ("late",)}}, "did not run"),
+        (State.PASS, {"tests": ("t",), "retries": {"t": ()}}, "for no reason"),
     ],
 )
 def test_a_state_without_its_evidence_is_refused(state: State, evidence: dict[str, Any], why: str) -> None:
@@ -38,6 +40,7 @@ def test_a_state_without_its_evidence_is_refused(state: State, evidence: dict[st
         (Outcome.KILLED, (), None),
         (Outcome.SURVIVED, ("test_it",), None),
         (Outcome.NOT_APPLICABLE, (), None),
+        (Outcome.NOT_RUN, (), None),
     ],
 )
 def test_a_mutant_without_its_evidence_is_refused(

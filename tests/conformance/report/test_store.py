@@ -13,6 +13,7 @@ import pytest
 
 from forge3d_conformance.catalogue import Catalogue
 from forge3d_conformance.errors import ReportError
+from forge3d_conformance.inventory import Inventory
 from forge3d_conformance.report import Report, Verdict, publish, read
 from forge3d_conformance.report.store import HTML, JSON, JUNIT, replace
 from forge3d_conformance.verify import verify
@@ -28,13 +29,13 @@ def test_three_forms_are_written_and_nothing_else(
 
 
 def test_a_new_run_takes_an_earlier_pass_away(
-    catalogue: Catalogue, run: Callable[..., Report], begun: Report, tmp_path: Path
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report], begun: Report, tmp_path: Path
 ) -> None:
     publish(run(), catalogue, tmp_path)
     publish(begun, catalogue, tmp_path)
     assert read(tmp_path).verdict is Verdict.INCOMPLETE
     assert "Incomplete" in (tmp_path / HTML).read_text("utf-8")
-    assert not verify((tmp_path / JSON).read_bytes(), catalogue).conformant
+    assert not verify((tmp_path / JSON).read_bytes(), catalogue, inventory).conformant
 
 
 @pytest.mark.parametrize("fails", [HTML, JUNIT, JSON])
@@ -81,20 +82,20 @@ from pathlib import Path
 from forge3d_conformance.catalogue import load
 from forge3d_conformance.report import BackendIdentity, begin, publish
 identity = BackendIdentity("host", "forge3d-core", "0.1.0", "numpy")
-publish(begin(load(), identity, level="core", seed=1), load(), Path(sys.argv[1]))
+publish(begin(load(), identity, level="core", seed=1, capabilities=()), load(), Path(sys.argv[1]))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the platform has no SIGKILL")
 def test_a_killed_run_never_leaves_a_pass(
-    catalogue: Catalogue, run: Callable[..., Report], tmp_path: Path
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report], tmp_path: Path
 ) -> None:
     publish(run(), catalogue, tmp_path)
-    assert verify((tmp_path / JSON).read_bytes(), catalogue).conformant
+    assert verify((tmp_path / JSON).read_bytes(), catalogue, inventory).conformant
     child = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=60)
     assert child.returncode == -signal.SIGKILL
-    left = verify((tmp_path / JSON).read_bytes(), catalogue)
+    left = verify((tmp_path / JSON).read_bytes(), catalogue, inventory)
     assert left.sound
     assert not left.conformant
 
@@ -111,5 +112,5 @@ def test_a_directory_that_cannot_be_made_is_a_report_error(
     catalogue: Catalogue, begun: Report, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ReportError, match="could not be written"):
+    with pytest.raises(ReportError, match=f"could not be written to {tmp_path / 'file'}: "):
         publish(begun, catalogue, tmp_path / "file")

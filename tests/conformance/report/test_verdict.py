@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import forge3d_core
 from forge3d_conformance.catalogue import Catalogue
+from forge3d_conformance.errors import ReportError
 from forge3d_conformance.report import (
-    ClauseResult,
     Judgement,
     MutantResult,
+    Outcome,
     Phase,
     Report,
     State,
     Verdict,
     judge,
 )
+from forge3d_conformance.report.store import read
 
 
 def _judge(catalogue: Catalogue, report: Report) -> Judgement:
-    return judge(catalogue, report.level, report.phase, report.clauses, report.mutants)
+    return judge(catalogue, report)
 
 
 def test_a_run_in_which_every_core_clause_passed_is_conformant(
     catalogue: Catalogue, run: Callable[..., Report]
 ) -> None:
     judgement = _judge(catalogue, run())
-    assert (judgement.verdict, judgement.reasons, judgement.exceptions) == (Verdict.CONFORMANT, (), ())
+    assert judgement == Judgement((), (), (), (), ())
+    assert judgement.verdict is Verdict.CONFORMANT
 
 
 @pytest.mark.parametrize(
@@ -54,13 +60,63 @@ def test_one_core_clause_decides(
     assert any("device.lost" in reason for reason in judgement.reasons) is not excepted
 
 
-def test_unsupported_needs_a_capability_to_be_missing(
-    catalogue: Catalogue, run: Callable[..., Report]
+@pytest.mark.parametrize("id", ["ring.wraps", "fence.truth"])
+def test_unsupported_without_want_of_anything_is_a_waiver(
+    catalogue: Catalogue, run: Callable[..., Report], id: str
 ) -> None:
-    assert not catalogue["ring.wraps"].requires
-    judgement = _judge(catalogue, run({"ring.wraps": State.UNSUPPORTED}))
+    judgement = _judge(catalogue, run({id: State.UNSUPPORTED}))
     assert judgement.verdict is Verdict.NONCONFORMANT
-    assert "nothing that a backend may lack" in judgement.reasons[0]
+    assert judgement.waivers == (
+        f"{id} is called unsupported, and lacks nothing that it requires: the device cannot be lost",
+    )
+
+
+def test_what_every_backend_can_lend_is_not_excused(catalogue: Catalogue, run: Callable[..., Report]) -> None:
+    needing = {clause.id for clause in catalogue.select(status="active") if "hold" in clause.requires}
+    core = [id for id in needing if catalogue[id].level == "core"]
+    judgement = _judge(catalogue, run(dict.fromkeys(core, State.UNSUPPORTED), lacking=("hold", "lose")))
+    assert judgement.verdict is Verdict.INCOMPLETE
+    (reason,) = judgement.open_ends
+    assert reason.startswith(f"hold is not lent, and {len(core)} clauses require it; every GPU API can: ")
+    assert set(judgement.exceptions) == set(core)
+
+
+def test_a_pass_for_want_of_a_hold_is_not_enough(catalogue: Catalogue, run: Callable[..., Report]) -> None:
+    """Some tests of a clause need no hold: what they show is not the clause."""
+    judgement = _judge(catalogue, run(lacking=("peek",)))
+    assert judgement.verdict is Verdict.INCOMPLETE
+    assert judgement.open_ends[0].startswith("peek is not lent")
+
+
+@pytest.mark.parametrize(
+    "lacking", ["lose", "concurrent_lanes", "adopt", "host_pressure", "fork", "textures"]
+)
+def test_what_a_device_may_lack_is_an_exception(
+    catalogue: Catalogue, run: Callable[..., Report], lacking: str
+) -> None:
+    core = [clause.id for clause in catalogue.binding("core") if lacking in clause.requires]
+    judgement = _judge(catalogue, run(dict.fromkeys(core, State.UNSUPPORTED), lacking=(lacking,)))
+    assert judgement.verdict is Verdict.CONFORMANT
+    assert judgement.exceptions == tuple(core)
+
+
+def test_a_selection_is_judged_by_the_same_rule(catalogue: Catalogue, run: Callable[..., Report]) -> None:
+    everything = _judge(catalogue, run({"ring.budgeted": State.UNSUPPORTED}, selection="*.*"))
+    assert everything.verdict is Verdict.NONCONFORMANT
+    rings = run(selection="ring.*")
+    judgement = _judge(catalogue, rings)
+    assert rings.verdict is judgement.verdict is Verdict.INCOMPLETE
+    assert judgement.open_ends == ()
+    (reason,) = judgement.left_out
+    assert "'ring.*' leaves out" in reason
+    assert _judge(catalogue, run({"ring.stats": State.NOT_RUN}, selection="ring.*")).open_ends
+
+
+@pytest.mark.parametrize("name", ["cuda-h200", "host", "wgpu-h200", "wgpu-llvmpipe"])
+def test_our_own_reports_are_judged_conformant(catalogue: Catalogue, name: str) -> None:
+    report = read(Path(forge3d_core.__file__).parents[1] / "conformance" / "reports" / name)
+    if (report.catalogue_version, report.catalogue_digest) == (catalogue.version, catalogue.digest):
+        assert _judge(catalogue, report).verdict is report.verdict is Verdict.CONFORMANT
 
 
 @pytest.mark.parametrize(
@@ -68,7 +124,7 @@ def test_unsupported_needs_a_capability_to_be_missing(
     [
         (State.FAIL, Verdict.NONCONFORMANT),
         (State.NOT_RUN, Verdict.INCOMPLETE),
-        (State.INCONCLUSIVE, Verdict.CONFORMANT),
+        (State.INCONCLUSIVE, Verdict.INCOMPLETE),
         (State.UNSUPPORTED, Verdict.CONFORMANT),
     ],
 )
@@ -78,14 +134,24 @@ def test_one_extended_clause_at_full_level(
     assert run({"device.adopt": state}, level="full").verdict is verdict
 
 
-def test_a_survivor_takes_the_proof_away(
-    catalogue: Catalogue, run: Callable[..., Report], survivor: MutantResult
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (Outcome.SURVIVED, "survived, so the test of ring.wraps proves nothing here: so it went"),
+        (Outcome.NOT_RUN, "of ring.wraps was not run: so it went"),
+    ],
+)
+def test_a_mutant_that_is_not_caught_takes_the_proof_away(
+    catalogue: Catalogue,
+    run: Callable[..., Report],
+    self_test: Callable[..., tuple[MutantResult, ...]],
+    outcome: Outcome,
+    said: str,
 ) -> None:
-    judgement = _judge(catalogue, run(mutants=(survivor,)))
+    assert _judge(catalogue, run(mutants=self_test())).verdict is Verdict.CONFORMANT
+    judgement = _judge(catalogue, run(mutants=self_test({"wraps/never": outcome})))
     assert judgement.verdict is Verdict.INCOMPLETE
-    assert judgement.reasons == (
-        "mutant wraps/never survived, so the test of ring.wraps proves nothing here",
-    )
+    assert judgement.reasons == (f"mutant wraps/never {said}",)
 
 
 def test_a_run_that_has_begun_proves_nothing(catalogue: Catalogue, begun: Report) -> None:
@@ -94,29 +160,40 @@ def test_a_run_that_has_begun_proves_nothing(catalogue: Catalogue, begun: Report
 
 
 def test_a_run_in_which_nothing_passed_is_not_conformant(
-    catalogue: Catalogue, result: Callable[..., ClauseResult]
+    catalogue: Catalogue, run: Callable[..., Report]
 ) -> None:
-    for state in (State.UNSUPPORTED, State.KNOWN_FAILURE):
-        clauses = [result(clause, state) for clause in catalogue.select(status="active")]
-        assert judge(catalogue, "core", Phase.FINISHED, clauses, ()).verdict is not Verdict.CONFORMANT
-    assert judge(catalogue, "core", Phase.FINISHED, (), ()).verdict is Verdict.INCOMPLETE
+    core = [clause.id for clause in catalogue.binding("core")]
+    report = run(dict.fromkeys(core, State.KNOWN_FAILURE))
+    assert _judge(catalogue, report).open_ends == ("no clause passed",)
+    rings = run({"ring.wraps": State.KNOWN_FAILURE}, selection="ring.wraps")
+    assert _judge(catalogue, rings).open_ends == ("no clause passed",)
+    nothing = attrs.evolve(report, clauses=())
+    assert _judge(catalogue, nothing).verdict is Verdict.INCOMPLETE
 
 
 @given(data=st.data())
 def test_conformant_means_that_no_core_clause_is_open(
-    catalogue: Catalogue, result: Callable[..., ClauseResult], data: st.DataObject
+    catalogue: Catalogue, run: Callable[..., Report], data: st.DataObject
 ) -> None:
     states = st.sampled_from([State.PASS] * 20 + [s for s in State if s is not State.PLANNED])
-    clauses = [result(c, data.draw(states)) for c in catalogue.select(status="active")]
+    chosen = {clause.id: data.draw(states) for clause in catalogue.binding("core")}
+    lacking = data.draw(st.sampled_from([(), ("lose",), ("hold",), ("peek", "lose")]))
     phase = data.draw(st.sampled_from(Phase))
-    verdict = judge(catalogue, "core", phase, clauses, ()).verdict
-    core = [r.state for r in clauses if r.level == "core"]
-    unfounded = any(r.state is State.UNSUPPORTED and not catalogue[r.id].requires for r in clauses)
+    try:
+        report = run(chosen, lacking=lacking)
+    except ReportError:
+        return  # nothing was tested
+    if phase is Phase.RUNNING:
+        report = attrs.evolve(report, phase=phase, suite_digest=None)
+    unfounded = any(
+        state is State.UNSUPPORTED and not set(catalogue[id].requires) & set(lacking)
+        for id, state in chosen.items()
+    )
     model = (
         phase is Phase.FINISHED
         and not unfounded
-        and not any(r.state.failing for r in clauses)
-        and all(s in (State.PASS, State.UNSUPPORTED, State.KNOWN_FAILURE) for s in core)
-        and any(r.state is State.PASS for r in clauses)
+        and not {"hold", "peek"} & set(lacking)
+        and all(s in (State.PASS, State.UNSUPPORTED, State.KNOWN_FAILURE) for s in chosen.values())
+        and State.PASS in chosen.values()
     )
-    assert (verdict is Verdict.CONFORMANT) is model
+    assert (_judge(catalogue, report).verdict is Verdict.CONFORMANT) is model

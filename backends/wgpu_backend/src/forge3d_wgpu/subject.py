@@ -52,6 +52,8 @@ class Sink:
 class BusyQueue:
     """The queue, kept busy by a kernel that ends by itself: WebGPU has no way to stop one."""
 
+    bounded = True
+
     _driver: Any
     _token: Any
     _released: bool = False

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import attrs
 
-from forge3d_conformance.catalogue.clause import Clause, Level, Status
+from forge3d_conformance.catalogue.clause import Clause, Level, RunLevel, Status
 from forge3d_conformance.errors import CatalogueError, UnknownClause
 
 
@@ -82,6 +82,10 @@ class Catalogue:
             and level in (None, clause.level)
             and status in (None, clause.status)
         )
+
+    def binding(self, level: RunLevel, glob: str = "*") -> tuple[Clause, ...]:
+        """Return the clauses that a run of this selection at ``level`` must test."""
+        return tuple(clause for clause in self.select(glob) if clause.binding_at(level))
 
     @cached_property
     def digest(self) -> str:

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from forge3d_conformance.commands.output import complain, console
 from forge3d_conformance.repeat import FOLDER
-from forge3d_conformance.report import State
+from forge3d_conformance.report import State, Verdict
 from forge3d_conformance.report.store import HTML, JSON
 from forge3d_conformance.running import Event, Ran, run_suite
 from forge3d_conformance.target import installed
@@ -51,14 +51,15 @@ def conformance(
     ] = None,
     level: Annotated[Literal["core", "full"], typer.Option(help="How much to test.")] = "core",
     clause: Annotated[str, typer.Option(metavar="GLOB", help="Only the clauses that match.")] = "*",
-    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report there.")] = None,
+    report: Annotated[str | None, typer.Option(metavar="DIR", help="Write the report there.")] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Show that every mutant is caught.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
 ) -> None:
     """Test a backend against every clause of the catalogue.
 
     Exits with 0 when all that was selected holds, with 1 when something does not or could not be
-    shown, and with 2 when there is no result: no backend, no clause, or a run that crashed.
+    shown, as for want of a hold, and with 2 when there is no result: no backend, no clause, or a run
+    that crashed. What it does not vouch for stands beside the verdict.
     """
     if not backend:
         complain(
@@ -66,12 +67,15 @@ def conformance(
             + (", ".join(sorted(installed())) or "none")
         )
         raise typer.Exit(NO_RESULT)
+    if report == "":  # which as a path would be the working directory
+        complain("no directory for the report: --report takes its name, '.' for this one")
+        raise typer.Exit(NO_RESULT)
     arguments = ["--backend", backend, "--level", level, "--clause", clause, "--seed", str(seed)]
     if report is not None:
-        arguments += ["--report", str(report.resolve())]
+        arguments += ["--report", str(Path(report).resolve())]
     if self_test:
         arguments.append("--self-test")
-    status = _conclude(_run(arguments), console(), backend, report)
+    status = _conclude(_run(arguments), console(), backend, Path(report) if report else None)
     if status:
         raise typer.Exit(status)
 
@@ -119,17 +123,26 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
             out.print(f"\n[bold red]{result['state'].replace('_', ' ')}[/] [bold]{result['id']}[/]")
             out.print(escape(result["message"]), soft_wrap=True)
             out.print(f"repeat: [cyan]{escape(result['repro'])}[/]", soft_wrap=True)
-    for reason in end["reasons"]:
+    for reason in end["reasons"]:  # the clauses that fail are none of them: they have just been told
         out.print(f"[red]✕[/] {escape(reason.splitlines()[0])}", soft_wrap=True)
     if report is not None:
         failing = any(State(result["state"]).failing for result in end["clauses"])
         scripts = f"; {FOLDER}/ holds a script for each failure" if failing else ""
         out.print(f"report: {escape(os.path.relpath(report / JSON))}, {HTML} beside it{scripts}")
-    holds = not end["reasons"] and ran.status == 0
-    out.print(
-        f"[bold green]✓ {backend} holds[/]" if holds else f"[bold red]✕ {backend} is not shown to hold[/]"
-    )
-    return 0 if holds else FAILED
+    out.print(_verdict(ran, end, backend), soft_wrap=True)
+    return 0 if ran.holds else FAILED
+
+
+def _verdict(ran: Ran, end: Event, backend: str) -> str:
+    verdict = f": {end['verdict']}" if end["whole"] else " in what was selected"
+    if ran.holds:
+        told = f"[bold green]✓ {escape(backend)} holds{verdict}[/]"
+    elif end["verdict"] == Verdict.NONCONFORMANT:
+        told = f"[bold red]✕ {escape(backend)} does not hold{verdict}[/]"
+    else:
+        told = f"[bold red]✕ {escape(backend)} is not shown to hold{verdict}[/]"
+    exceptions = ", ".join(end["exceptions"])
+    return f"{told}, not vouched for: {exceptions}" if exceptions else told
 
 
 def _areas(clauses: list[dict[str, Any]]) -> Table:

@@ -89,7 +89,11 @@ def _show(out: Console, found: Diff) -> None:
             )
         out.print(table)
     outcome = "nothing differs in" if found.same else f"{len(found.clauses)} differ,"
-    out.print(f"Clauses: {outcome} {found.agreeing} agree. Mutants: {len(found.mutants) or 'none'} differ.")
+    if found.mutants is None:
+        mutants = "not compared, as not both reports have a self-test"
+    else:
+        mutants = f"{len(found.mutants) or 'none'} differ"
+    out.print(f"Clauses: {outcome} {found.agreeing} agree. Mutants: {mutants}.")
 
 
 def _table(title: str, *columns: str) -> Table:

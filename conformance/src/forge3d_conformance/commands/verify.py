@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from forge3d_conformance import inventory
 from forge3d_conformance.catalogue import load
 from forge3d_conformance.commands.output import console, write_json
 from forge3d_conformance.errors import ReportError
-from forge3d_conformance.report import Report
+from forge3d_conformance.report import Outcome, Report
 from forge3d_conformance.report.store import contents
 from forge3d_conformance.verify import Verification
 from forge3d_conformance.verify import verify as check
@@ -28,7 +29,7 @@ def verify(
     reports: Annotated[list[Path], typer.Argument(help="report.json, or the directory that holds it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")] = False,
 ) -> None:
-    """Check conformance reports offline: schema, digest, the must-pass list, the sums.
+    """Check conformance reports offline: schema, digest, the must-pass list, tests and mutants, the sums.
 
     Exits with 0 when every report proves its backend conformant, with 1 when one proves less, and
     with 2 when one is damaged, edited, made with another catalogue, or not a report.
@@ -45,7 +46,7 @@ def verify(
 
 def _check(path: Path) -> Verification:
     try:
-        return check(contents(path), load())
+        return check(contents(path), load(), inventory.take())
     except ReportError as error:
         return Verification(None, (str(error),), None)
 
@@ -65,7 +66,7 @@ def _show(out: Console, path: Path, verification: Verification) -> None:
         for defect in verification.defects:
             out.print(f"    {escape(defect)}")
         return
-    out.print("  schema, digest, catalogue, sums and verdict agree")
+    out.print("  schema, digest, catalogue, tests, mutants, sums and verdict agree")
     colour = "green" if verification.conformant else "red"
     mark = "✓" if verification.conformant else "✕"
     out.print(f"  [bold {colour}]{mark} {verification.judgement.verdict.value}[/]")
@@ -73,6 +74,8 @@ def _show(out: Console, path: Path, verification: Verification) -> None:
         out.print(f"    {escape(reason)}")
     if exceptions := verification.judgement.exceptions:
         out.print(f"    not vouched for: {escape(', '.join(exceptions))}")
+    if verification.report is not None:
+        out.print(f"    mutants: {_score(verification.report)}")
 
 
 def _title(report: Report) -> str:
@@ -82,6 +85,17 @@ def _title(report: Report) -> str:
         f"{backend.name} ({backend.distribution} {backend.version}) on {backend.adapter}, "
         f"level {report.level}, {report.started}: {counts}"
     )
+
+
+def _score(report: Report) -> str:
+    """Say how many of the mutants that could show at all were killed."""
+    if not report.mutants:
+        return "no self-test was run"
+    killed, apart = (
+        len(report.mutants_with(outcome)) for outcome in (Outcome.KILLED, Outcome.NOT_APPLICABLE)
+    )
+    score = f"{killed} of {len(report.mutants) - apart} killed"
+    return f"{score}, {apart} not applicable" if apart else score
 
 
 def _data(path: Path, verification: Verification) -> dict[str, Any]:
@@ -95,4 +109,7 @@ def _data(path: Path, verification: Verification) -> dict[str, Any]:
         "reasons": list(judgement.reasons) if judgement else [],
         "exceptions": list(judgement.exceptions) if judgement else [],
         "totals": report.totals if report else None,
+        "mutants": (
+            {outcome.value: len(report.mutants_with(outcome)) for outcome in Outcome} if report else None
+        ),
     }

@@ -1,13 +1,13 @@
 """What a run leaves behind: canonical JSON with a digest, JUnit XML and a page for people."""
 
-from forge3d_conformance.report.build import begin, finish
+from forge3d_conformance.report.build import begin, finish, suite_version
 from forge3d_conformance.report.canonical import dump, parse
 from forge3d_conformance.report.environment import BackendIdentity, Platform, this_platform
 from forge3d_conformance.report.report import Report, tally
 from forge3d_conformance.report.results import ClauseResult, MutantResult, PerfResult
 from forge3d_conformance.report.states import Aim, Outcome, Phase, State, Verdict
 from forge3d_conformance.report.store import publish, read
-from forge3d_conformance.report.verdict import Judgement, judge
+from forge3d_conformance.report.verdict import Judgement, judge, lent, unlent
 
 __all__ = [
     "Aim",
@@ -26,9 +26,12 @@ __all__ = [
     "dump",
     "finish",
     "judge",
+    "lent",
     "parse",
     "publish",
     "read",
+    "suite_version",
     "tally",
     "this_platform",
+    "unlent",
 ]

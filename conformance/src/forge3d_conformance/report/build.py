@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -23,21 +23,28 @@ DISTRIBUTION = "forge3d-conformance"
 _Result = TypeVar("_Result", ClauseResult, MutantResult)
 
 
+def suite_version() -> str:
+    """Return the version of the suite that is installed."""
+    return version(DISTRIBUTION)
+
+
 def begin(
     catalogue: Catalogue,
     backend: BackendIdentity,
     *,
     level: RunLevel,
     seed: int,
+    capabilities: Collection[str],
     selection: str = "*",
 ) -> Report:
     """Return the report of a run that has just begun: nothing run, verdict *incomplete*.
 
-    Publish it before the first test, so that a run that is killed leaves this behind and nothing else.
+    ``capabilities`` are what the device, its subject and the platform have of the catalogue's. Publish it
+    before the first test, so that a run that is killed leaves this behind and nothing else.
     """
     clauses = tuple(_unrun(clause, "the run has not got so far") for clause in catalogue)
     return Report(
-        suite_version=version(DISTRIBUTION),
+        suite_version=suite_version(),
         catalogue_version=catalogue.version,
         catalogue_digest=catalogue.digest,
         phase=Phase.RUNNING,
@@ -53,6 +60,7 @@ def begin(
         performance=(),
         totals=tally(clauses),
         verdict=Verdict.INCOMPLETE,
+        capabilities=tuple(sorted(capabilities)),
     )
 
 
@@ -61,12 +69,14 @@ def finish(
     catalogue: Catalogue,
     results: Iterable[ClauseResult],
     *,
+    suite_digest: str,
     mutants: Iterable[MutantResult] = (),
     performance: Iterable[PerfResult] = (),
 ) -> Report:
     """Return the report of the finished run.
 
-    ``results`` are of the clauses that had one; the rest become *not run*, with the reason. Paths and
+    ``suite_digest`` is of the tests and mutants that there were to run. ``results`` are of the clauses
+    that had one; the rest become *not run*, with the reason. Paths and
     host names are taken out of all text. Raises :class:`ReportError` for a result of a clause that the
     catalogue lacks or has only planned, for two results of one clause, and for a run of no clause.
     """
@@ -84,7 +94,7 @@ def finish(
     performance = tuple(performance)
     for id in (*(m.clause for m in mutants), *(p.clause for p in performance)):
         catalogue[id]  # raises for a stranger
-    return attrs.evolve(
+    report = attrs.evolve(
         begun,
         phase=Phase.FINISHED,
         finished=_now(),
@@ -92,8 +102,9 @@ def finish(
         mutants=mutants,
         performance=performance,
         totals=tally(clauses),
-        verdict=judge(catalogue, begun.level, Phase.FINISHED, clauses, mutants).verdict,
+        suite_digest=suite_digest,
     )
+    return attrs.evolve(report, verdict=judge(catalogue, report).verdict)
 
 
 def _by_id(catalogue: Catalogue, results: Iterable[ClauseResult]) -> dict[str, ClauseResult]:
@@ -106,7 +117,9 @@ def _by_id(catalogue: Catalogue, results: Iterable[ClauseResult]) -> dict[str, C
             raise ReportError(f"{result.id} is only planned and cannot have a result; make it active first")
         if result.level != clause.level:
             raise ReportError(f"{result.id} is {clause.level} in the catalogue, not {result.level}")
-        found[result.id] = _public(result, "message", "repro", "reason", "key")
+        retries = {test: tuple(map(redact, said)) for test, said in result.retries.items()}
+        result = _public(result, "message", "repro", "reason", "key")
+        found[result.id] = attrs.evolve(result, retries=retries)
     return found
 
 

@@ -9,6 +9,7 @@ from forge3d_conformance.catalogue import Catalogue
 from forge3d_conformance.report.report import Report
 from forge3d_conformance.report.results import ClauseResult
 from forge3d_conformance.report.states import Phase, State
+from forge3d_conformance.report.verdict import judge
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -18,13 +19,15 @@ def junit(report: Report, catalogue: Catalogue) -> bytes:
 
     A failing clause is a failure; a core clause without an answer is an error; what is unsupported,
     known to fail, planned or left out is skipped and says why. A run that did not finish is an error
-    of its own, since JUnit has no word for a run that proves nothing.
+    of its own, since JUnit has no word for a run that proves nothing, and so is one that did not show
+    what it was to show.
     """
     root = ElementTree.Element("testsuites", name="forge3d-conformance")
+    judgement = judge(catalogue, report)
     if report.phase is Phase.RUNNING:
-        suite = ElementTree.SubElement(root, "testsuite", name="run")
-        case = ElementTree.SubElement(suite, "testcase", classname="run", name="finished")
-        ElementTree.SubElement(case, "error", message="the run did not finish")
+        _error(root, "finished", "the run did not finish")
+    elif unproven := judgement.waivers + judgement.open_ends:
+        _error(root, "complete", "; ".join(unproven))
     for area in catalogue.areas:
         results = [result for result in report.clauses if result.area == area.name]
         if results:
@@ -37,6 +40,12 @@ def junit(report: Report, catalogue: Catalogue) -> bytes:
     ElementTree.indent(root)
     data: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return data + b"\n"
+
+
+def _error(root: ElementTree.Element, name: str, message: str) -> None:
+    suite = ElementTree.SubElement(root, "testsuite", name="run")
+    case = ElementTree.SubElement(suite, "testcase", classname="run", name=name)
+    ElementTree.SubElement(case, "error", message=_xml(message))
 
 
 def _suite(root: ElementTree.Element, area: str, results: list[ClauseResult], report: Report) -> None:

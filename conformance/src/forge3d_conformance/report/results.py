@@ -26,7 +26,8 @@ def _positive(instance: Any, attribute: attrs.Attribute[Any], value: float) -> N
 class ClauseResult:
     """One clause's state and the evidence for it.
 
-    ``tests``: names of the tests that ran; ``examples``: how many cases or assertions they tried.
+    ``tests``: names of the tests that ran; ``retries``: by the name of a test that was tried again, what
+    each earlier attempt said; ``examples``: how many cases or assertions they tried.
     ``message``: what went wrong; ``repro``: one command that repeats just this. ``reason``: why it is
     unsupported, known to fail, inconclusive or not run; ``key``: the declaration that makes it a known
     failure. Raises :class:`ReportError` where a state lacks its evidence: a pass without a test, a
@@ -43,8 +44,11 @@ class ClauseResult:
     repro: str | None = None
     reason: str | None = None
     key: str | None = None
+    retries: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        if not self.retries.keys() <= set(self.tests) or not all(self.retries.values()):
+            raise ReportError(f"{self.id} was tried again by a test that did not run, or for no reason")
         if self.state.tested and not self.tests:
             raise ReportError(f"{self.id} is said to {self.state.value} and names no test that ran")
         if self.state.failing and not self.message:
@@ -76,8 +80,8 @@ class MutantResult:
     def __attrs_post_init__(self) -> None:
         if (self.outcome is Outcome.KILLED) != bool(self.killed_by):
             raise ReportError(f"mutant {self.id} is {self.outcome.value} by {len(self.killed_by)} tests")
-        if self.outcome is Outcome.NOT_APPLICABLE and not self.reason:
-            raise ReportError(f"mutant {self.id} is not applicable and gives no reason")
+        if self.outcome in (Outcome.NOT_APPLICABLE, Outcome.NOT_RUN) and not self.reason:
+            raise ReportError(f"mutant {self.id} is {self.outcome.value} and gives no reason")
 
 
 @attrs.frozen

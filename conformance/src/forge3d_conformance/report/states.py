@@ -32,7 +32,8 @@ class Outcome(StrEnum):
 
     KILLED = "killed"
     SURVIVED = "survived"
-    NOT_APPLICABLE = "not_applicable"
+    NOT_APPLICABLE = "not_applicable"  # what it breaks cannot be seen here, for want of a capability
+    NOT_RUN = "not_run"
 
 
 class Aim(StrEnum):

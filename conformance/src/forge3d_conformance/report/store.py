@@ -34,7 +34,8 @@ def publish(report: Report, catalogue: Catalogue, directory: Path) -> Path:
             replace(directory / name, data)
     except OSError as error:
         raise ReportError(
-            f"the report could not be written: {error.strerror}; name a directory that can be written"
+            f"the report could not be written to {directory}: {error.strerror}; name a directory that can be "
+            "written"
         ) from error
     return directory / JSON
 

@@ -2,84 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
-from forge3d_conformance.catalogue import Catalogue, RunLevel
-from forge3d_conformance.report.results import ClauseResult, MutantResult
+from forge3d_conformance.catalogue import Catalogue, Clause
+from forge3d_conformance.report.report import Report
 from forge3d_conformance.report.states import Outcome, Phase, State, Verdict
+from forge3d_conformance.subject import INDISPENSABLE
 
 
 @attrs.frozen
 class Judgement:
-    """A verdict, why it is no better, and which core clauses it does not vouch for."""
+    """What a run proves, and why it proves no more.
 
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    exceptions: tuple[str, ...]  # core clauses that are unsupported or known to fail
-
-
-def judge(
-    catalogue: Catalogue,
-    level: RunLevel,
-    phase: Phase,
-    clauses: Collection[ClauseResult],
-    mutants: Collection[MutantResult],
-) -> Judgement:
-    """Return what the results prove.
-
-    *nonconformant*: something failed, passed against its declaration, or is called unsupported
-    though it needs nothing that a backend may lack. *incomplete*: nothing failed, and the run did not
-    finish, tested nothing, left out a clause that its level binds, found no answer for a core clause,
-    or let a mutant of a binding clause live, so that the clause's pass proves nothing. *conformant*:
-    neither.
+    ``failures`` and ``waivers`` make it *nonconformant*: something failed or passed against its
+    declaration, or is called unsupported and lacks nothing that it requires. ``open_ends`` and
+    ``left_out`` make it *incomplete*: what the run was to show and did not, and what its selection left
+    out. ``exceptions`` are the core clauses that it does not vouch for.
     """
-    broken = tuple(_broken(catalogue, clauses))
-    open_ends = tuple(_open_ends(catalogue, level, phase, clauses, mutants))
-    verdict = Verdict.NONCONFORMANT if broken else Verdict.INCOMPLETE if open_ends else Verdict.CONFORMANT
-    return Judgement(verdict, broken + open_ends, tuple(_exceptions(clauses)))
+
+    failures: tuple[str, ...]
+    waivers: tuple[str, ...]
+    open_ends: tuple[str, ...]
+    left_out: tuple[str, ...]
+    exceptions: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.failures or self.waivers:
+            return Verdict.NONCONFORMANT
+        return Verdict.INCOMPLETE if self.open_ends or self.left_out else Verdict.CONFORMANT
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return self.failures + self.waivers + self.open_ends + self.left_out
 
 
-def _broken(catalogue: Catalogue, clauses: Collection[ClauseResult]) -> Iterator[str]:
-    for result in clauses:
-        if result.state is State.FAIL:
-            yield f"{result.id} fails"
-        elif result.state is State.UNEXPECTED_PASS:
-            yield f"{result.id} passes although it is declared a known failure; drop the declaration"
-        elif (
-            result.state is State.UNSUPPORTED and result.id in catalogue and not catalogue[result.id].requires
-        ):
-            yield f"{result.id} is called unsupported, and needs nothing that a backend may lack"
+def judge(catalogue: Catalogue, report: Report) -> Judgement:
+    """Return what the results of a report prove; its own verdict is not looked at."""
+    selected = catalogue.binding(report.level, report.selection)
+    return Judgement(
+        failures=tuple(_failures(report)),
+        waivers=tuple(_waivers(catalogue, report)),
+        open_ends=(*_open_ends(selected, report), *_lives(selected, report)),
+        left_out=tuple(_left_out(catalogue.binding(report.level), selected, report)),
+        exceptions=tuple(
+            result.id
+            for result in report.in_state(State.UNSUPPORTED, State.KNOWN_FAILURE)
+            if result.level == "core"
+        ),
+    )
 
 
-def _open_ends(
-    catalogue: Catalogue,
-    level: RunLevel,
-    phase: Phase,
-    clauses: Collection[ClauseResult],
-    mutants: Collection[MutantResult],
-) -> Iterator[str]:
-    if phase is Phase.RUNNING:
+def lent(report: Report) -> frozenset[str]:
+    """Return the capabilities of a run. One of the first schema has, for all we know, the indispensable."""
+    return frozenset(INDISPENSABLE if report.capabilities is None else report.capabilities)
+
+
+def unlent(clauses: Collection[Clause], capabilities: Collection[str]) -> Iterator[str]:
+    """Say of each indispensable capability that these clauses require and nobody lends how to lend it."""
+    for name, how in INDISPENSABLE.items():
+        needing = sum(name in clause.requires for clause in clauses)
+        if needing and name not in capabilities:
+            noun = "clause requires" if needing == 1 else "clauses require"
+            yield (
+                f"{name} is not lent, and {needing} {noun} it; every GPU API can: {how}. "
+                "Lend it from a conformance subject (docs/writing-a-backend.md, 7)"
+            )
+
+
+def _failures(report: Report) -> Iterator[str]:
+    for result in report.in_state(State.FAIL):
+        yield f"{result.id} fails: {_line(result.message)}"
+    for result in report.in_state(State.UNEXPECTED_PASS):
+        yield f"{result.id} passes although it is declared a known failure; drop the declaration"
+
+
+def _waivers(catalogue: Catalogue, report: Report) -> Iterator[str]:
+    """A clause is unsupported only for want of something: whatever else is said of it is an excuse."""
+    for result in report.in_state(State.UNSUPPORTED):
+        if result.id in catalogue and lent(report).issuperset(catalogue[result.id].requires):
+            yield f"{result.id} is called unsupported, and lacks nothing that it requires: {result.reason}"
+
+
+def _open_ends(selected: Sequence[Clause], report: Report) -> Iterator[str]:
+    if report.phase is Phase.RUNNING:
         yield "the run has not finished: it goes on, or it was killed"
-    if not any(result.state is State.PASS for result in clauses):
+    if not report.in_state(State.PASS):
         yield "no clause passed"
-    states = {result.id: result.state for result in clauses}
-    binding = [clause for clause in catalogue if clause.binding_at(level)]
-    unrun = [c.id for c in binding if states.get(c.id, State.NOT_RUN) in (State.NOT_RUN, State.PLANNED)]
-    if unrun:
-        yield f"{len(unrun)} of the {len(binding)} clauses of level {level} were not run: {', '.join(unrun)}"
-    for clause in binding:
-        if states.get(clause.id) is State.INCONCLUSIVE and clause.level == "core":
-            yield f"{clause.id} is inconclusive"
-    for mutant in mutants:
-        if mutant.outcome is Outcome.SURVIVED and (
-            mutant.clause in catalogue and catalogue[mutant.clause].binding_at(level)
-        ):
-            yield f"mutant {mutant.id} survived, so the test of {mutant.clause} proves nothing here"
+    yield from unlent(selected, lent(report))
+    results = {result.id: result for result in report.clauses}
+    unrun: dict[str, list[str]] = {}
+    for clause in selected:
+        result = results.get(clause.id)
+        if result is None or result.state in (State.NOT_RUN, State.PLANNED):
+            unrun.setdefault((result and result.reason) or "it has no result", []).append(clause.id)
+        elif result.state is State.INCONCLUSIVE:
+            yield f"{clause.id} is inconclusive: {_line(result.reason)}"
+    for reason, ids in unrun.items():
+        yield f"{len(ids)} of {len(selected)} clauses to be tested were not run ({reason}): {', '.join(ids)}"
 
 
-def _exceptions(clauses: Collection[ClauseResult]) -> Iterator[str]:
-    for result in clauses:
-        if result.level == "core" and result.state in (State.UNSUPPORTED, State.KNOWN_FAILURE):
-            yield result.id
+def _lives(selected: Sequence[Clause], report: Report) -> Iterator[str]:
+    """Name the mutants that were not caught: the passes of their clauses prove nothing."""
+    ids = {clause.id for clause in selected}
+    for mutant in report.mutants:
+        if mutant.clause not in ids:
+            continue
+        if mutant.outcome is Outcome.SURVIVED:
+            yield (
+                f"mutant {mutant.id} survived, so the test of {mutant.clause} proves nothing here: "
+                f"{_line(mutant.reason)}"
+            )
+        elif mutant.outcome is Outcome.NOT_RUN:
+            yield f"mutant {mutant.id} of {mutant.clause} was not run: {_line(mutant.reason)}"
+
+
+def _left_out(binding: Sequence[Clause], selected: Sequence[Clause], report: Report) -> Iterator[str]:
+    if beyond := len(binding) - len(selected):
+        yield (
+            f"the selection {report.selection!r} leaves out {beyond} of the {len(binding)} clauses of level "
+            f"{report.level}"
+        )
+
+
+def _line(text: str | None) -> str:
+    return (text or "").partition("\n")[0]

@@ -64,6 +64,7 @@ def full(run: Callable[..., Report], speed: Callable[..., PerfResult], survivor:
     apart = MutantResult(
         "lost/asleep", "device.lost", "nobody wakes", Outcome.NOT_APPLICABLE, reason="no loss"
     )
+    unrun = MutantResult("stats/late", "ring.stats", "a stat too late", Outcome.NOT_RUN, reason="left out")
     return run(
         {
             "ring.wraps": State.FAIL,
@@ -72,7 +73,7 @@ def full(run: Callable[..., Report], speed: Callable[..., PerfResult], survivor:
             "fence.idle-wait": State.INCONCLUSIVE,
             "device.lost": State.UNSUPPORTED,
         },
-        mutants=(survivor, killed, apart),
+        mutants=(survivor, killed, apart, unrun),
         performance=(speed(), speed(case="1 GiB", ratio=0.9), speed(case="4 KiB", better="lower")),
     )
 
@@ -109,7 +110,9 @@ def test_every_state_is_told_in_words_as_well_as_colour(catalogue: Catalogue, fu
         "not run",
         "planned",
         "Not conformant",
-        "1 of 2 mutants killed",
+        "1 of 3 mutants killed",
+        "Lent to the suite",
+        "hold, host_pressure, ",
         "1 not applicable here",
         "target ≥ 3× met",
         "target ≥ 3× missed",

@@ -68,7 +68,7 @@ def render(report: Report, catalogue: Catalogue) -> bytes:
         .render(
             report=report,
             catalogue=catalogue,
-            judgement=judge(catalogue, report.level, report.phase, report.clauses, report.mutants),
+            judgement=judge(catalogue, report),
             headline=HEADLINES[report.verdict],
             digest=digest_of(report),
             took=_took(report),

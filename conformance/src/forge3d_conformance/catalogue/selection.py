@@ -1,0 +1,24 @@
+"""Why a selection leaves a run nothing to test, said before it begins."""
+
+from __future__ import annotations
+
+from forge3d_conformance.catalogue.catalogue import Catalogue
+from forge3d_conformance.catalogue.clause import RunLevel
+from forge3d_conformance.errors import EmptySelection, UnknownClause
+
+
+def refuse_nothing(catalogue: Catalogue, glob: str, level: RunLevel) -> None:
+    """Raise :class:`EmptySelection`, saying what to ask for instead, where no clause would be tested."""
+    if catalogue.binding(level, glob):
+        return
+    chosen = catalogue.select(glob)
+    if not chosen:
+        try:
+            catalogue[glob]
+        except UnknownClause as error:
+            raise EmptySelection(f"--clause {glob!r} matches no clause of the catalogue: {error}") from None
+    if any(clause.active for clause in chosen):
+        raise EmptySelection(f"--clause {glob!r} selects extended clauses only; test them with --level full")
+    raise EmptySelection(
+        f"--clause {glob!r} selects planned clauses only, which nothing tests yet; see docs/guarantees.md"
+    )
