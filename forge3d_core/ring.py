@@ -109,9 +109,8 @@ class Ring:
         deadline = None if timeout is None else time.monotonic() + timeout
         ticket = object()
         stalled = False
-        with self._lock:
-            self._queue.append(ticket)
         try:
+            self._queue.append(ticket)
             while True:
                 blocking: FencePoint | None = None
                 with self._lock:
@@ -131,8 +130,9 @@ class Ring:
                     return found
                 self._wait(blocking, deadline, f"no room for {format_bytes(nbytes)}")
         finally:
-            with self._lock:
+            if ticket in self._queue:  # no call of Python code up to here: an interrupt comes after one
                 self._queue.remove(ticket)
+            with self._lock:
                 self._changed.notify_all()
 
     def advance(self, timeout: float | None = None) -> FencePoint:
@@ -316,7 +316,7 @@ class Ring:
             self._flush()
         except BaseException:
             if found is not None:
-                found.release()
+                found.abandon()
             raise
 
     def _flush(self) -> None:

@@ -129,10 +129,15 @@ class Slice:
             self._ring.settle(self._block, self.key)
 
     def revoke(self) -> None:
-        """Take the memory away because the device closes; derived arrays keep the block alive."""
+        """Take the memory away, now; derived arrays keep it alive."""
         loan, self._loan, self._view = self._loan, None, None
         if loan is not None:
             loan.revoke()
+
+    def abandon(self) -> None:
+        """Give the slice up, whoever refers to its memory: the ring's own code failed and writes no more."""
+        self.revoke()
+        self._ring.abandoned.append((self._block, self.key))
 
     def _commit(self, target: Allocation, command: Command | None) -> None:
         # Closing the target from now on must not take it from under a copy that waits for advance.
@@ -140,11 +145,11 @@ class Slice:
             self._ring.pin(target, self.key)
             self._take_back(self._lent())
             staged = None if command is None else Staged(command, self.nbytes)
-            try:
-                self._ring.settle(self._block, self.key, staged, target)
-            except BaseException:  # an interrupt: a slice that nobody settles would hold its block for good
+            self._ring.settle(self._block, self.key, staged, target)
+        except BaseException:
+            if self._loan is None:  # an interrupt: a slice that nobody settles would hold its block for good
                 self._ring.abandoned.append((self._block, self.key))
-                raise
+            raise
         finally:
             self._ring.unpin(target, self.key)
 

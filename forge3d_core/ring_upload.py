@@ -49,7 +49,7 @@ def upload_bytes(
             slot.fill(partial(copier.copy, source=piece))
             slot.commit(target, offset + start)
         except BaseException:  # whoever keeps the error would keep the slice, and it the ring
-            slot.release()
+            slot.abandon()
             raise
         if piece.nbytes == ring.buffer_size:
             ring.submit(deadline)  # let the device start while the host copies on
@@ -97,7 +97,7 @@ def upload_rows(
                 target, origin=(origin[0], origin[1] + y), size=(width, len(part)), row_pitch=pitch
             )
         except BaseException:
-            slot.release()
+            slot.abandon()
             raise
 
 

@@ -159,14 +159,16 @@ class Lanes:
             self._schedule.drain()
             self._announce()
             outstanding = tuple(self._outstanding)
-        for submission in outstanding:
-            submission.landed.wait(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
-        halt.set()
-        self.end(closed)
-        deadline = time.monotonic() + JOIN_SECONDS
-        for lane in self._lanes.values():
-            if lane.thread is not None and lane.thread is not threading.current_thread():
-                lane.thread.join(max(0.0, deadline - time.monotonic()))
+        try:
+            for submission in outstanding:
+                submission.landed.wait(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+        finally:  # an interrupt gives up waiting for the work, and nothing else
+            halt.set()
+            self.end(closed)
+            deadline = time.monotonic() + JOIN_SECONDS
+            for lane in self._lanes.values():
+                if lane.thread is not None and lane.thread is not threading.current_thread():
+                    lane.thread.join(max(0.0, deadline - time.monotonic()))
 
     def _landed(self, submission: Submission) -> bool:
         if submission.retired:
