@@ -1,70 +1,50 @@
-"""Processor time: how much of it this process uses, and which of its threads are a CPU device at work."""
+"""Processor time: how much of it this process uses, beside a device that is at work in it."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
-
-import attrs
 
 from forge3d_core.protocols import Device
 
 TASKS = Path("/proc/self/task")
-BUSY = 0.02
-"""The share of a core from which on a thread is at work."""
+
+Clock = Callable[[], dict[int, float]]
+"""Tells the processor seconds of each part of the process that counts, by a number of its own."""
 
 
-@attrs.frozen
-class Reading:
-    """What the clocks of the process and of its threads say at one moment, in seconds."""
-
-    wall: float
-    process: float
-    threads: Mapping[int, float]  # by native id; empty where the platform keeps no such clocks
-
-    @classmethod
-    def now(cls) -> Reading:
-        return cls(time.monotonic(), time.process_time(), _threads())
-
-    def share_since(self, earlier: Reading, but: Collection[int] = ()) -> float:
-        """Return how many cores' worth of time the process used since, without the threads in ``but``."""
-        left_out = sum(self._of(thread, earlier) for thread in but)
-        return (self.process - earlier.process - left_out) / (self.wall - earlier.wall)
-
-    def at_work_since(self, earlier: Reading) -> frozenset[int]:
-        """Return the threads that have used a visible share of a core since."""
-        least = BUSY * (self.wall - earlier.wall)
-        return frozenset(thread for thread in self.threads if self._of(thread, earlier) > least)
-
-    def _of(self, thread: int, earlier: Reading) -> float:
-        return self.threads.get(thread, 0.0) - earlier.threads.get(thread, 0.0)
+def whole_process() -> dict[int, float]:
+    """Tell what the process has used, with the threads that have ended."""
+    return {0: time.process_time()}
 
 
-def share(seconds: float, but: Collection[int] = ()) -> float:
-    """Return the share of a core that the process, without the threads in ``but``, uses over ``seconds``."""
-    before = Reading.now()
-    threading.Event().wait(seconds)
-    return Reading.now().share_since(before, but)
+def clock_beside(device: Device) -> Clock | None:
+    """Return the clock of this process without the device itself; ask before anybody waits for it.
 
-
-def own_threads(device: Device, seconds: float) -> frozenset[int] | None:
-    """Return the native threads that are the device itself at work; ask before anybody waits.
-
-    Only a CPU device has any. None where it may have some and the platform does not tell them apart.
+    A CPU device works in this process, on the native threads that are there now. None where the platform
+    does not tell threads apart.
     """
     if device.info.kind != "cpu":
-        return frozenset()
-    before = Reading.now()
-    if not before.threads:
+        return whole_process
+    itself = _threads().keys() - {thread.native_id for thread in threading.enumerate()}
+    if not _threads():
         return None
+    return lambda: {thread: used for thread, used in _threads().items() if thread not in itself}
+
+
+def share(clock: Clock, seconds: float) -> float:
+    """Return how many cores' worth of time what ``clock`` counts uses over ``seconds``."""
+    started, before = time.monotonic(), clock()
     threading.Event().wait(seconds)
-    return Reading.now().at_work_since(before) - {thread.native_id for thread in threading.enumerate()}
+    used = sum(now - before.get(part, 0.0) for part, now in clock().items())
+    return used / (time.monotonic() - started)
 
 
 def _threads() -> dict[int, float]:
+    """Return the processor seconds of each thread by its native id; empty where nobody tells."""
     found = {}
     for task in os.listdir(TASKS) if TASKS.is_dir() else ():
         try:
