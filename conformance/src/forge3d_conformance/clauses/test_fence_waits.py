@@ -85,21 +85,27 @@ SPAN = 0.25
 """Seconds over which processor time is measured."""
 
 MOST = 0.1
-"""The share of a core that a wait may use: several times what asking now and then takes."""
+"""The share of a core that a wait may use: several times what asking now and then takes.
+
+What the process used before the device was opened does not count: NVIDIA's Vulkan driver takes one per
+cent for each device that the garbage collector has yet to find.
+"""
 
 
 @pytest.mark.clause("fence.idle-wait", requires=())
 def test_a_wait_for_the_future_burns_no_core(bench: Bench) -> None:
+    others = share(whole_process, SPAN)
     device = bench.open()
     buffer = device.create_buffer(256)
     with waited(bench, unsubmitted(device)):
-        used = share(whole_process, SPAN)
+        used = share(whole_process, SPAN) - others
         fill(device, buffer, 1)
     bench.check(used < MOST, f"waits for a value not submitted use {used:.0%} of a core")
 
 
 @pytest.mark.clause("fence.idle-wait")
 def test_a_wait_on_a_held_lane_burns_no_core(bench: Bench) -> None:
+    others = share(whole_process, SPAN)
     device = bench.open()
     buffer = device.create_buffer(256)
     with bench.hold(device, "compute", 1.0) as hold:
@@ -108,7 +114,7 @@ def test_a_wait_on_a_held_lane_burns_no_core(bench: Bench) -> None:
         if clock is None:
             return  # the test above is all that can be told here
         with waited(bench, point):
-            used = hold.observe(share, clock, SPAN)
+            used = hold.observe(share, clock, SPAN) - (others if clock is whole_process else 0.0)
             hold.release()
     bench.check(used < MOST, f"waits on a held lane use {used:.0%} of a core")
 
