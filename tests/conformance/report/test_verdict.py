@@ -112,11 +112,20 @@ def test_a_selection_is_judged_by_the_same_rule(catalogue: Catalogue, run: Calla
     assert _judge(catalogue, run({"ring.stats": State.NOT_RUN}, selection="ring.*")).open_ends
 
 
-@pytest.mark.parametrize("name", ["cuda-h200", "host", "wgpu-h200", "wgpu-llvmpipe"])
-def test_our_own_reports_are_judged_conformant(catalogue: Catalogue, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("cuda-h200", Verdict.CONFORMANT),
+        ("host", Verdict.CONFORMANT),
+        ("wgpu-h200", Verdict.NONCONFORMANT),  # misjudged: see the README there
+        ("wgpu-llvmpipe", Verdict.CONFORMANT),
+    ],
+)
+def test_our_own_reports_say_what_the_rule_says(catalogue: Catalogue, name: str, verdict: Verdict) -> None:
     report = read(Path(forge3d_core.__file__).parents[1] / "conformance" / "reports" / name)
+    assert report.verdict is verdict
     if (report.catalogue_version, report.catalogue_digest) == (catalogue.version, catalogue.digest):
-        assert _judge(catalogue, report).verdict is report.verdict is Verdict.CONFORMANT
+        assert _judge(catalogue, report).verdict is verdict
 
 
 @pytest.mark.parametrize(
