@@ -6,6 +6,7 @@ import asyncio
 import textwrap
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent import futures
@@ -355,8 +356,10 @@ class Bench:
         return child.run(textwrap.dedent(source), settings, CHILD, environment)
 
     def renew(self) -> None:
-        """Close everything and start over, for another attempt."""
-        self.close()
+        """Close everything and start over, for another attempt; what this one left in flight is no matter."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            self.close()
         self.__attrs_post_init__()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -46,3 +47,13 @@ def test_the_calls_own_timeout_is_no_lateness(bench: Bench) -> None:
 
     with pytest.raises(FenceTimeout, match=r"after 0\.1 s"):
         bench.within(PROMPT, "a wait", gives_up)
+
+
+def test_another_attempt_makes_nothing_of_what_the_last_one_left(bench: Bench) -> None:
+    device = bench.open()
+    kept = device.budget.reserve(4096)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        bench.renew()
+    assert device.closed
+    assert kept.released
