@@ -10,9 +10,10 @@ import attrs
 import numpy as np
 
 from forge3d_core import protocols
+from forge3d_core.allocation import Allocation
 from forge3d_core.driver import Command, Copy, Dispatch, Fill
 from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateError, UsageError
-from forge3d_core.memory import Allocation, DeviceBuffer
+from forge3d_core.memory import DeviceBuffer
 from forge3d_core.protocols import KernelSource, Limits, Param
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 import attrs
 
 from forge3d_core import protocols
+from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import Ending, close_elsewhere
 from forge3d_core.commands import CompiledKernel, RecordedCommands
@@ -26,7 +27,7 @@ from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
-from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
+from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.order import asked_for, demanded, place, tokens
 from forge3d_core.points import wait_all
 from forge3d_core.protocols import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from forge3d_core.allocation import Allocation
 from forge3d_core.errors import ForeignObject, UsageError
-from forge3d_core.memory import Allocation
 from forge3d_core.protocols import FencePoint
 from forge3d_core.timeline import Timeline
 

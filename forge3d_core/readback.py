@@ -12,10 +12,10 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
+from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
-from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
 from forge3d_core.readback_blocks import CLOSED, Blocks, Promise
 from forge3d_core.readback_counts import Counts

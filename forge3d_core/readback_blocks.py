@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import attrs
 
+from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.errors import Closed
-from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.units import align_up
 
 CLOSED = "the readback pool was closed; make another with device.readback_pool()"

@@ -16,9 +16,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.allocation import Allocation
 from forge3d_core.copying import HostCopier
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
-from forge3d_core.memory import Allocation
 from forge3d_core.points import settled
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_region import Region

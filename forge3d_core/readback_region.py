@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
+from forge3d_core.allocation import Allocation
 from forge3d_core.driver import Command, Download, DownloadRows, HostBlock
 from forge3d_core.errors import ForeignObject, UsageError
-from forge3d_core.memory import Allocation, BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
+from forge3d_core.memory import BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
 from forge3d_core.protocols import Limits
 from forge3d_core.units import align_up
 from forge3d_core.views import Loan, byte_dtype, extents

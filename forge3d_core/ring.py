@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
+from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command
 from forge3d_core.errors import (
@@ -25,7 +26,7 @@ from forge3d_core.errors import (
     UsageError,
     again,
 )
-from forge3d_core.memory import Allocation, Allocator, DeviceBuffer, DeviceTexture
+from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring_block import Block, Circle, Staged, State, failure_before
 from forge3d_core.ring_slice import Slice

@@ -8,9 +8,9 @@ import weakref
 
 import attrs
 
+from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.driver import Command
 from forge3d_core.errors import again
-from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.protocols import FencePoint
 
 

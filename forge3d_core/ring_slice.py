@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
+from forge3d_core.allocation import Allocation
 from forge3d_core.driver import Command, Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
-from forge3d_core.memory import Allocation, DeviceBuffer, DeviceTexture
+from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import Limits
 from forge3d_core.ring_block import Block, Staged
 from forge3d_core.units import align_up

@@ -25,7 +25,7 @@ LAYERS = [
     {"units"},
     {"protocols"},
     {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing"},
-    {"points", "timeline", "budget", "memory", "commands", "order"},
+    {"points", "timeline", "budget", "allocation", "memory", "commands", "order"},
     {"ring", "ring_block", "ring_slice", "ring_upload"}
     | {
         "readback",

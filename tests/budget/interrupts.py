@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import forge3d_core.allocation
 import forge3d_core.budget
-import forge3d_core.memory
 
-UNDER_TEST = {forge3d_core.budget.__file__, forge3d_core.memory.__file__, threading.__file__}
+UNDER_TEST = {forge3d_core.budget.__file__, forge3d_core.allocation.__file__, threading.__file__}
 MOST = 2000
 
 

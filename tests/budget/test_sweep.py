@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import forge3d_core.memory
+import forge3d_core.allocation
+from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.device import AssembledDevice, assemble
 from forge3d_core.driver import Direction
 from forge3d_core.errors import BudgetExhausted, Closed
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
-from forge3d_core.memory import Allocation, Allocator
 from forge3d_core.protocols import DeviceOptions
 
 from .interrupts import everywhere
@@ -283,7 +283,7 @@ def test_passes_that_follow_each_other_hold_nobody_up(
 def test_a_pass_that_never_ends_is_not_waited_for_for_ever(
     allocator: Allocator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forge3d_core.memory, "SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(forge3d_core.allocation, "SWEEP_SECONDS", 0.001)
     allocator.drop(allocator.block(BLOCK, "upload"))
     allocator._sweeper = -1
     allocator.sweep()

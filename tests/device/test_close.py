@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from forge3d_core import closing
+from forge3d_core.allocation import Allocator
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import Ending
 from forge3d_core.copying import HostCopier
@@ -20,7 +21,6 @@ from forge3d_core.errors import Closed, UsageError
 from forge3d_core.gate import Gate
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
-from forge3d_core.memory import Allocator
 from forge3d_core.protocols import DeviceOptions, KernelSource
 from forge3d_core.readback import Pool
 from forge3d_core.ring import Ring

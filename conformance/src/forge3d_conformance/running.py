@@ -138,5 +138,5 @@ def _follow(
         if time.monotonic() - heard > STALLED_SECONDS:
             process.kill()
         if not ended:
-            time.sleep(LOOK_SECONDS)
+            terminated.wait(LOOK_SECONDS)
     return last, at

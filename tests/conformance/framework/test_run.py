@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,9 +207,8 @@ def test_the_command_says_that_a_killed_run_proves_nothing(crooked: Callable[...
 
 
 HANGS = """
-            with open({mark!r} + ".part", "w") as file:
-                file.write(str(os.getpid()))
-            os.rename({mark!r} + ".part", {mark!r})
+            with open({mark!r}, "w") as file:
+                file.write(f"{{os.getpid()}}\n")
             signal.pause()
 """
 
@@ -219,16 +218,19 @@ def test_a_command_that_is_terminated_takes_the_run_with_it(
 ) -> None:
     mark, temporary = tmp_path / "pid", tmp_path / "temporary"
     temporary.mkdir()
+    os.mkfifo(mark)
     crooked(broken=HANGS.format(mark=str(mark)).strip())
     command = [sys.executable, "-c", "from forge3d_core.cli import main; main()", "conformance", *ONE]
-    with subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.DEVNULL
-    ) as process:
-        while not mark.exists():
-            assert process.poll() is None
-            time.sleep(0.05)
+    with (
+        os.fdopen(os.open(mark, os.O_RDWR)) as told,  # for writing too, or the open would wait for a writer
+        subprocess.Popen(
+            command, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.DEVNULL
+        ) as process,
+    ):
+        assert select.select([told], [], [], 60)[0], process.poll()
+        hanging = int(told.readline())
         process.terminate()
         assert process.wait(60) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
-        os.kill(int(mark.read_text()), 0)
+        os.kill(hanging, 0)
     assert list(temporary.iterdir()) == []

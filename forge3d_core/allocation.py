@@ -1,0 +1,284 @@
+"""Allocations: who holds them, who uses them, and when they may go back."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import attrs
+
+from forge3d_core.driver import Direction, Driver
+from forge3d_core.errors import Closed, TooLarge
+from forge3d_core.formats import texture_bytes
+from forge3d_core.gate import Gate
+from forge3d_core.protocols import BudgetTracker, FencePoint, Heap, MemoryKind, Reservation, TextureFormat
+from forge3d_core.units import format_bytes
+
+SWEEP_SECONDS = 1.0
+"""How long a sweep waits for one that another thread is making, which takes no longer than freeing does."""
+
+
+@attrs.define(eq=False)
+class Allocation:
+    """Native memory, its reservation, and the submissions that use it.
+
+    ``write`` is the last submission that wrote it, ``reads`` the last of each lane that read it since:
+    what a later submission on another lane has to wait for, and what must be over before it is freed.
+    ``holds`` has a key for every loan of the memory: numpy arrays may not outlive what they show.
+    ``pins`` has one for every command that names it and is not submitted yet.
+    ``freed`` is set before the driver is asked to let go; ``resting`` says that it could not, yet.
+    """
+
+    native: Any
+    reservation: Reservation | None
+    write: FencePoint | None = None
+    reads: dict[str, FencePoint] = attrs.field(factory=dict)
+    holds: set[object] = attrs.field(factory=set)
+    pins: set[object] = attrs.field(factory=set)
+    owned: bool = True  # False for adopted memory, which goes back to nobody
+    direction: Direction | None = None  # of a host block
+    freed: bool = False
+    resting: bool = False
+
+    def dependencies(self, lane: str, *, writes: bool) -> Iterable[FencePoint]:
+        """Yield the points of other lanes that a submission on ``lane`` comes after."""
+        if self.write is not None and self.write.timeline.name != lane:
+            yield self.write
+        if writes:
+            for name, point in self.reads.items():
+                if name != lane:
+                    yield point
+
+    def used(self, lane: str, point: FencePoint, *, writes: bool) -> None:
+        """Note a submission; the caller serializes submissions."""
+        if writes:
+            self.write = point
+            self.reads = {}
+        else:
+            self.reads[lane] = point
+
+    def uses(self) -> tuple[FencePoint, ...]:
+        """Return the points after which nothing uses it any more; if one has failed, nobody can tell."""
+        reads = tuple(self.reads.values())
+        return reads if self.write is None else (self.write, *reads)
+
+
+@attrs.define(eq=False)
+class Allocator:
+    """Takes memory from the driver within the budget, and gives it back when the device is done.
+
+    Memory that nobody owns any more stays noted until it has gone back, native memory and reservation.
+    One thread at a time makes a *pass* over the notes, so each is freed once, and no lock is held over
+    the driver's calls. An interrupted pass loses nothing: the next begins where it ended.
+
+    Thread-safety: any thread. :meth:`drop` is for the garbage collector: it takes no lock and only
+    leaves a note, which the next call that matters reads. :meth:`release` never waits for another
+    thread, as a finalizer may call it while its thread holds any lock of ours.
+    """
+
+    driver: Driver
+    budget: BudgetTracker
+    gate: Gate = attrs.field(factory=Gate)
+    _live: set[Allocation] = attrs.field(factory=set, init=False)  # all that has not gone back
+    _dropped: dict[Allocation, None] = attrs.field(factory=dict, init=False)  # what nobody owns, in order
+    _sweeper: int | None = attrs.field(default=None, init=False)  # the thread that makes a pass
+    _passes: int = attrs.field(default=0, init=False)  # that came to their end
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    _swept: threading.Condition = attrs.field(
+        init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
+    )
+    _closed: bool = attrs.field(default=False, init=False)
+    _pid: int = attrs.field(factory=os.getpid, init=False)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child, where nothing can be given back: it is the parent's."""
+        return self._pid != os.getpid()
+
+    def buffer(self, nbytes: int) -> Allocation:
+        """Return zeroed device memory. Raises :class:`TooLarge` or a :class:`BudgetError`."""
+        limit = self.driver.info.limits.max_buffer_size if self.driver.info.limits else nbytes
+        if nbytes > limit:
+            raise TooLarge(
+                f"a buffer of {format_bytes(nbytes)} is more than the {format_bytes(limit)} that "
+                f"{self.driver.info.name} allows; split it"
+            )
+        return self._take(nbytes, "buffer", "device_local", lambda: self.driver.allocate_buffer(nbytes))
+
+    def texture(self, width: int, height: int, format: TextureFormat) -> Allocation:
+        """Return a zeroed texture."""
+        nbytes = texture_bytes(width, height, format)
+        return self._take(
+            nbytes,
+            "texture",
+            "device_local",
+            lambda: self.driver.allocate_texture(width, height, format),
+        )
+
+    def block(self, nbytes: int, direction: Direction, timeout: float | None = 0.0) -> Allocation:
+        """Return a zeroed :class:`HostBlock`, charged to the host-visible budget."""
+        block = self._take_over(nbytes, direction) or self._take(
+            nbytes,
+            "buffer",
+            "host_visible",
+            lambda: self.driver.allocate_block(nbytes, direction),
+            timeout,
+        )
+        block.direction = direction
+        return block
+
+    def afford(self, count: int, nbytes: int) -> None:
+        """Raise :class:`BudgetExceeded` where so many blocks can never fit, before any of them is taken."""
+        total = count * self.driver.footprint(nbytes, "host_visible")
+        if total > self.budget.limit:
+            self.budget.reserve(total).release()  # refused, counted, and in the budget's own words
+
+    def release(self, allocation: Allocation) -> None:
+        """Give memory back now, or as soon as the device is done with it and no other pass is under way."""
+        self.drop(allocation)
+        self._pass()
+
+    def drop(self, allocation: Allocation) -> None:
+        """Note that memory has lost its owner; safe inside the garbage collector."""
+        if not self._closed:
+            self._dropped[allocation] = None
+
+    def pin(self, allocations: Collection[Allocation], key: object) -> None:
+        """Keep memory while ``key`` stands for commands that name it; raise :class:`Closed` if it is gone."""
+        with self._lock:
+            try:
+                for allocation in allocations:  # first, so that whoever looks from now on sees them in use
+                    allocation.pins.add(key)
+                if any(allocation.freed for allocation in allocations):
+                    raise Closed("memory that this work names was closed, and given back, in the meantime")
+            except BaseException:
+                self.unpin(allocations, key)
+                raise
+
+    def unpin(self, allocations: Iterable[Allocation], key: object) -> None:
+        """Let go what ``key`` kept: the commands are submitted, or never will be. Takes no lock."""
+        for allocation in allocations:
+            allocation.pins.discard(key)
+
+    def sweep(self) -> None:
+        """Free what was dropped and is no longer in use.
+
+        When it returns, all that could go back when it was called has gone back: a pass of another
+        thread is waited for, as what that is just freeing is still charged. For a while and not for
+        ever, as a finalizer may come here on a thread that holds what the other needs.
+        """
+        enough = self._passes + 2  # one may be under way; the next begins after this call, whoever makes it
+        while not self._pass():
+            with self._lock:
+                over = self._swept.wait_for(
+                    lambda: self._sweeper is None or self._passes >= enough, SWEEP_SECONDS
+                )
+            if not over or self._passes >= enough:
+                return
+
+    def close(self) -> int:
+        """Give every reservation back: the driver has closed and taken its memory along.
+
+        Return how many host-visible blocks numpy arrays still show.
+        """
+        self._closed = True
+        rest = list(self._live)
+        self._live.clear()
+        self._dropped.clear()  # a note that nobody reads would keep its memory for good
+        for allocation in rest:
+            if allocation.reservation is not None:
+                allocation.reservation.release()
+        return sum(bool(allocation.holds) for allocation in rest)
+
+    def _take_over(self, nbytes: int, direction: Direction) -> Allocation | None:
+        """Return a block that the driver cannot let go of yet, zeroed, with its reservation."""
+        with self._lock:
+            for block in list(self._dropped):
+                if block.direction != direction or block.native.nbytes != nbytes:
+                    continue
+                again = Allocation(block.native, block.reservation)  # the old one may be dropped twice
+                if block.resting and block in self._live:
+                    self._live.discard(block)  # out of the reach of others, passes too
+                    self._live.add(again)
+                    break
+            else:
+                return None
+        try:
+            with self.gate.passing():
+                again.native.view()[:] = 0
+        except BaseException:
+            self.drop(again)
+            raise
+        return again
+
+    def _take(
+        self,
+        nbytes: int,
+        kind: MemoryKind,
+        heap: Heap,
+        allocate: Callable[[], Any],
+        timeout: float | None = 0.0,
+    ) -> Allocation:
+        reservation = self.budget.reserve(
+            self.driver.footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout
+        )
+        try:
+            with self.gate.passing():
+                allocation = Allocation(allocate(), reservation)
+            self._live.add(allocation)
+        except BaseException:
+            reservation.release()
+            raise
+        return allocation
+
+    def _pass(self) -> bool:
+        """Give back what can go; False if another thread is doing that."""
+        if not self._dropped or self.forked:
+            return True
+        me = threading.get_ident()
+        if self._sweeper == me:
+            return True  # inside a pass, which goes on: a finalizer has closed something, say
+        try:
+            with self._lock:
+                if self._sweeper is not None:
+                    return False
+                self._sweeper = me
+            for allocation in list(self._dropped):
+                if allocation not in self._live:  # dropped twice is given back once
+                    if allocation.owned or all(point.done for point in allocation.uses()):
+                        self._dropped.pop(allocation, None)
+                    # Adopted memory stays known so long: adopted again, it is put in order behind its uses.
+                elif self._claim(allocation):
+                    self._free(allocation)
+            self._passes += 1
+        finally:
+            if self._sweeper == me:
+                self._sweeper = None
+                with self._lock:
+                    self._swept.notify_all()
+        return True
+
+    def _claim(self, allocation: Allocation) -> bool:
+        """Mark as freed if nothing uses it any more, and nobody got hold of it while the driver was asked."""
+        uses = allocation.uses()
+        if not all(point.done for point in uses):
+            return False
+        with self._lock:
+            allocation.resting = False
+            if not allocation.holds and not allocation.pins and allocation.uses() == uses:
+                allocation.freed = True
+            return allocation.freed and allocation in self._live
+
+    def _free(self, allocation: Allocation) -> None:
+        try:
+            with self.gate.passing():
+                allocation.resting = self.driver.free(allocation.native) is False
+        except Closed:
+            pass  # it went with the driver
+        if not allocation.resting:
+            if allocation.reservation is not None:
+                allocation.reservation.release()
+            self._live.discard(allocation)
+            self._dropped.pop(allocation, None)  # last: whoever is about to refuse others must still find it
