@@ -208,7 +208,7 @@ def test_the_command_says_that_a_killed_run_proves_nothing(crooked: Callable[...
 
 HANGS = """
             with open({mark!r}, "w") as file:
-                file.write(f"{{os.getpid()}}\n")
+                print(os.getpid(), file=file)
             signal.pause()
 """
 
