@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import attrs
 
-from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, UsageError
+from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, UsageError, again
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
@@ -112,6 +112,7 @@ class Ledger:
     _abandoned: deque[Entry] = attrs.field(factory=deque, init=False)
     _reclaimers: list[Callable[[int], int]] = attrs.field(factory=list, init=False)
     _watermarks: list[_Watermark] = attrs.field(factory=list, init=False)
+    _ended: Exception | None = attrs.field(default=None, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _changed: threading.Condition = attrs.field(
         init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
@@ -123,6 +124,7 @@ class Ledger:
 
     def set_limit(self, nbytes: int | str) -> None:
         limit = parse_bytes(nbytes)
+        self._usable()
         with self._lock:
             self._change(lambda now: attrs.evolve(now, limit_bytes=limit))
             crossed = self._crossings()
@@ -152,6 +154,7 @@ class Ledger:
 
     def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
         entry = _entry(nbytes, "buffer", heap)
+        self._usable()
         self._catch_up()
         now = self._now
         if not _fits(now, entry):
@@ -162,6 +165,7 @@ class Ledger:
         return self._now
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
+        self._usable()
         with self._lock:
             self._reclaimers.append(reclaim)
         return lambda: self._forget(self._reclaimers, reclaim)
@@ -169,6 +173,7 @@ class Ledger:
     def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:
         if not 0 < fraction <= 1:
             raise UsageError(f"a watermark is a fraction of the limit in (0, 1], not {fraction!r}")
+        self._usable()
         mark = _Watermark(fraction, callback)
         with self._lock:
             self._watermarks.append(mark)
@@ -183,6 +188,12 @@ class Ledger:
                 self._held.discard(entry)
                 self._crossings()  # falling only re-arms
                 self._changed.notify_all()
+
+    def end(self, error: Exception) -> None:
+        """Refuse everything with ``error`` from now on and tell who waits; what is held stays held."""
+        with self._lock:
+            self._ended = error
+            self._changed.notify_all()
 
     def close(self) -> tuple[int, int]:
         """Give back what is still held; return how many reservations that were, and their bytes."""
@@ -211,6 +222,10 @@ class Ledger:
                 return True
         return False
 
+    def _usable(self) -> None:
+        if self._ended is not None:
+            raise again(self._ended)
+
     def _catch_up(self) -> None:
         self.settle()
         while self._abandoned:
@@ -232,6 +247,7 @@ class Ledger:
         try:
             self._waiting.append(ticket)
             while entry.nbytes <= self.limit:
+                self._usable()
                 # A reclaimer, or a finalizer, that reserves does not wait for its own thread.
                 first = self._waiting[0].thread is ticket.thread
                 if first and (crossed := self._try(entry)) is not None:
@@ -259,6 +275,7 @@ class Ledger:
 
     def _take(self, entry: Entry) -> list[_Watermark] | None:
         with self._lock:
+            self._usable()
             self._held.add(entry)
             if self._change(lambda now: _with(now, entry) if _fits(now, entry) else None, entry):
                 return self._crossings()

@@ -321,6 +321,7 @@ class AssembledDevice:
         for timeline in self._timelines:
             yield timeline.poll
             yield partial(timeline.fail, ended)
+        yield partial(self.budget.end, ended)
         for child in self._children:
             yield child.abandon
         yield self._gate.shut

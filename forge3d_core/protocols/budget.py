@@ -78,7 +78,9 @@ class BudgetTracker(Protocol):
 
         When the device closes, what is still reserved is given back. What the device made goes with
         it; what the program reserved itself and did not release is a leak, and a ``ResourceWarning``
-        tells how many reservations that were and of how many bytes.
+        tells how many reservations that were and of how many bytes. From then on whatever would
+        change the budget, and ``check``, raises :class:`Closed`, also for those who were waiting; the
+        figures can still be read, and releasing does nothing.
 
     Thread-safety: all methods may be called from any thread. Callbacks run on the thread that
     crossed the mark, outside the tracker's lock.

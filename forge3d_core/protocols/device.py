@@ -86,7 +86,7 @@ class Device(Protocol):
 
         Fresh memory is zero. All memory goes through ``budget``. ``close`` is idempotent, wakes
         every waiter with :class:`Closed`, lets submitted work end for a bounded time, and gives back
-        all that the device made. After it whatever would make, record, submit, stage or read
+        all that the device made. After it whatever would make, reserve, record, submit, stage or read
         something, or wait for it, raises :class:`Closed`, on the device and on all that it made; what
         only tells (figures, names, sizes, what is done or closed, what had been read) still tells,
         and closing and releasing do nothing. When the device is

@@ -90,6 +90,19 @@ class Belongings:
             }
         return calls
 
+    def budgeting(self) -> Calls:
+        """Return the calls that need the device's budget to be of an open device."""
+        budget = self.device.budget
+        return {
+            "budget.reserve": partial(budget.reserve, 16),
+            "budget.reserve of device-local memory": partial(budget.reserve, 16, heap="device_local"),
+            "budget.reserve with a timeout": partial(budget.reserve, 16, timeout=None),
+            "budget.check": partial(budget.check, 16),
+            "budget.set_limit": partial(budget.set_limit, budget.limit),
+            "budget.add_reclaimer": partial(budget.add_reclaimer, lambda _nbytes: 0),
+            "budget.on_watermark": partial(budget.on_watermark, 0.5, lambda _metrics: None),
+        }
+
     def figures(self) -> Calls:
         """Return the calls that only tell something, and need nothing of the device for it."""
         device, timeline = self.device, self.point.timeline

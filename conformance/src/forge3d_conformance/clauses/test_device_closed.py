@@ -28,7 +28,7 @@ def unremarked() -> Iterator[None]:
 def test_every_use_after_close_says_closed(bench: Bench) -> None:
     device = bench.open()
     made = belongings(bench, device)
-    calls = made.calls(bench)
+    calls = {**made.calls(bench), **made.budgeting()}
     kept = made.pool.read(made.buffer)
     kept.wait(bench.patience)
     with unremarked():
@@ -145,6 +145,30 @@ def test_close_gives_back_all_memory(bench: Bench) -> None:
         pending.wait(bench.patience)
     except StateError:  # Closed, or Cancelled with its pool
         pass
+
+
+@pytest.mark.clause("device.closed")
+def test_close_wakes_whoever_waits_for_memory(bench: Bench) -> None:
+    device = bench.open(budget=4096)
+    tracker = device.budget
+    kept = tracker.reserve(4096)
+    asked = threading.Event()
+
+    def reclaim(_nbytes: int) -> int:
+        asked.set()
+        return 0
+
+    tracker.add_reclaimer(reclaim)
+    waiting = [bench.thread(lambda: tracker.reserve(1, timeout=None)) for _ in range(2)]
+    bench.check(asked.wait(bench.patience), "no reclaimer was asked for memory that somebody waits for")
+    with unremarked():
+        device.close()
+    for waiter in waiting:
+        with bench.raises(Closed, "a wait for memory under way when the device was closed"):
+            bench.result(waiter, "a wait for memory of a closed device")
+    kept.release()
+    left = tracker.metrics().total_bytes
+    bench.check(left == 0, f"{left} bytes are reserved of a closed device")
 
 
 @pytest.mark.clause("device.closed", requires=("hold",))

@@ -128,6 +128,41 @@ class GivenUpIsDone(Layer):
                     raise
 
 
+@mutant("device.memory-after-close", breaks="device.closed", because="budget.reserve.*nothing was raised")
+class MemoryAfterClose(Layer):
+    """The budget of a closed device goes on as if it were open."""
+
+    class Budget(Layer.Budget):
+        def reserve(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return self.real.reserve(*args, **kwargs)
+            except Closed:
+                return self.layer.wrap("Reservation", object())
+
+
+@mutant(
+    "device.close-forgets-who-waits-for-memory",
+    breaks="device.closed",
+    because="a wait for memory of a closed device did not come back",
+)
+class CloseForgetsWhoWaitsForMemory(Layer):
+    """Who waits for memory when the device is closed is not told."""
+
+    class Budget(Layer.Budget):
+        def reserve(self, *args: Any, **kwargs: Any) -> Any:
+            waited = not self.closed
+            try:
+                return self.real.reserve(*args, **kwargs)
+            except Closed:
+                if waited and kwargs.get("timeout", 0) is None:
+                    threading.Event().wait()
+                raise
+
+        @property
+        def closed(self) -> bool:
+            return any(device.target.closed for device in self.layer.lasting("Device"))
+
+
 @mutant("device.rows-after-close", breaks="device.closed", because="slice.commit_rows.*nothing was raised")
 class RowsAfterClose(Layer):
     """A slice of a closed device still takes rows for a texture."""

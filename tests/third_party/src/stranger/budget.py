@@ -78,10 +78,12 @@ class Budget:
         self._queue: deque[object] = deque()
         self._reclaimers: list[Callable[[int], int]] = []
         self._marks: list[Mark] = []
+        self._ended: Exception | None = None
         self._changed = threading.Condition()
 
     def set_limit(self, nbytes: int | str) -> None:
         limit = size_of(nbytes)
+        self._usable()
         with self._changed:
             self.limit = limit
             risen = self._risen()
@@ -110,6 +112,7 @@ class Budget:
 
     def check(self, nbytes: int, *, heap: str = "host_visible") -> None:
         entry = Entry(size_of(nbytes), "buffer", heap)
+        self._usable()
         self._catch_up()
         with self._changed:
             if not self._fits(entry):
@@ -121,6 +124,7 @@ class Budget:
             return self._snapshot()
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
+        self._usable()
         with self._changed:
             self._reclaimers.append(reclaim)
         return lambda: self._remove(self._reclaimers, reclaim)
@@ -128,6 +132,7 @@ class Budget:
     def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:
         if not 0 < fraction <= 1:
             raise UsageError(f"a watermark is a fraction of the limit in (0, 1], not {fraction!r}")
+        self._usable()
         mark = Mark(fraction, callback)
         with self._changed:
             self._marks.append(mark)
@@ -144,6 +149,12 @@ class Budget:
             self._risen()
             self._changed.notify_all()
 
+    def refuse(self, error: Exception) -> None:
+        """Give nobody anything from now on, and tell who waits."""
+        with self._changed:
+            self._ended = error
+            self._changed.notify_all()
+
     def end(self) -> tuple[int, int]:
         """Give back what is still held; return how many entries that were, and their bytes."""
         self._catch_up()
@@ -153,6 +164,10 @@ class Budget:
             self.give_back(entry)
         return len(leaked), sum(entry.nbytes for entry in leaked)
 
+    def _usable(self) -> None:
+        if self._ended is not None:
+            raise type(self._ended)(*self._ended.args)
+
     def _sum(self, **wanted: str) -> int:
         return sum(e.nbytes for e in self._held if all(getattr(e, k) == v for k, v in wanted.items()))
 
@@ -161,6 +176,7 @@ class Budget:
 
     def _take(self, entry: Entry) -> bool:
         with self._changed:
+            self._usable()
             if not self._fits(entry):
                 return False
             self._held.add(entry)
@@ -177,6 +193,7 @@ class Budget:
             self._queue.append(ticket)
         try:
             while entry.nbytes <= self.limit:
+                self._usable()
                 if self._queue[0] is ticket:
                     if self._take(entry):
                         return True

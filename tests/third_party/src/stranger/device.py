@@ -164,7 +164,8 @@ class StrangerDevice:
                 return
             with self._submission:
                 self.closed = True
-            self._fail(Closed("the device was closed"))
+            self._fail(closed := Closed("the device was closed"))
+            self.budget.refuse(closed)
             for child in list(self._children):
                 child.abandon()
             if not self.machine.drain(self._options.drain_timeout):
