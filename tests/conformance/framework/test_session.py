@@ -7,8 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+import forge3d_conformance.fixtures
+import forge3d_conformance.session  # noqa: F401
+from forge3d_conformance import inventory
+from forge3d_conformance.inventory import ClauseTest, Inventory
 from forge3d_conformance.report.store import read
 
+# Both are here before the first run: pytester takes away again what a run in this process imported, and
+# the next one would know another class of each violation.
 pytest_plugins = ["pytester"]
 
 Run = Callable[..., pytest.RunResult]
@@ -22,21 +28,14 @@ from forge3d_conformance.violation import Inconclusive, Tardy
 """
 
 
-CONFTEST = """
-from forge3d_conformance import inventory
-
-inventory.take = lambda: inventory.Inventory({}, {})
-"""
-
-
 @pytest.fixture
-def ran(pytester: pytest.Pytester) -> Run:
+def ran(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run some tests of clauses, and of those clauses no others."""
-    pytester.makeconftest(CONFTEST)
+    monkeypatch.setattr(inventory, "take", lambda: Inventory({}, {}))
 
     def run(source: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(HEAD + source)
-        return pytester.runpytest_subprocess(
+        return pytester.runpytest_inprocess(
             "-p", "no:cacheprovider", "--backend", "host", "--clause", "fence.t*", *arguments
         )
 
@@ -232,7 +231,7 @@ def test_it():
 
 def test_without_a_backend_clause_tests_are_refused(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(HEAD + '@pytest.mark.clause("fence.truth")\ndef test_it(bench): ...')
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*clause tests need a backend*host*"])
 
@@ -276,13 +275,14 @@ def test_it(bench, lane): ...
         assert result.tests == ("test_it[up-load]", "test_it[download]")
 
 
-SUITE = """
-from forge3d_conformance import inventory
+@pytest.fixture
+def suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the suite's tests of fence.truth those in ``WHOLE``."""
+    tests = (ClauseTest("test_it", cases=2), ClauseTest("test_other"))
+    whole = Inventory({"fence.truth": tests}, inventory.take().mutants)
+    monkeypatch.setattr(inventory, "take", lambda: whole)
 
-tests = (inventory.ClauseTest("test_it", cases=2), inventory.ClauseTest("test_other"))
-suite = inventory.Inventory({"fence.truth": tests}, inventory.take().mutants)
-inventory.take = lambda: suite
-"""
+
 WHOLE = """
 @pytest.mark.clause("fence.truth")
 @pytest.mark.parametrize("lane", ["upload", "download"])
@@ -305,12 +305,12 @@ def test_other(bench): ...
         (("--ignore", "test_it.py"), None),
     ],
 )
+@pytest.mark.usefixtures("suite")
 def test_fewer_tests_than_the_suite_has_are_never_a_pass(
     pytester: pytest.Pytester, chosen: tuple[str, ...], missing: str | None
 ) -> None:
-    pytester.makeconftest(SUITE)
     pytester.makepyfile(test_it=HEAD + WHOLE)
-    result = pytester.runpytest_subprocess(
+    result = pytester.runpytest_inprocess(
         "-p", "no:cacheprovider", "--backend", "host", "--clause", "fence.truth", *chosen
     )
     assert (result.ret == 0) is (chosen == ())
@@ -319,10 +319,10 @@ def test_fewer_tests_than_the_suite_has_are_never_a_pass(
         result.stdout.fnmatch_lines(["fence * 1 not_run"])
 
 
+@pytest.mark.usefixtures("suite")
 def test_a_mutant_that_never_ran_is_not_run(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(SUITE)
     pytester.makepyfile(HEAD + WHOLE)
-    result = pytester.runpytest_subprocess(
+    result = pytester.runpytest_inprocess(
         *("-p", "no:cacheprovider", "--backend", "host", "--clause", "fence.truth", "--self-test"),
         *("-k", "sound"),
     )
