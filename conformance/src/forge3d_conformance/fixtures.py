@@ -9,6 +9,7 @@ import pytest
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.mutants import Mutant
+from forge3d_conformance.trial import Trial
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def bench(request: pytest.FixtureRequest, mutant: Mutant | None) -> Iterator[Ben
     name = request.node.nodeid.partition("[")[0]
     made = Bench(session.target, name, session.level, session.seed, mutant)
     made.example = session.example
-    request.node.stash[session.bench_key] = made
+    if (trial := Trial.of(request.node)) is not None:
+        trial.bench = made
     yield made
     made.close()

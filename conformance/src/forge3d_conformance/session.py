@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +13,21 @@ import hypothesis
 import pytest
 
 from forge3d_conformance import inventory, profiles
-from forge3d_conformance.bench import Bench
 from forge3d_conformance.catalogue import Catalogue, RunLevel, load, refuse_nothing
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.inventory import Inventory
 from forge3d_conformance.mutants import Mutant, breaking
 from forge3d_conformance.outcome import RunOutcome, conclude
-from forge3d_conformance.record import Ending, Record, kills
+from forge3d_conformance.record import Record, kills
 from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
 from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
-from forge3d_conformance.violation import Inconclusive, Tardy, described, leaves
+from forge3d_conformance.trial import ALREADY, SOUND, Trial
 from forge3d_core.errors import ForgeError
-
-ATTEMPTS = 3
-"""How often a test is tried whose conditions did not hold or which was late, mutant or not."""
 
 TEST_SECONDS = 120
 """After this long a test is stopped and has failed."""
-
-SOUND = "sound"
-"""The case of a test without a mutant, under self-test."""
-
-CLAUSE: pytest.StashKey[str] = pytest.StashKey()
-MUTANT: pytest.StashKey[Mutant | None] = pytest.StashKey()
-REQUIRES: pytest.StashKey[Sequence[str]] = pytest.StashKey()
-BENCH: pytest.StashKey[Bench] = pytest.StashKey()
-RECORD: pytest.StashKey[Record] = pytest.StashKey()
-RETRIES: pytest.StashKey[Sequence[str]] = pytest.StashKey()
 
 
 class SetupError(ForgeError):
@@ -61,7 +47,6 @@ class ClauseSession:
     directory: Path | None
     events: Path | None
     example: Example | None = None
-    bench_key: pytest.StashKey[Bench] = BENCH
     suite: Inventory = attrs.field(init=False, default=Inventory({}, {}))
     expected: dict[str, list[str]] = attrs.field(factory=dict)
     mutants: dict[str, Mutant] = attrs.field(factory=dict)
@@ -150,15 +135,13 @@ class ClauseSession:
             items[:] = kept
 
     def _enlist(self, item: pytest.Item, clause: str, requires: tuple[str, ...]) -> None:
-        callspec = getattr(item, "callspec", None)
-        mutant: Mutant | None = callspec.params.get("mutant") if callspec else None
-        item.stash[CLAUSE], item.stash[MUTANT], item.stash[REQUIRES] = clause, mutant, requires
+        trial = Trial.enlist(item, clause, requires)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
-        if mutant is None:
-            self.expected.setdefault(clause, []).append(_name(item))
+        if trial.mutant is None:
+            self.expected.setdefault(clause, []).append(trial.name)
         else:
-            self.mutants[mutant.name] = mutant
+            self.mutants[trial.mutant.name] = trial.mutant
 
     def _expect(self) -> None:
         """Expect what the suite has for all that is selected, whatever of it was collected."""
@@ -182,7 +165,7 @@ class ClauseSession:
             event="begin",
             backend=self.target.spec,
             adapter=self.target.info.name,
-            tests=sum(CLAUSE in item.stash for item in session.items),
+            tests=sum(Trial.of(item) is not None for item in session.items),
             clauses=len(self.expected),
             mutants=len(self.mutants),
         )
@@ -191,73 +174,60 @@ class ClauseSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if CLAUSE not in item.stash:
+        if (trial := Trial.of(item)) is None:
             return
-        mutant = item.stash[MUTANT]
-        self._tell(event="start", clause=item.stash[CLAUSE], mutant=mutant.name if mutant else None)
+        mutant = trial.mutant
+        self._tell(event="start", clause=trial.clause, mutant=mutant.name if mutant else None)
         self._settle(item, "forge3d-mutant" if mutant else f"forge3d-{self.level}")
         if mutant and any(kills(mutant, record) for record in self._of(mutant)):
-            pytest.skip("already killed")
-        requires = (*item.stash[REQUIRES], *(mutant.requires if mutant else ()))
-        if reason := self._why_unsupported(item.stash[CLAUSE], requires):
-            item.stash[RECORD] = self._record(item, "unsupported", reason=reason)
+            pytest.skip(ALREADY)
+        if reason := self._why_unsupported(trial):
+            trial.unsupported(reason)
             pytest.skip(reason)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object:
-        if CLAUSE not in pyfuncitem.stash:
+        if (trial := Trial.of(pyfuncitem)) is None:
             return None
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-        retries: list[str] = []
-        pyfuncitem.stash[RETRIES] = retries
-        while True:
-            try:
-                pyfuncitem.obj(**arguments)
-                return True
-            except BaseException as error:
-                doubts = [leaf for leaf in leaves(error) if isinstance(leaf, (Inconclusive, Tardy))]
-                if not doubts or len(retries) == ATTEMPTS - 1:
-                    raise
-                retries.append(described(doubts[0]))
-                pyfuncitem.stash[BENCH].renew()
+        trial.attempt(lambda: pyfuncitem.obj(**arguments))
+        return True
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if CLAUSE not in item.stash:
+        if (trial := Trial.of(item)) is None:
             return report
-        mutant = item.stash[MUTANT]
-        record = self._judge(item, call, report)
+        record = trial.judge(call, report)
         if record is not None:
-            item.stash[RECORD] = record
             if record.ending == "inconclusive":
-                report.outcome, report.longrepr = (
-                    "skipped",
-                    (str(item.path), 0, f"inconclusive: {record.reason}"),
-                )
-            elif record.ending == "fail" and mutant is None:
+                told = (str(item.path), 0, f"inconclusive: {record.reason}")
+                report.outcome, report.longrepr = "skipped", told
+            elif record.ending == "fail" and trial.mutant is None:
                 known = self.target.subject.known(record.clause, self.target.info)
                 if reason := excuse(known, record.message):
                     report.outcome, report.wasxfail = "skipped", reason
-        if mutant is not None and report.outcome == "failed":
+        if trial.mutant is not None and report.outcome == "failed":
             report.outcome, report.longrepr = "passed", None
-        if report.when == "teardown" and (last := item.stash.get(RECORD, None)) is not None:
-            self.records.append(last)
-            self._tell(event="test", killed=bool(mutant and kills(mutant, last)), **_plain(last))
-        report.forge3d = (item.stash.get(RECORD, None), mutant)  # type: ignore[attr-defined]
+        if report.when == "teardown" and trial.record is not None:
+            self.records.append(trial.record)
+            self._tell(event="test", killed=trial.killed, **_plain(trial.record))
+        report.forge3d = trial  # type: ignore[attr-defined]
         return report
 
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        record, mutant = getattr(report, "forge3d", (None, None))
-        if mutant is None:
-            if record and record.ending == "inconclusive" and report.when == "call":
+        trial: Trial | None = getattr(report, "forge3d", None)
+        if trial is None:
+            return None
+        if trial.mutant is None:
+            if trial.record and trial.record.ending == "inconclusive" and report.when == "call":
                 return "inconclusive", "?", "INCONCLUSIVE"
             return None
         if report.when != "call":
             return "", "", ""
-        if record is not None and kills(mutant, record):
+        if trial.killed:
             return "mutants killed", "k", "KILLED"
         return "mutants unseen by a test", "m", "UNSEEN"
 
@@ -313,10 +283,11 @@ class ClauseSession:
 
     # what the hooks share
 
-    def _why_unsupported(self, clause: str, requires: Sequence[str]) -> str | None:
-        lacking = [name for name in requires if name not in self.target.capabilities]
-        if reason := self.target.subject.why_unsupported(clause):
+    def _why_unsupported(self, trial: Trial) -> str | None:
+        if reason := self.target.subject.why_unsupported(trial.clause):
             return reason
+        requires = (*trial.requires, *(trial.mutant.requires if trial.mutant else ()))
+        lacking = [name for name in requires if name not in self.target.capabilities]
         if lacking:
             meaning = self.catalogue.capabilities.get(lacking[0], "unknown to the catalogue")
             return f"needs {', '.join(lacking)}, which {self.target.name} does not lend ({meaning})"
@@ -335,68 +306,10 @@ class ClauseSession:
     def _of(self, mutant: Mutant) -> list[Record]:
         return [record for record in self.records if record.mutant == mutant.name]
 
-    def _record(self, item: pytest.Item, ending: Ending, **more: Any) -> Record:
-        mutant = item.stash[MUTANT]
-        bench = item.stash.get(BENCH, None)
-        retries: Sequence[str] = item.stash.get(RETRIES, ())
-        return Record(
-            item.stash[CLAUSE],
-            _name(item),
-            ending,
-            mutant=mutant.name if mutant else None,
-            examples=bench.examples if bench else 0,
-            retries=tuple(retries),
-            performance=tuple(bench.performance) if bench else (),
-            **more,
-        )
-
-    def _judge(
-        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
-    ) -> Record | None:
-        """Return how the test ended if this phase decides it, else None."""
-        if call.excinfo is None:
-            if report.when != "call":
-                return None
-            return self._record(item, "pass", seconds=call.duration)
-        error = call.excinfo.value
-        if report.skipped:
-            if RECORD in item.stash or str(error) == "already killed":
-                return None
-            return self._record(item, "unsupported", reason=str(error))
-        earlier = item.stash.get(RECORD, None)
-        if report.when == "teardown" and (item.stash[MUTANT] or (earlier and earlier.ending == "fail")):
-            return None
-        found = list(leaves(error))
-        for leaf in found:
-            if isinstance(leaf, Inconclusive):
-                return self._record(item, "inconclusive", seconds=call.duration, reason=str(leaf))
-        message = "; ".join(dict.fromkeys(described(leaf) for leaf in found))
-        raised = {id(each): each for each in (error, *found)}.values()
-        notes = [note for each in raised for note in getattr(each, "__notes__", ())]
-        example = Example.found_in(notes)
-        return self._record(
-            item,
-            "fail",
-            seconds=call.duration,
-            message=message,
-            trace="\n".join(note for note in notes if "reproduce_failure" not in note) or None,
-            example=str(example) if example else None,
-        )
-
     def _tell(self, **event: Any) -> None:
         if self.events is not None:
             with self.events.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event, default=str) + "\n")
-
-
-def _name(item: pytest.Item) -> str:
-    """Return the test's name with its own parameters, without the mutant's."""
-    name = getattr(item, "originalname", None) or item.name
-    case = item.callspec.id if hasattr(item, "callspec") else ""
-    mutant = item.stash[MUTANT]
-    laid = mutant.name if mutant else SOUND
-    case = "" if case == laid else case.removesuffix(f"-{laid}").removeprefix(f"{laid}-")
-    return f"{name}[{case}]" if case else name
 
 
 def _plain(record: Record) -> dict[str, Any]:
