@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
-from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.allocation import Allocation
 from forge3d_core.copying import HostCopier
-from forge3d_core.driver import Command
 from forge3d_core.errors import (
     Closed,
     FenceTimeout,
@@ -29,6 +28,7 @@ from forge3d_core.errors import (
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring_block import Block, Circle, Staged, State, failure_before
+from forge3d_core.ring_outbox import Outbox, Submitter
 from forge3d_core.ring_slice import Slice
 from forge3d_core.ring_upload import upload_bytes, upload_rows
 from forge3d_core.units import align_up, format_bytes
@@ -39,10 +39,9 @@ LOOK_SECONDS = 0.05
 """How often a wait for somebody else's slice looks up, for a loss or a close that nobody announced."""
 
 
-class RingHost(Protocol):
+class RingHost(Submitter, Protocol):
     """What a ring needs of its device."""
 
-    allocator: Allocator
     copier: HostCopier
 
     @property
@@ -50,18 +49,13 @@ class RingHost(Protocol):
 
     def check(self) -> None: ...
 
-    def submit_commands(
-        self, lane: str, commands: list[Command], reads: list[Allocation], writes: list[Allocation]
-    ) -> FencePoint: ...
-
     def idle_point(self, lane: str) -> FencePoint: ...
 
 
 class Ring:
     """See :class:`forge3d_core.protocols.StagingRing`.
 
-    One lock guards the state; what has to be submitted is decided under it and submitted outside it,
-    in ring order, by whoever holds the submission lock.
+    The circle's lock guards the state; nothing is submitted and nobody waited for under it.
     """
 
     def __init__(self, host: RingHost, ring_count: int, buffer_size: int, lane: str) -> None:
@@ -77,20 +71,14 @@ class Ring:
         # Rounded up so that the ragged end of the last slice is inside the block for any API.
         size = align_up(buffer_size, max(host.limits.copy_alignment, 4))
         self._circle = Circle(self, host.allocator, ring_count, size)
-        self._blocks = self._circle.blocks
+        self._blocks, self._lock = self._circle.blocks, self._circle.lock
+        self.abandoned = self._circle.abandoned
+        self._outbox = Outbox(host, self._circle, lane)
         self._index = 0
-        self._sealed: deque[Block] = deque()
         self._slices: weakref.WeakValueDictionary[object, Slice] = weakref.WeakValueDictionary()
         self._queue: deque[object] = deque()  # reserving threads, first come first served
-        # Entered as the lock: a condition's own enter is Python, which an interrupt may leave half way.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-        self._submission = threading.Lock()
-        self._last: FencePoint | None = None
-        self._refused: dict[Allocation, Exception] = {}  # copies that were dropped, and nobody told yet
         self._closed = False
-        self._stalls = self._allocated = self._staged = self._submissions = 0
-        self.abandoned: deque[tuple[Block, object]] = deque()  # left by the garbage collector
+        self._stalls = self._allocated = self._staged = 0
 
     @property
     def closed(self) -> bool:
@@ -134,29 +122,29 @@ class Ring:
             if ticket in self._queue:  # no call of Python code up to here: an interrupt comes after one
                 self._queue.remove(ticket)
             with self._lock:
-                self._changed.notify_all()
+                self._circle.changed.notify_all()
 
     def advance(self, timeout: float | None = None) -> FencePoint:
         point = self.submit(None if timeout is None else time.monotonic() + timeout)
-        self._tell_refused()
+        self._outbox.tell_refused()
         return point
 
     def submit(self, deadline: float | None) -> FencePoint:
         """Do what ``advance`` does, and leave copies that were refused for others to tell of."""
         self.check()
         with self._lock:
-            self._reap()
+            self._circle.reap()
             current = self._blocks[self._index]
-            for block in (*self._sealed, current):
+            for block in (*self._outbox.sealed, current):
                 self._own_slices("advance", block)
             if current.state is State.OPEN and current.cursor:
                 self._seal(current)
-            awaited = set(self._sealed)
+            awaited = set(self._outbox.sealed)
         while True:
-            self._flush()
+            self._outbox.flush()
             with self._lock:
-                if awaited.isdisjoint(self._sealed):
-                    return self._last or self._host.idle_point(self.lane)
+                if awaited.isdisjoint(self._outbox.sealed):
+                    return self._outbox.last or self._host.idle_point(self.lane)
             self.check()
             self._wait(None, deadline, "slices of other threads are not committed")
 
@@ -173,7 +161,7 @@ class Ring:
         array = np.asarray(data)
         byte_dtype(array.dtype)
         with self._lock:
-            self._reap()
+            self._circle.reap()
             for block in self._blocks:
                 self._own_slices("upload", block)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -184,12 +172,12 @@ class Ring:
         else:
             raise ForeignObject(f"{target!r} is not memory of this device")
         point = self.submit(deadline)
-        self._tell_refused(target.allocation)
+        self._outbox.tell_refused(target.allocation)
         return point
 
     def stats(self) -> RingStats:
         with self._lock:
-            self._reap()
+            self._circle.reap()
             flying = sum(
                 block.staged
                 for block in self._blocks
@@ -203,7 +191,7 @@ class Ring:
                 buffer_stalls=self._stalls,
                 allocations=self._allocated,
                 bytes_staged=self._staged,
-                submissions=self._submissions,
+                submissions=self._outbox.submissions,
             )
 
     def close(self) -> None:
@@ -220,8 +208,8 @@ class Ring:
                 current = self._blocks[self._index]
                 if current.state is State.OPEN and current.targets:
                     self._seal(current)
-            self._flush()
-            self._tell_refused()
+            self._outbox.flush()
+            self._outbox.tell_refused()
         finally:
             self.abandon()
 
@@ -229,7 +217,7 @@ class Ring:
         """Close without submitting anything, and wake everybody: the device closes or is lost."""
         with self._lock:
             live, self._closed = list(self._slices.values()), True
-            self._changed.notify_all()
+            self._circle.changed.notify_all()
         for one in live:
             one.revoke()
         self._circle.give_back()
@@ -274,14 +262,14 @@ class Ring:
                 block.targets.setdefault(target, []).append(staged)
                 target.pins.add(block)
                 self._staged += staged.nbytes
-            self._changed.notify_all()
+            self._circle.changed.notify_all()
         with contextlib.suppress(ForgeError):
-            self._flush()
+            self._outbox.flush()
 
     def _place(self, nbytes: int, *, eager: bool = False) -> Slice | None:
         """Find room under the lock, or None. ``eager``: seal a block that is too full even so."""
         self.check()  # again, under the lock: a ring that is closing lends nothing
-        self._reap()
+        self._circle.reap()
         block = self._blocks[self._index]
         if not self._available(block):
             return None
@@ -307,74 +295,17 @@ class Ring:
         return block.state is State.OPEN
 
     def _seal(self, block: Block) -> None:
-        block.state = State.SEALED
-        self._sealed.append(block)
+        self._outbox.seal(block)
         self._index = (block.index + 1) % self.ring_count
 
     def _flush_with(self, found: Slice | None) -> None:
         """Submit what has become due, and give the new slice back where that fails: nobody will see it."""
         try:
-            self._flush()
+            self._outbox.flush()
         except BaseException:
             if found is not None:
                 found.abandon()
             raise
-
-    def _flush(self) -> None:
-        """Submit the sealed blocks whose slices are all committed, in ring order."""
-        if not self._sealed:
-            return
-        with self._submission:
-            while True:
-                with self._lock:
-                    self._reap()
-                    block = self._sealed[0] if self._sealed else None
-                    if block is None or block.outstanding:
-                        return
-                point = self._submit(block)
-                with self._lock:
-                    if point is not None:
-                        block.state, block.point = State.FENCED, point
-                    else:
-                        block.reset()
-                    del self._sealed[0]  # no call since the state was set: an interrupt comes after one
-                    self._changed.notify_all()
-
-    def _submit(self, block: Block) -> FencePoint | None:
-        """Submit what the block holds; what waits for work that has failed is dropped, for that alone.
-
-        Any other error leaves the block as it was: nothing is lost, and the next call tries again.
-        """
-        while block.targets:
-            try:
-                point = self._host.submit_commands(
-                    self.lane, block.commands, [], [*block.targets, block.allocation]
-                )
-            except ForgeError:
-                if not (refused := block.refuse(self.lane)):
-                    raise
-                with self._lock:
-                    self._refused.update(refused)
-            else:
-                self._host.allocator.unpin(block.targets, block)
-                self._submissions += 1
-                self._last = point
-                return point
-        return None
-
-    def _tell_refused(self, target: Allocation | None = None) -> None:
-        """Raise, once, why copies were dropped: of ``target`` alone, or of all."""
-        with self._lock:
-            told = [target] if target is not None else list(self._refused)
-            failures = [failure for each in told if (failure := self._refused.pop(each, None))]
-        if failures:
-            raise again(failures[0])
-
-    def _reap(self) -> None:
-        """Take note of slices that the garbage collector found."""
-        while self.abandoned:
-            block, key = self.abandoned.popleft()
-            block.outstanding.pop(key, None)
 
     def _own_slices(self, what: str, block: Block) -> None:
         me = threading.current_thread()  # not its number, which a later thread may get again
@@ -400,7 +331,7 @@ class Ring:
                 pass  # the caller looks at its own deadline
             return
         with self._lock:
-            self._changed.wait(left)
+            self._circle.changed.wait(left)
 
     def _fits(self, nbytes: int) -> None:
         self.check()

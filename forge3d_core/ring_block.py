@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 import weakref
+from collections import deque
 
 import attrs
 
@@ -82,10 +83,19 @@ def failure_before(target: Allocation, lane: str) -> Exception | None:
 
 
 class Circle:
-    """A ring's blocks: taken together, and given back together when ``ring`` closes or is collected."""
+    """A ring's blocks and the lock that guards them.
+
+    They are taken together, and given back together when ``ring`` closes or is collected. ``changed``
+    is told of whatever somebody may wait for. Enter ``lock``, never ``changed``: a condition's own
+    enter is Python, which an interrupt may leave half way.
+    """
 
     def __init__(self, ring: object, allocator: Allocator, count: int, nbytes: int) -> None:
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         self.blocks: list[Block] = []
+        self.abandoned: deque[tuple[Block, object]] = deque()
+        """Slices that the garbage collector found, by block and key."""
         self._allocator = allocator
         self._finalizer = weakref.finalize(ring, _drop_all, allocator, self.blocks)
         self._finalizer.atexit = False
@@ -96,6 +106,12 @@ class Circle:
         except BaseException:
             self.give_back()
             raise
+
+    def reap(self) -> None:
+        """Take note of slices that the garbage collector found; under the lock."""
+        while self.abandoned:
+            block, key = self.abandoned.popleft()
+            block.outstanding.pop(key, None)
 
     def give_back(self) -> None:
         """Give back each block when nobody uses it any more, and drop what was committed; idempotent."""

@@ -9,6 +9,9 @@ from typing import Any
 
 import attrs
 
+MOST = 2000
+"""More chances than any call under test has."""
+
 
 @attrs.define
 class Interrupter:
@@ -48,10 +51,18 @@ class Interrupter:
 
 def interrupters(*modules: ModuleType) -> Iterator[Interrupter]:
     """Yield one for each chance, until a call ran to its end without one."""
-    for number in range(1000):
+    for number in range(MOST):
         one = Interrupter(number, modules)
         yield one
         if not one.raised:
             assert number, "there was no chance to interrupt"
             return
     raise AssertionError("the call never runs to its end")
+
+
+def everywhere(operation: Callable[[], object], *modules: ModuleType) -> Iterator[int]:
+    """Interrupt ``operation`` at its first chance, then at its second, and so on; yield after each."""
+    for interrupter in interrupters(*modules):
+        interrupter.run(operation)
+        if interrupter.raised:
+            yield interrupter.number

@@ -26,7 +26,7 @@ LAYERS = [
     {"protocols"},
     {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing"},
     {"points", "timeline", "budget", "allocation", "memory", "commands", "order"},
-    {"ring", "ring_block", "ring_slice", "ring_upload"}
+    {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
     | {
         "readback",
         "readback_blocks",

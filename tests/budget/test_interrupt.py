@@ -17,7 +17,7 @@ from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.protocols import BudgetMetrics
 
-from .interrupts import everywhere
+from ..interrupts import everywhere
 
 
 def take(ledger: Ledger) -> None:
@@ -68,7 +68,7 @@ def test_an_interrupt_costs_nobody_room(ledger: Ledger, use: Callable[[Ledger], 
     ledger.on_watermark(0.7, lambda _metrics: None)
     held = ledger.reserve(25)
     want = ledger.metrics()
-    for point in everywhere(lambda: use(ledger)):
+    for point in everywhere(lambda: use(ledger), forge3d_core.budget, threading):
         ledger._reclaimers.clear()
         gc.collect(0)
         now = ledger.metrics()

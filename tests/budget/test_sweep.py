@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import forge3d_core.allocation
+import forge3d_core.budget
 from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.device import AssembledDevice, assemble
 from forge3d_core.driver import Direction
@@ -19,8 +20,9 @@ from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.protocols import DeviceOptions
 
-from .interrupts import everywhere
+from ..interrupts import everywhere
 
+UNDER_TEST = (forge3d_core.allocation, forge3d_core.budget, threading)
 BLOCK = 4096
 LIMIT = 4 * BLOCK
 
@@ -212,7 +214,7 @@ def test_an_interrupt_anywhere_while_memory_goes_back(
         allocator.sweep()
 
     blocks += [allocator.block(BLOCK, "upload") for _ in range(2)]
-    for point in everywhere(give_back):
+    for point in everywhere(give_back, *UNDER_TEST):
         for block in blocks:
             allocator.drop(block)  # whoever was interrupted says so again
         assert background(charged, device).result(patience) == 0, f"interrupted at point {point}"
@@ -234,7 +236,7 @@ def test_an_interrupt_anywhere_while_memory_is_taken(
 
     taken: list[Allocation] = []
     rest()
-    for point in everywhere(lambda: taken.append(allocator.block(BLOCK, "upload"))):
+    for point in everywhere(lambda: taken.append(allocator.block(BLOCK, "upload")), *UNDER_TEST):
         for block in [*taken, *allocator._live]:  # those too that the interrupt kept from their owner
             allocator.drop(block)
         taken.clear()
@@ -250,7 +252,7 @@ def test_an_interrupt_anywhere_while_memory_is_taken(
 def test_an_interrupted_pin_pins_nothing(allocator: Allocator) -> None:
     blocks = [allocator.block(BLOCK, "upload") for _ in range(2)]
     key = object()
-    for _ in everywhere(lambda: allocator.pin(blocks, key)):
+    for _ in everywhere(lambda: allocator.pin(blocks, key), *UNDER_TEST):
         # An interrupt right after the last step comes to a caller that has the pins to let go.
         allocator.unpin(blocks, key) if all(block.pins for block in blocks) else None
         assert not any(block.pins for block in blocks)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,25 +10,8 @@ import pytest
 
 from forge3d_core.copying import PARALLEL_BYTES
 from forge3d_core.device import AssembledDevice
-from forge3d_core.errors import Forked
 
-
-def child_uses(calls: list[Callable[[], Any]], quiet: list[Callable[[], Any]], report: Any) -> None:
-    outcome = []
-    for number, call in enumerate(calls):
-        try:
-            call()
-            outcome.append(f"call {number} went through")
-        except Forked:
-            pass
-        except BaseException as error:
-            outcome.append(f"call {number}: {error!r}")
-    for number, call in enumerate(quiet):
-        try:
-            call()
-        except BaseException as error:
-            outcome.append(f"quiet {number}: {error!r}")
-    report.send(outcome)
+from ..fork import complaints_of_a_child
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -58,32 +39,8 @@ def test_reads_of_the_parents_raise_in_the_child(device: AssembledDevice, patien
             )
         ]
         quiet = [*(handle.cancel for handle in handles), lease.release]
-        context = multiprocessing.get_context("fork")
-        receiving, sending = context.Pipe(duplex=False)
         locks = [pool._changed, *(handle._operation._lock for handle in handles)]
-        held, leave = threading.Event(), threading.Event()
-
-        def hold_locks() -> None:  # the worst moment: another thread is inside each of them
-            for lock in locks:
-                lock.acquire()
-            held.set()
-            leave.wait(patience)
-            for lock in locks:
-                lock.release()
-
-        holder = threading.Thread(target=hold_locks)
-        holder.start()
-        assert held.wait(patience)
-        child = context.Process(target=child_uses, args=(calls, quiet, sending), daemon=True)
-        child.start()
-        leave.set()
-        holder.join()
-        try:
-            assert receiving.poll(patience), "the child hangs"
-            assert receiving.recv() == []
-        finally:
-            child.kill()
-            child.join(patience)
+        assert complaints_of_a_child(calls, quiet, locks, patience) == []
     lease.release()
     for handle in (landed, complete, flying):
         assert not handle.wait(patience).any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 import warnings
 from typing import Any
 
@@ -58,11 +58,17 @@ class CheckThenAct(Layer):
             self.limit = target.limit
             self.now = self.peak = 0
             target.set_limit(1 << 60)
+            self.between = 0
+            self.met = threading.Event()
 
         def reserve(self, nbytes: int, **kwargs: Any) -> Any:
             if self.now + nbytes > self.limit:
                 raise BudgetExhausted(f"{nbytes} bytes do not fit: {self.now} of {self.limit} are used")
-            time.sleep(0.0005)  # where another thread gets in
+            self.between += 1  # until two threads have once been here together
+            if self.between > 1:
+                self.met.set()
+            self.met.wait(0.05)
+            self.between -= 1
             self.now += nbytes
             self.peak = max(self.peak, self.now)
             return self.layer.wrap("Reservation", self.target.reserve(nbytes, **kwargs))
@@ -118,40 +124,44 @@ class RefusalLeaks(Layer):
                 raise
 
 
-@mutant("budget.half-a-ring-stays", breaks="budget.clean-refusal", because="refusal of a ring")
-class HalfARingStays(Layer):
-    """A ring that does not fit keeps the blocks it got before it was refused."""
+class Hoarder(Layer):
+    """A device that can keep reservations which nobody asked for."""
 
     class Device(Layer.Device):
         def __init__(self, layer: Layer, target: Any) -> None:
             super().__init__(layer, target)
             self.kept: list[Any] = []
 
+        def keep(self, nbytes: int, **kwargs: Any) -> None:
+            self.kept.append(self.target.budget.reserve(nbytes, **kwargs))
+
+
+@mutant("budget.half-a-ring-stays", breaks="budget.clean-refusal", because="refusal of a ring")
+class HalfARingStays(Hoarder):
+    """A ring that does not fit keeps the blocks it got before it was refused."""
+
+    class Device(Hoarder.Device):
         def staging_ring(self, **kwargs: Any) -> Any:
             try:
                 return self.real.staging_ring(**kwargs)
             except BudgetError:
                 try:
-                    self.kept.append(self.target.budget.reserve(kwargs.get("buffer_size", 0)))
+                    self.keep(kwargs.get("buffer_size", 0))
                 except BudgetError:
-                    self.kept.append(self.target.budget.reserve(1))
+                    self.keep(1)
                 raise
 
 
 @mutant("budget.refused-buffer-stays", breaks="budget.clean-refusal", because="refusal of a buffer")
-class RefusedBufferStays(Layer):
+class RefusedBufferStays(Hoarder):
     """A buffer is charged before anybody looks whether it can be had, and stays so."""
 
-    class Device(Layer.Device):
-        def __init__(self, layer: Layer, target: Any) -> None:
-            super().__init__(layer, target)
-            self.kept: list[Any] = []
-
+    class Device(Hoarder.Device):
         def create_buffer(self, nbytes: Any, *, label: str = "") -> Any:
             try:
                 return self.real.create_buffer(nbytes, label=label)
             except (TooLarge, OutOfDeviceMemory):
-                self.kept.append(self.target.budget.reserve(nbytes, heap="device_local"))
+                self.keep(nbytes, heap="device_local")
                 raise
 
 
@@ -161,19 +171,15 @@ class RefusedBufferStays(Layer):
     because="refusal of .* by the driver",
     requires=("host_pressure",),
 )
-class DriverRefusalStays(Layer):
+class DriverRefusalStays(Hoarder):
     """A ring for which the driver has no memory stays counted; one that the budget refuses does not."""
 
-    class Device(Layer.Device):
-        def __init__(self, layer: Layer, target: Any) -> None:
-            super().__init__(layer, target)
-            self.kept: list[Any] = []
-
+    class Device(Hoarder.Device):
         def staging_ring(self, **kwargs: Any) -> Any:
             try:
                 return self.real.staging_ring(**kwargs)
             except OutOfDeviceMemory:
-                self.kept.append(self.target.budget.reserve(1))
+                self.keep(1)
                 raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from forge3d_conformance.mutants import fence_waits
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer, unwrap
 from forge3d_core.errors import Closed, DeviceLost, FenceTimeout, ForeignObject, SliceSpent
@@ -116,16 +117,8 @@ class CloseWaitsForEver(Layer):
 
 
 @mutant("device.given-up-is-done", breaks="device.closed", because="close gave up on: nothing was raised")
-class GivenUpIsDone(Layer):
+class GivenUpIsDone(fence_waits.GivenUpIsDone):
     """Who waits for work that close gave up on is told that it is done."""
-
-    class Point(Layer.Point):
-        def wait(self, timeout: float | None = None) -> None:
-            try:
-                self.target.wait(timeout)
-            except Closed:
-                if self.target.value > self.target.timeline.submitted:
-                    raise
 
 
 @mutant("device.memory-after-close", breaks="device.closed", because="budget.reserve.*nothing was raised")
