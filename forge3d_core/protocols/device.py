@@ -163,7 +163,11 @@ class Device(Protocol):
         """Return a readback pool; ``changes`` are fields of :class:`AsyncReadbackConfig`."""
 
     def adopt(self, native: Any, *, label: str = "") -> Buffer:
-        """Wrap native memory of this device as a buffer; closing the buffer leaves it to its owner."""
+        """Wrap native memory of this device as a buffer; closing the buffer leaves it to its owner.
+
+        The same memory adopted twice is one memory to the device, which puts its uses in order. Of
+        ranges that overlap in part it knows nothing: put work on those in order with ``after=``.
+        """
 
     def wait_idle(self, timeout: float | None = None) -> None:
         """Wait until everything submitted so far is complete; raises as a point's ``wait`` does."""
