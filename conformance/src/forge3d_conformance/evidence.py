@@ -10,7 +10,7 @@ import attrs
 from forge3d_conformance.catalogue import Catalogue, Clause
 from forge3d_conformance.inventory import ClauseTest, Inventory, base
 from forge3d_conformance.mutants import Mutant
-from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, Report, State, lent
+from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, Report, State
 
 
 def evidence_defects(report: Report, catalogue: Catalogue, inventory: Inventory) -> Iterator[str]:
@@ -29,7 +29,7 @@ def evidence_defects(report: Report, catalogue: Catalogue, inventory: Inventory)
     if strange := sorted(found.keys() - ours.keys()):
         yield f"this suite has no such mutants for what was tested: {', '.join(strange)}"
     missing = sorted(ours.keys() - found.keys())
-    if found and missing and report.suite_digest is not None:
+    if found and missing:
         yield f"the self-test leaves out {len(missing)} mutants: {', '.join(missing)}"
     for name in sorted(found.keys() & ours.keys()):
         clause = binding[ours[name].breaks]
@@ -50,7 +50,7 @@ class _Evidence:
 
     def possible(self, test: ClauseTest, *more: str) -> bool:
         """Whether all that the test needs, and ``more``, was lent."""
-        return test.needs(self.clause).union(more) <= lent(self.report)
+        return test.needs(self.clause).union(more) <= set(self.report.capabilities)
 
     def of_clause(self, result: ClauseResult) -> Iterator[str]:
         ran = Counter(base(name) for name in result.tests)
@@ -60,11 +60,8 @@ class _Evidence:
             return
         if not result.examples:
             yield f"{self.clause.id} is said to pass, and nothing was looked at"
-        # A report of the first schema does not say which tests there were.
         missing = [
-            test.name
-            for test in self.tests.values()
-            if self.report.suite_digest is not None and self.possible(test) and ran[test.name] < test.cases
+            test.name for test in self.tests.values() if self.possible(test) and ran[test.name] < test.cases
         ]
         if missing:
             yield f"{self.clause.id} is said to pass without all of {', '.join(missing)}"

@@ -16,7 +16,6 @@ from forge3d_conformance.catalogue import Catalogue
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.report import ClauseResult, PerfResult, Report, State, dump, parse
 from forge3d_conformance.report.canonical import canonical, digest
-from forge3d_conformance.report.report import FIRST_SCHEMA
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
 VALUES = st.recursive(
@@ -128,16 +127,6 @@ def test_wrong_shapes_are_refused_whatever_the_digest(
 ) -> None:
     with pytest.raises(ReportError):
         parse(_rewritten(run(), change))
-
-
-def test_reports_of_the_first_schema_are_still_read(run: Callable[..., Report]) -> None:
-    first = attrs.evolve(run(), schema=FIRST_SCHEMA, capabilities=None, suite_digest=None)
-    written = dump(first)
-    assert b"retries" not in written
-    assert b"capabilities" not in written
-    assert parse(written) == first
-    with pytest.raises(ReportError):
-        parse(_rewritten(first, lambda d: d["clauses"][0].update(retries={})))
 
 
 def test_a_digest_of_other_content_is_refused(run: Callable[..., Report]) -> None:

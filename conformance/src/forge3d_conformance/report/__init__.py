@@ -7,7 +7,7 @@ from forge3d_conformance.report.report import Report, tally
 from forge3d_conformance.report.results import ClauseResult, MutantResult, PerfResult
 from forge3d_conformance.report.states import Aim, Outcome, Phase, State, Verdict
 from forge3d_conformance.report.store import publish, read
-from forge3d_conformance.report.verdict import Judgement, judge, lent, unlent
+from forge3d_conformance.report.verdict import Judgement, judge, unlent
 
 __all__ = [
     "Aim",
@@ -26,7 +26,6 @@ __all__ = [
     "dump",
     "finish",
     "judge",
-    "lent",
     "parse",
     "publish",
     "read",

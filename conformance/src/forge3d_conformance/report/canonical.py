@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import cattrs
 
 from forge3d_conformance.errors import ReportError
-from forge3d_conformance.report.report import FIRST_SCHEMA, SCHEMA, Report
+from forge3d_conformance.report.report import SCHEMA, Report
 
 _converter = cattrs.Converter(forbid_extra_keys=True)
 
@@ -40,17 +40,13 @@ def digest_of(report: Report) -> str:
 
 
 def dump(report: Report) -> bytes:
-    """Return a report as canonical JSON with its digest, in the schema that it has."""
+    """Return a report as canonical JSON with its digest."""
     document = _document(report)
     return canonical({**document, "digest": digest(document)})
 
 
 def _document(report: Report) -> dict[str, Any]:
     document: dict[str, Any] = _converter.unstructure(report)
-    if report.schema == FIRST_SCHEMA:
-        del document["capabilities"], document["suite_digest"]
-        for clause in document["clauses"]:
-            del clause["retries"]
     return document
 
 
@@ -61,7 +57,7 @@ def parse(data: bytes) -> Report:
     or strange field, or any form but the canonical one.
     """
     document = _decode(data)
-    if not isinstance(document, dict) or document.get("schema") not in (SCHEMA, FIRST_SCHEMA):
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
         raise ReportError(f"not a report of schema {SCHEMA} (found {found!r})")
     claimed, actual = document.pop("digest", None), digest(document)

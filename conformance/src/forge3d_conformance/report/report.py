@@ -13,8 +13,6 @@ from forge3d_conformance.report.results import ClauseResult, MutantResult, PerfR
 from forge3d_conformance.report.states import Outcome, Phase, State, Verdict
 
 SCHEMA = "forge3d-conformance-report/2"
-FIRST_SCHEMA = "forge3d-conformance-report/1"
-"""Knew neither what was lent, nor what there was to run, nor of retries; still read, no longer written."""
 
 
 @attrs.frozen
@@ -22,8 +20,7 @@ class Report:
     """One run. Times are UTC, ISO 8601; ``totals`` counts the clauses in each state.
 
     ``capabilities`` are what the device, its subject and the platform have of the catalogue's, and
-    ``suite_digest`` is of the tests and mutants that there were to run, known when the run has finished.
-    Both are None in a report of the first schema, which does not say.
+    ``suite_digest`` is of the tests and mutants that there were to run, and None until the run has finished.
     """
 
     suite_version: str
@@ -42,15 +39,13 @@ class Report:
     performance: tuple[PerfResult, ...]
     totals: dict[str, int]
     verdict: Verdict
-    capabilities: tuple[str, ...] | None = None
+    capabilities: tuple[str, ...]
     suite_digest: str | None = None
-    schema: str = attrs.field(default=SCHEMA, validator=attrs.validators.in_((SCHEMA, FIRST_SCHEMA)))
+    schema: str = attrs.field(default=SCHEMA, validator=attrs.validators.in_((SCHEMA,)))
 
     def __attrs_post_init__(self) -> None:
-        first = self.schema == FIRST_SCHEMA
-        running = self.phase is Phase.RUNNING
-        if (self.capabilities is None) != first or (self.suite_digest is None) != (first or running):
-            raise ReportError(f"{self.schema} says what was lent, and at its end by what it was tested")
+        if (self.suite_digest is None) != (self.phase is Phase.RUNNING):
+            raise ReportError("a report says at its end, and not before, by which suite it was made")
 
     def in_state(self, *states: State) -> tuple[ClauseResult, ...]:
         return tuple(result for result in self.clauses if result.state in states)

@@ -55,11 +55,6 @@ def judge(catalogue: Catalogue, report: Report) -> Judgement:
     )
 
 
-def lent(report: Report) -> frozenset[str]:
-    """Return the capabilities of a run. One of the first schema has, for all we know, the indispensable."""
-    return frozenset(INDISPENSABLE if report.capabilities is None else report.capabilities)
-
-
 def unlent(clauses: Collection[Clause], capabilities: Collection[str]) -> Iterator[str]:
     """Say of each indispensable capability that these clauses require and nobody lends how to lend it."""
     for name, how in INDISPENSABLE.items():
@@ -82,7 +77,7 @@ def _failures(report: Report) -> Iterator[str]:
 def _waivers(catalogue: Catalogue, report: Report) -> Iterator[str]:
     """A clause is unsupported only for want of something: whatever else is said of it is an excuse."""
     for result in report.in_state(State.UNSUPPORTED):
-        if result.id in catalogue and lent(report).issuperset(catalogue[result.id].requires):
+        if result.id in catalogue and set(catalogue[result.id].requires) <= set(report.capabilities):
             yield f"{result.id} is called unsupported, and lacks nothing that it requires: {result.reason}"
 
 
@@ -91,7 +86,7 @@ def _open_ends(selected: Sequence[Clause], report: Report) -> Iterator[str]:
         yield "the run has not finished: it goes on, or it was killed"
     if not report.in_state(State.PASS):
         yield "no clause passed"
-    yield from unlent(selected, lent(report))
+    yield from unlent(selected, report.capabilities)
     results = {result.id: result for result in report.clauses}
     unrun: dict[str, list[str]] = {}
     for clause in selected:
