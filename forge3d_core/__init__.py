@@ -68,7 +68,7 @@ from forge3d_core.protocols import (
     TextureFormat,
     Timeline,
 )
-from forge3d_core.select import adopt_device, open_device
+from forge3d_core.select import adopt_device, load_backend, open_device
 
 __all__ = [
     "AsyncReadbackConfig",
@@ -130,6 +130,7 @@ __all__ = [
     "adopt_device",
     "assemble",
     "hookimpl",
+    "load_backend",
     "open_device",
     "wait_all",
     "wait_any",

@@ -73,6 +73,19 @@ def adopt_device(
     return _announced(_opened(plugin, partial(plugin.backend.adopt, native, request.options)), registry)
 
 
+def load_backend(backend: str, *, registry: Registry = REGISTRY) -> Plugin:
+    """Return the plugin that offers ``backend``, loaded as :func:`open_device` loads it, and open nothing.
+
+    For tools that look at one backend, such as the conformance suite. ``backend`` may have a selector,
+    which means nothing here. Raises the :class:`BackendError` that says why it is not to be had (denied,
+    unknown, offered twice, failed to load) and :class:`UsageError` for what is no backend's name.
+    """
+    request = Request.of(configuration(backend=backend))
+    if request.spec.automatic:
+        raise UsageError(f"{backend!r} stands for automatic choice; name one backend, such as 'host'")
+    return _load(registry, request, request.spec.name, named=True)
+
+
 def _load(registry: Registry, request: Request, name: str, *, named: bool) -> Plugin:
     return registry.load(name, request.policy, requested=named, timeout=request.import_timeout)
 

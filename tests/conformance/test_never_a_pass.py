@@ -41,7 +41,7 @@ def nothing_is_proven(directory: Path) -> None:
     ("arguments", "said"),
     [
         ((), "no backend to test"),
-        (("--backend", "nobody"), "no backend 'nobody' is installed"),
+        (("--backend", "nobody"), "no installed distribution offers a backend 'nobody'"),
         (("--backend", "stranger:another"), "no device 'another'"),
         (("--backend", "stranger", "--clause", "fence.nothing"), "matches no clause"),
     ],

@@ -25,7 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("forge3d", "forge3d conformance")
     group.addoption("--backend", metavar="NAME[:SELECTOR]", help="the backend that clause tests run on")
     group.addoption("--level", choices=("core", "full"), default="core", help="how much to test (core)")
-    group.addoption("--clause", metavar="GLOB", default="*", help="test only the clauses that match")
+    group.addoption(
+        "--clause", metavar="GLOB", action="append", help="test only the clauses that match; may be repeated"
+    )
     group.addoption("--self-test", action="store_true", help="also show that every mutant is caught")
     group.addoption("--seed", type=_seed, default=0, metavar="N", help="seed of all random choices (0)")
     group.addoption("--report", type=_directory, metavar="DIR", help="write the report there")

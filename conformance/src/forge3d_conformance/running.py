@@ -27,6 +27,9 @@ STALLED_SECONDS = 300.0
 END_SECONDS = 5.0
 """How long a run that is told to end may take for it."""
 
+ORPHANED = 3
+"""The exit status of a run that nobody waits for."""
+
 STRAY_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
 
@@ -56,7 +59,8 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
     """Run pytest over the clauses with these arguments of the plugin; ``tell`` gets each event in turn.
 
     Neither the working directory's pytest configuration nor installed pytest plugins take part. SIGTERM
-    ends the run with this process, whose exit status is then the shell's for it.
+    and Ctrl-C end the run with this process, whose exit status is then the shell's for it; the run has
+    time to write what it has found. A run whose parent is killed ends by itself.
     """
     package = files("forge3d_conformance")
     with (
@@ -82,10 +86,21 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
         ):
             try:
                 last, at = _follow(process, source, tell, terminated)
-            except BaseException:
-                _end(process)
+            except BaseException as error:
+                _end(process, told=isinstance(error, KeyboardInterrupt))
                 raise
         return Ran(process.returncode, last, at, output.read_text("utf-8", "replace"))
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after ``parent`` is gone: nobody is left to be told of what it finds."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os._exit(ORPHANED)
+
+    threading.Thread(target=watch, name="forge3d-conformance-parent", daemon=True).start()
 
 
 @contextmanager
@@ -102,8 +117,10 @@ def _termination() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, earlier)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+def _end(process: subprocess.Popen[bytes], *, told: bool) -> None:
+    """End the run: by an interrupt, which lets it write its report, unless the terminal has ``told`` it."""
+    if not told:
+        process.send_signal(signal.SIGINT)
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:

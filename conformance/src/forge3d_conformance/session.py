@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Generator
 from pathlib import Path
@@ -21,6 +22,7 @@ from forge3d_conformance.outcome import RunOutcome, conclude
 from forge3d_conformance.record import Record, kills
 from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
+from forge3d_conformance.running import end_with
 from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
 from forge3d_conformance.trial import ALREADY, SOUND, Trial
@@ -59,7 +61,7 @@ class ClauseSession:
     def configured(cls, config: pytest.Config) -> ClauseSession:
         """Find the backend and leave a report that says *running*; raises :class:`SetupError`."""
         catalogue = load()
-        selection, level = config.getoption("--clause"), config.getoption("--level")
+        selection, level = ",".join(config.getoption("--clause") or "*"), config.getoption("--level")
         profiles.register()
         try:
             refuse_nothing(catalogue, selection, level)
@@ -80,6 +82,8 @@ class ClauseSession:
         return session
 
     def _begin(self) -> None:
+        if self.events is not None:
+            end_with(os.getppid())
         info = self.target.info
         name, _, version = self.target.distribution.partition(" ")
         identity = BackendIdentity(

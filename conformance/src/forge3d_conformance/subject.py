@@ -213,9 +213,23 @@ def _known_failure(name: str, row: tuple[Any, ...]) -> KnownFailure:
     return KnownFailure(clause, patterns[adapter], patterns[driver], patterns[because], reason)
 
 
-def find_subject(name: str) -> Declared:
-    """Return what the backend ``name`` lends; a backend without the entry point lends nothing."""
-    points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
+def _normalise(name: str) -> str:
+    """Return a name of a backend or a distribution as the core compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def find_subject(name: str, distribution: str) -> Declared:
+    """Return what the backend ``name`` lends; a backend without the entry point lends nothing.
+
+    Only the ``distribution`` that offers the backend can lend it anything: no other's code is loaded.
+    """
+    points = [
+        point
+        for point in entry_points(group=ENTRY_POINT_GROUP)
+        if _normalise(point.name) == _normalise(name)
+        and point.dist is not None
+        and _normalise(point.dist.name) == _normalise(distribution)
+    ]
     if not points:
         return declared(DefaultSubject(), name)
     try:

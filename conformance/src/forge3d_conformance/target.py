@@ -1,4 +1,4 @@
-"""The backend under test: found by its entry point, without the core's registry."""
+"""The backend under test, loaded as any program would load it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from importlib.metadata import EntryPoint, entry_points
 import attrs
 
 from forge3d_conformance.subject import Declared, find_subject
-from forge3d_core.errors import BackendError, ForgeError, NoDevice, PluginFailed, UnknownBackend
+from forge3d_core import load_backend
+from forge3d_core.errors import BackendError, ForgeError, NoDevice
 from forge3d_core.protocols import Backend, DeviceInfo, DeviceOptions, Limits
 
 ENTRY_POINT_GROUP = "forge3d.backends"
@@ -39,10 +40,10 @@ def find_target(spec: str) -> Target:
 
     Raises a :class:`BackendError` saying what is missing.
     """
-    name, _, selector = spec.partition(":")
-    point = _point(name)
-    name, backend = point.name, _load(point)
-    subject = find_subject(name)
+    _, _, selector = spec.partition(":")
+    plugin = load_backend(spec)
+    name, backend, candidate = plugin.name, plugin.backend, plugin.candidate
+    subject = find_subject(name, candidate.distribution)
     try:
         with backend.open(selector, DeviceOptions()) as device:
             info, limits = device.info, device.limits
@@ -62,37 +63,11 @@ def find_target(spec: str) -> Target:
         raise
     except Exception as error:
         raise NoDevice(f"{spec} does not open: {type(error).__name__}: {error}", backend=name) from error
-    version = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-    return Target(spec, name, selector, version, backend, subject, info, limits, frozenset(capabilities))
+    return Target(
+        spec, name, selector, str(candidate), backend, subject, info, limits, frozenset(capabilities)
+    )
 
 
 def find_backend(spec: str) -> Backend:
     """Load the backend that ``name[:selector]`` names, and open nothing."""
-    return _load(_point(spec.partition(":")[0]))
-
-
-def _point(name: str) -> EntryPoint:
-    points = {_plain(known): point for known, point in installed().items()}
-    if _plain(name) not in points:
-        raise UnknownBackend(
-            f"no backend {name!r} is installed; there are {', '.join(sorted(points)) or 'none'}", backend=name
-        )
-    return points[_plain(name)]
-
-
-def _plain(name: str) -> str:
-    """Return a name as the core compares it: hyphens and underscores are one."""
-    return name.lower().replace("_", "-")
-
-
-def _load(point: EntryPoint) -> Backend:
-    try:
-        plugin = point.load()
-        plugin = plugin() if isinstance(plugin, type) else plugin
-        backend: Backend = plugin.forge3d_backend()
-    except Exception as error:
-        raise PluginFailed(
-            f"the plugin of {point.name!r} ({point.value}) does not load: {type(error).__name__}: {error}",
-            backend=point.name,
-        ) from error
-    return backend
+    return load_backend(spec).backend

@@ -11,6 +11,7 @@ from forge3d_conformance.running import Ran, run_suite
 
 PLUGIN = """
 import os, signal
+from forge3d_core import hookimpl
 from forge3d_core.host.plugin import HostBackend
 from forge3d_core.host.subject import HostSubject
 
@@ -24,6 +25,7 @@ class Crooked(HostBackend):
             {broken}
         return super().open(selector, options)
 
+@hookimpl
 def forge3d_backend():
     return Crooked("crooked")
 

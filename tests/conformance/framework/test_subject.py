@@ -17,11 +17,17 @@ INFO = DeviceInfo("host", "numpy 2", "cpu", "0", "driver 7")
 
 
 def test_a_backend_without_a_subject_lends_nothing() -> None:
-    assert find_subject("nobody").capabilities == frozenset()
+    assert find_subject("nobody", "nothing").capabilities == frozenset()
 
 
 def test_the_host_lends_everything() -> None:
-    assert find_subject("host").capabilities == {"hold", "peek", "lose", "adopt", "host_pressure"}
+    assert find_subject("host", "forge3d-core").capabilities == {
+        "hold",
+        "peek",
+        "lose",
+        "adopt",
+        "host_pressure",
+    }
 
 
 @pytest.mark.parametrize(

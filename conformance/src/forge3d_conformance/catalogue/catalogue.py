@@ -67,25 +67,29 @@ class Catalogue:
 
     def select(
         self,
-        glob: str = "*",
+        selection: str = "*",
         *,
         area: str | None = None,
         level: Level | None = None,
         status: Status | None = None,
     ) -> tuple[Clause, ...]:
-        """Return the clauses that match everything given, in order; possibly none."""
+        """Return the clauses that match everything given, in order; possibly none.
+
+        ``selection`` is a glob, or several with commas between: a clause matches one of them.
+        """
+        globs = selection.split(",")
         return tuple(
             clause
             for clause in self.clauses
-            if fnmatch.fnmatchcase(clause.id, glob)
+            if any(fnmatch.fnmatchcase(clause.id, glob) for glob in globs)
             and area in (None, clause.area)
             and level in (None, clause.level)
             and status in (None, clause.status)
         )
 
-    def binding(self, level: RunLevel, glob: str = "*") -> tuple[Clause, ...]:
+    def binding(self, level: RunLevel, selection: str = "*") -> tuple[Clause, ...]:
         """Return the clauses that a run of this selection at ``level`` must test."""
-        return tuple(clause for clause in self.select(glob) if clause.binding_at(level))
+        return tuple(clause for clause in self.select(selection) if clause.binding_at(level))
 
     @cached_property
     def digest(self) -> str:

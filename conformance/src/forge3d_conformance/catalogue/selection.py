@@ -7,8 +7,13 @@ from forge3d_conformance.catalogue.clause import RunLevel
 from forge3d_conformance.errors import EmptySelection, UnknownClause
 
 
-def refuse_nothing(catalogue: Catalogue, glob: str, level: RunLevel) -> None:
-    """Raise :class:`EmptySelection`, saying what to ask for instead, where no clause would be tested."""
+def refuse_nothing(catalogue: Catalogue, selection: str, level: RunLevel) -> None:
+    """Raise :class:`EmptySelection`, saying what to ask for instead, where a glob selects nothing to test."""
+    for glob in selection.split(","):
+        _refuse_nothing(catalogue, glob, level)
+
+
+def _refuse_nothing(catalogue: Catalogue, glob: str, level: RunLevel) -> None:
     if catalogue.binding(level, glob):
         return
     chosen = catalogue.select(glob)

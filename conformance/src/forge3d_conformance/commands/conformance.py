@@ -40,7 +40,7 @@ _SHORT = {
     State.NOT_RUN: "[red]not run[/]",
 }
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.command()
@@ -50,7 +50,10 @@ def conformance(
         typer.Option(envvar="FORGE3D_BACKEND", metavar="NAME[:SELECTOR]", help="The backend to test."),
     ] = None,
     level: Annotated[Literal["core", "full"], typer.Option(help="How much to test.")] = "core",
-    clause: Annotated[str, typer.Option(metavar="GLOB", help="Only the clauses that match.")] = "*",
+    clause: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Only the clauses that match; may be repeated."),
+    ] = None,
     report: Annotated[str | None, typer.Option(metavar="DIR", help="Write the report there.")] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Show that every mutant is caught.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
@@ -70,7 +73,9 @@ def conformance(
     if report == "":  # which as a path would be the working directory
         complain("no directory for the report: --report takes its name, '.' for this one")
         raise typer.Exit(NO_RESULT)
-    arguments = ["--backend", backend, "--level", level, "--clause", clause, "--seed", str(seed)]
+    arguments = ["--backend", backend, "--level", level, "--seed", str(seed)]
+    for glob in clause or ():
+        arguments += ["--clause", glob]
     if report is not None:
         arguments += ["--report", str(Path(report).resolve())]
     if self_test:
@@ -101,9 +106,18 @@ def _run(arguments: list[str]) -> Ran:
                 case "test":
                     progress.advance(task)
                     if event["ending"] == "fail" and not event["mutant"]:
-                        progress.console.print(f"[bold red]fail[/] {event['clause']}")
+                        progress.console.print(
+                            f"[bold red]fail[/] {event['clause']} {escape(event['test'])}", soft_wrap=True
+                        )
 
-        return run_suite(arguments, tell)
+        try:
+            return run_suite(arguments, tell)
+        except (KeyboardInterrupt, SystemExit):
+            state = progress.tasks[task]
+            complain(
+                f"interrupted after {state.completed:.0f} of {state.total or 0:.0f} tests: nothing is proven"
+            )
+            raise
 
 
 def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:

@@ -32,7 +32,7 @@ _COLOURS = {
 }
 _NOTE = 100
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.markup import escape
 from forge3d_conformance.commands.output import console
 from forge3d_conformance.scaffold import Scaffold
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.command()

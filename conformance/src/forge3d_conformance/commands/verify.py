@@ -21,7 +21,7 @@ from forge3d_conformance.verify import verify as check
 NOT_CONFORMANT = 1
 NOT_BELIEVED = 2
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.command()

@@ -32,7 +32,7 @@ class Report:
     backend: BackendIdentity
     platform: Platform
     level: RunLevel
-    selection: str  # the glob that chose the clauses
+    selection: str  # the globs that chose the clauses, commas between
     seed: int
     clauses: tuple[ClauseResult, ...]
     mutants: tuple[MutantResult, ...]
