@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from forge3d_conformance.catalogue import load
 from forge3d_conformance.kernels import translated
 from forge3d_core.errors import PluginFailed
 from forge3d_core.protocols import Buffer, Device, DeviceInfo, KernelSource
@@ -185,12 +186,42 @@ def declared(lent: Any, name: str) -> Declared:
                     f"the conformance subject of {name!r} declares {capability!r} and has no method {method}",
                     backend=name,
                 )
-    unsupported = tuple((str(glob), str(reason)) for glob, reason in getattr(lent, "unsupported", ()))
-    known = tuple(_known_failure(name, tuple(row)) for row in getattr(lent, "known_failures", ()))
-    for reason in (*(reason for _, reason in unsupported), *(failure.reason for failure in known)):
+    unsupported = tuple(_unsupported(name, row) for row in _rows(name, lent, "unsupported"))
+    known = tuple(_known_failure(name, row) for row in _rows(name, lent, "known_failures"))
+    excused = (*unsupported, *((failure.clause, failure.reason) for failure in known))
+    for clause, reason in excused:
         if not reason.strip():
-            raise PluginFailed(f"the conformance subject of {name!r} excuses a clause without a reason")
+            raise PluginFailed(
+                f"the conformance subject of {name!r} excuses {clause!r} without a reason", backend=name
+            )
+        if not load().select(clause):
+            raise PluginFailed(
+                f"the conformance subject of {name!r} excuses {clause!r}, which is no clause of the "
+                "catalogue and matches none; see docs/guarantees.md",
+                backend=name,
+            )
     return Declared(lent, capabilities, unsupported, known, translated(getattr(lent, "kernels", {}), name))
+
+
+def _rows(name: str, lent: Any, member: str) -> list[tuple[Any, ...]]:
+    rows = getattr(lent, member, ())
+    if isinstance(rows, str) or any(isinstance(row, str) for row in rows):
+        raise PluginFailed(
+            f"{member} of the conformance subject of {name!r} is a sequence of rows, each a tuple, not "
+            f"{rows!r}; a single row needs a comma behind it: ((...),)",
+            backend=name,
+        )
+    return [tuple(row) for row in rows]
+
+
+def _unsupported(name: str, row: tuple[Any, ...]) -> tuple[str, str]:
+    if len(row) != 2:
+        raise PluginFailed(
+            f"the conformance subject of {name!r} declares unsupported what is not (clause glob, reason): "
+            f"{row!r}",
+            backend=name,
+        )
+    return str(row[0]), str(row[1])
 
 
 def _known_failure(name: str, row: tuple[Any, ...]) -> KnownFailure:
@@ -204,7 +235,9 @@ def _known_failure(name: str, row: tuple[Any, ...]) -> KnownFailure:
             backend=name,
         ) from error
     for text, pattern in patterns.items():
-        if pattern.search(""):
+        if pattern.search("") and pattern.search(
+            "anything at all"
+        ):  # '^$' stands for a device without a driver
             raise PluginFailed(
                 f"the conformance subject of {name!r} declares a known failure of {clause!r} by the pattern "
                 f"{text!r}, which matches anything; say which adapter, which driver and which failure",

@@ -37,6 +37,10 @@ def test_the_host_lends_everything() -> None:
         ({"capabilities": {"hold"}}, "no method hold"),
         ({"capabilities": {"peek"}, "peek": print}, "no method poke"),
         ({"unsupported": [("fence.*", " ")]}, "without a reason"),
+        ({"unsupported": ("device.lost", "it cannot be")}, "a single row needs a comma"),
+        ({"unsupported": [("device.lost",)]}, "what is not"),
+        ({"unsupported": [("device.lots", "it cannot be")]}, "no clause of the catalogue"),
+        ({"known_failures": ("fence.*", "numpy", "7", "late", "we know")}, "a single row needs a comma"),
     ],
 )
 def test_false_claims_are_refused(members: dict[str, Any], complaint: str) -> None:
@@ -53,6 +57,7 @@ def test_false_claims_are_refused(members: dict[str, Any], complaint: str) -> No
         (("ring.*", "numpy", "7", "(late)?", "we know"), "matches anything"),
         (("ring.*", "numpy", "(7", "late", "we know"), "that is not"),
         (("ring.*", "numpy", "7", "late", ""), "without a reason"),
+        (("rings.*", "numpy", "7", "late", "we know"), "no clause of the catalogue"),
     ],
 )
 def test_an_excuse_for_everything_is_refused(failure: tuple[str, ...], complaint: str) -> None:
@@ -68,6 +73,12 @@ def test_known_failures_are_keyed_on_adapter_and_driver_and_on_what_was_seen() -
     assert subject.known("ring.wraps", INFO) == ()
     assert subject.known("fence.truth", DeviceInfo("host", "other", "cpu", "0", "driver 7")) == ()
     assert subject.known("fence.truth", DeviceInfo("host", "numpy", "cpu", "0", "driver 8")) == ()
+
+
+def test_a_device_without_a_driver_can_have_known_failures() -> None:
+    subject = declared(SimpleNamespace(known_failures=[("fence.*", "numpy", "^$", "late", "it leaks")]), "x")
+    assert subject.known("fence.truth", DeviceInfo("host", "numpy", "cpu", "0"))
+    assert not subject.known("fence.truth", INFO)
 
 
 def test_what_is_indispensable_can_be_lent(catalogue: Catalogue) -> None:
