@@ -52,9 +52,9 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     return install
 
 
-def run(clause: str = "*") -> tuple[Ran, Event]:
+def run(clause: str = "*", level: str = "core") -> tuple[Ran, Event]:
     """Run the suite over acme; it must come to its end."""
-    ran = run_suite(["--backend", "acme", "--clause", clause], lambda _event: None)
+    ran = run_suite(["--backend", "acme", "--clause", clause, "--level", level], lambda _event: None)
     assert ran.last is not None, ran.output
     return ran, ran.last
 
@@ -203,6 +203,15 @@ def test_the_guides_backend_is_conformant(acme: Callable[..., Path]) -> None:
     # One native queue, so lanes do not run beside each other: all that this backend has not got.
     assert {id for id, state in states.items() if state == "unsupported"} == {"ring.no-head-of-line"}
     assert len(states) > 50
+
+
+def test_the_guides_backend_adopts_nothing_and_says_so(acme: Callable[..., Path]) -> None:
+    acme(*ROOMS)
+    _ran, end = run("device.[ak]*", "full")
+    assert {clause["id"]: clause["state"] for clause in end["clauses"]} == {
+        "device.adopt": "unsupported",
+        "device.kernel-errors": "pass",
+    }
 
 
 def test_a_fence_set_at_submit_is_found_out(acme: Callable[..., Path]) -> None:

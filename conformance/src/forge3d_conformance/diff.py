@@ -105,7 +105,7 @@ def _facts(report: Report) -> dict[str, object]:
         "selection": report.selection,
         "seed": report.seed,
         "self-test": f"of {len(report.mutants)} mutants" if report.mutants else "none",
-        "suite": report.suite_version,
+        "suite": f"{report.suite_version} ({(report.suite_digest or 'unfinished')[:12]})",
         "catalogue": f"{report.catalogue_version} ({report.catalogue_digest[:12]})",
     }
 

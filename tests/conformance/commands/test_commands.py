@@ -109,8 +109,8 @@ def test_equal_reports_do_not_differ(published: Publish, run: Callable[..., Repo
     report = run()
     code, text = _run(diff, published("a", report), published("b", report))
     assert code == 0
-    assert "nothing differs" in text
-    assert "Mutants: not compared, as not both reports have a self-test" in text
+    assert "Clauses: none differs" in text
+    assert "Mutants: not compared, for want of a self-test in both reports" in text
 
 
 def test_differences_are_shown(

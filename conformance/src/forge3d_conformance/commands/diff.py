@@ -88,18 +88,21 @@ def _show(out: Console, found: Diff) -> None:
                 speed.clause, escape(speed.case), _ratio(speed.left), _ratio(speed.right), _verdict(speed)
             )
         out.print(table)
-    outcome = "nothing differs in" if found.same else f"{len(found.clauses)} differ,"
     if found.mutants is None:
-        mutants = "not compared, as not both reports have a self-test"
+        mutants = "not compared, for want of a self-test in both reports"
     else:
-        mutants = f"{len(found.mutants) or 'none'} differ"
-    out.print(f"Clauses: {outcome} {found.agreeing} agree. Mutants: {mutants}.")
+        mutants = _differing(len(found.mutants))
+    out.print(f"Clauses: {_differing(len(found.clauses))}, {found.agreeing} alike. Mutants: {mutants}.")
+
+
+def _differing(count: int) -> str:
+    return {0: "none differs", 1: "1 differs"}.get(count, f"{count} differ")
 
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("clause", "mutant"))
     return table
 
 

@@ -14,7 +14,7 @@ from forge3d_conformance.catalogue import load
 from forge3d_conformance.commands.output import console, write_json
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.report import Outcome, Report
-from forge3d_conformance.report.store import contents
+from forge3d_conformance.report.store import JSON, contents
 from forge3d_conformance.verify import Verification
 from forge3d_conformance.verify import verify as check
 
@@ -62,7 +62,8 @@ def _show(out: Console, path: Path, verification: Verification) -> None:
     if verification.report is not None:
         out.print(f"  {escape(_title(verification.report))}")
     if verification.judgement is None or not verification.sound:
-        out.print("  [bold red]✕ not to be believed[/]")
+        told = "not to be believed" if _file(path) else "no report here"
+        out.print(f"  [bold red]✕ {told}[/]")
         for defect in verification.defects:
             out.print(f"    {escape(defect)}")
         return
@@ -76,6 +77,11 @@ def _show(out: Console, path: Path, verification: Verification) -> None:
         out.print(f"    not vouched for: {escape(', '.join(exceptions))}")
     if verification.report is not None:
         out.print(f"    mutants: {_score(verification.report)}")
+
+
+def _file(path: Path) -> bool:
+    """Whether there is anything to believe or not."""
+    return path.is_file() or (path / JSON).is_file()
 
 
 def _title(report: Report) -> str:
