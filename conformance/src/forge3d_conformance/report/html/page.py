@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -9,6 +10,7 @@ from importlib.resources import files
 
 import attrs
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from forge3d_conformance.catalogue import Area, Catalogue
 from forge3d_conformance.report.canonical import digest_of
@@ -16,7 +18,7 @@ from forge3d_conformance.report.html.plots import bars, duration, interval
 from forge3d_conformance.report.report import Report
 from forge3d_conformance.report.results import ClauseResult
 from forge3d_conformance.report.states import Aim, Outcome, State, Verdict
-from forge3d_conformance.report.verdict import judge
+from forge3d_conformance.report.verdict import Judgement, judge
 
 WORDS = {
     State.PASS: "passed",
@@ -62,19 +64,23 @@ def render(report: Report, catalogue: Catalogue) -> bytes:
 
     All text of the report is escaped.
     """
+    judgement = judge(catalogue, report)
+    failures = report.in_state(State.FAIL, State.UNEXPECTED_PASS)
+    doubtful = report.in_state(State.KNOWN_FAILURE, State.INCONCLUSIVE)
     text = (
         _environment()
         .get_template("page.html.j2")
         .render(
             report=report,
             catalogue=catalogue,
-            judgement=judge(catalogue, report),
-            headline=HEADLINES[report.verdict],
+            judgement=judgement,
+            headline=_headline(report, judgement),
             digest=digest_of(report),
             took=_took(report),
             areas=_areas(report, catalogue),
-            failures=report.in_state(State.FAIL, State.UNEXPECTED_PASS),
-            doubtful=report.in_state(State.KNOWN_FAILURE, State.INCONCLUSIVE),
+            failures=failures,
+            doubtful=doubtful,
+            findings=(*failures, *doubtful),
             untested=_untested(report.in_state(State.UNSUPPORTED, State.NOT_RUN, State.PLANNED)),
             State=State,
             Outcome=Outcome,
@@ -83,6 +89,19 @@ def render(report: Report, catalogue: Catalogue) -> bytes:
         )
     )
     return text.encode("utf-8")
+
+
+def _headline(report: Report, judgement: Judgement) -> str:
+    if judgement.left_out and judgement.reasons == judgement.left_out:
+        return "Incomplete: what was selected holds"
+    return HEADLINES[report.verdict]
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that a narrow column may break behind its underscores and dots, and nowhere else."""
+    return Markup("").join(
+        Markup("{}<wbr/>").format(part) if part in ("_", ".") else part for part in re.split("([_.])", name)
+    )
 
 
 def _areas(report: Report, catalogue: Catalogue) -> list[AreaView]:
@@ -123,5 +142,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(interval=interval, bars=bars, duration=duration, words=WORDS.__getitem__)
+    environment.filters.update(
+        interval=interval, bars=bars, duration=duration, words=WORDS.__getitem__, breakable=_breakable
+    )
     return environment
