@@ -11,7 +11,7 @@ import attrs
 from forge3d_conformance.catalogue import Clause
 from forge3d_conformance.mutants import Mutant
 from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, PerfResult, State
-from forge3d_conformance.subject import KnownFailure, excuse
+from forge3d_conformance.subject import INDISPENSABLE, KnownFailure, excuse
 
 Ending = Literal["pass", "fail", "unsupported", "inconclusive"]
 
@@ -36,6 +36,8 @@ class Record:
     example: str | None = None
     retries: tuple[str, ...] = ()
     performance: tuple[PerfResult, ...] = ()
+    lacking: tuple[str, ...] = ()
+    """What a test that could not run needs and nobody lends."""
 
 
 def clause_result(
@@ -49,8 +51,9 @@ def clause_result(
 ) -> ClauseResult:
     """Return what became of a clause of whose tests ``expected`` were to run.
 
-    One failure fails the clause, unless every one is a ``known`` failure; a test that did not run leaves
-    it *not run*; it passes when some test passed and the rest passed or could not be supported.
+    One failure fails the clause, unless every one is a ``known`` failure; a test that did not run, also
+    for want of what every backend can lend, leaves it *not run*; it passes when some test passed and the
+    rest passed or could not be supported.
     """
     by_ending = {
         ending: [record for record in records if record.ending == ending]
@@ -71,6 +74,9 @@ def clause_result(
         reason = f"{len(missing)} of its {len(expected)} tests did not run, {missing[0]} among them"
     elif doubtful := by_ending["inconclusive"]:
         state, reason = State.INCONCLUSIVE, doubtful[0].reason
+    elif by_ending["pass"] and (starved := [r for r in by_ending["unsupported"] if _starved(r)]):
+        state = State.NOT_RUN
+        reason = f"{len(starved)} of its {len(expected)} tests did not run: {starved[0].reason}"
     elif by_ending["pass"] and known:
         state = State.UNEXPECTED_PASS
         message = f"declared a known failure ({known[0].reason}), and it passed; drop the declaration"
@@ -92,6 +98,10 @@ def clause_result(
         key=key if state is State.KNOWN_FAILURE else None,
         retries={record.test: record.retries for record in ran if record.retries},
     )
+
+
+def _starved(record: Record) -> bool:
+    return not INDISPENSABLE.keys().isdisjoint(record.lacking)
 
 
 def _declared(known: Sequence[KnownFailure]) -> str:

@@ -186,7 +186,7 @@ class ClauseSession:
         if mutant and any(kills(mutant, record) for record in self._of(mutant)):
             pytest.skip(ALREADY)
         if reason := self._why_unsupported(trial):
-            trial.unsupported(reason)
+            trial.unsupported(reason, self._lacking(trial))
             pytest.skip(reason)
 
     @pytest.hookimpl(tryfirst=True)
@@ -290,12 +290,14 @@ class ClauseSession:
     def _why_unsupported(self, trial: Trial) -> str | None:
         if reason := self.target.subject.why_unsupported(trial.clause):
             return reason
-        requires = (*trial.requires, *(trial.mutant.requires if trial.mutant else ()))
-        lacking = [name for name in requires if name not in self.target.capabilities]
-        if lacking:
+        if lacking := self._lacking(trial):
             meaning = self.catalogue.capabilities.get(lacking[0], "unknown to the catalogue")
             return f"needs {', '.join(lacking)}, which {self.target.name} does not lend ({meaning})"
         return None
+
+    def _lacking(self, trial: Trial) -> tuple[str, ...]:
+        requires = (*trial.requires, *(trial.mutant.requires if trial.mutant else ()))
+        return tuple(name for name in requires if name not in self.target.capabilities)
 
     def _settle(self, item: pytest.Item, profile: str) -> None:
         """Make hypothesis do as this run wants; it reads the settings off the function at the call."""

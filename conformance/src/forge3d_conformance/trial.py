@@ -78,9 +78,9 @@ class Trial:
                 self._retries.append(described(doubts[0]))
                 self.bench.renew()
 
-    def unsupported(self, reason: str) -> None:
-        """Note that the test cannot run here, and why."""
-        self.record = self._ended("unsupported", reason=reason)
+    def unsupported(self, reason: str, lacking: tuple[str, ...]) -> None:
+        """Note that the test cannot run here, why, and what it lacks."""
+        self.record = self._ended("unsupported", reason=reason, lacking=lacking)
 
     def judge(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> Record | None:
         """Note how the test ended and return it, if this phase decides it."""

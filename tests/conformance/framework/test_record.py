@@ -38,6 +38,7 @@ def conclude(
 PASS_A, PASS_B = record("a", "pass"), record("b", "pass")
 FAIL_B = record("b", "fail", "ClauseViolation: no")
 UNSUPPORTED_B = record("b", "unsupported", "no textures")
+STARVED_B = attrs.evolve(UNSUPPORTED_B, reason="needs hold", lacking=("hold",))
 DOUBT_B = record("b", "inconclusive", "could not be held")
 
 
@@ -51,6 +52,9 @@ DOUBT_B = record("b", "inconclusive", "could not be held")
         ([FAIL_B], None, State.FAIL),
         ([PASS_A, UNSUPPORTED_B], None, State.PASS),
         ([record("a", "unsupported", "no hold"), UNSUPPORTED_B], None, State.UNSUPPORTED),
+        ([PASS_A, attrs.evolve(UNSUPPORTED_B, lacking=("textures",))], None, State.PASS),
+        ([PASS_A, STARVED_B], None, State.NOT_RUN),
+        ([PASS_A, STARVED_B], "Violation: no", State.NOT_RUN),
         ([PASS_A, DOUBT_B], None, State.INCONCLUSIVE),
         ([PASS_A, FAIL_B], "Violation: no", State.KNOWN_FAILURE),
         ([PASS_A, FAIL_B], "another", State.FAIL),

@@ -255,6 +255,11 @@ def test_a_failing_property_leaves_a_script_with_its_case(ran: Run, pytester: py
     assert result.ret == 1
     assert set(re.findall("TRIED .*", result.stdout.str())) == {"TRIED 900"}
     assert ran(PROPERTY, "--example", "0.1:AAAA").ret == pytest.ExitCode.USAGE_ERROR
+    mended = ran(PROPERTY.replace("number < 900", "True"), "-s", "--example", example[1])
+    mended.assert_outcomes(passed=1)
+    assert set(re.findall("TRIED .*", mended.stdout.str())) == {"TRIED 900"}
+    another = ran(PROPERTY.replace("st.integers(0, 10**9)", "st.text(min_size=5)"), "--example", example[1])
+    another.assert_outcomes(failed=1)
 
 
 def test_a_passing_run_takes_old_scripts_away(ran: Run, pytester: pytest.Pytester) -> None:
