@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,6 +96,12 @@ def _run(arguments: list[str]) -> Ran:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("finding the backend", total=None)
+        told = set[str]()
+
+        def once(line: str) -> None:
+            if line not in told:
+                told.add(line)
+                progress.console.print(line, soft_wrap=True)
 
         def tell(event: Event) -> None:
             match event["event"]:
@@ -103,12 +110,12 @@ def _run(arguments: list[str]) -> Ran:
                 case "start":
                     what = event["mutant"] or event["clause"]
                     progress.update(task, description=f"{what:<36}")
+                    if not progress.console.is_terminal:  # which would see the bar move
+                        once(f"testing {event['clause'].partition('.')[0]}")
                 case "test":
                     progress.advance(task)
                     if event["ending"] == "fail" and not event["mutant"]:
-                        progress.console.print(
-                            f"[bold red]fail[/] {event['clause']} {escape(event['test'])}", soft_wrap=True
-                        )
+                        once(f"[bold red]fail[/] {event['clause']}")
 
         try:
             return run_suite(arguments, tell)
@@ -132,10 +139,11 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
     if end["mutants"]:
         counts = Counter(mutant["outcome"] for mutant in end["mutants"])
         out.print("mutants: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+    seen: dict[str, str] = {}
     for result in end["clauses"]:
         if State(result["state"]).failing:
             out.print(f"\n[bold red]{result['state'].replace('_', ' ')}[/] [bold]{result['id']}[/]")
-            out.print(escape(result["message"]), soft_wrap=True)
+            out.print(escape("\n".join(_news(result["message"], result["id"], seen))), soft_wrap=True)
             out.print(f"repeat: [cyan]{escape(result['repro'])}[/]", soft_wrap=True)
     for reason in end["reasons"]:  # the clauses that fail are none of them: they have just been told
         out.print(f"[red]✕[/] {escape(reason.splitlines()[0])}", soft_wrap=True)
@@ -145,6 +153,26 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
         out.print(f"report: {escape(os.path.relpath(report / JSON))}, {HTML} beside it{scripts}")
     out.print(_verdict(ran, end, backend), soft_wrap=True)
     return 0 if ran.holds else FAILED
+
+
+def _news(message: str, clause: str, seen: dict[str, str]) -> Iterator[str]:
+    """Yield the lines of a failure; of tests that saw what was told before, only where that stands.
+
+    ``seen`` says in which clause each thing was told first.
+    """
+    again: dict[str, list[str]] = {}
+    told = True
+    for line in message.splitlines():
+        test, _, what = line.partition(": ")
+        if test.startswith("test_"):
+            if told := what not in seen:
+                seen[what] = clause
+            else:
+                again.setdefault(seen[what], []).append(test)
+        if told:
+            yield line
+    for first, tests in again.items():
+        yield f"the same as {'above' if first == clause else first}: {', '.join(tests)}"
 
 
 def _verdict(ran: Ran, end: Event, backend: str) -> str:
