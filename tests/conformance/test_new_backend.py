@@ -66,6 +66,7 @@ def run(clause: str = "*", level: str = "core") -> tuple[Ran, Event]:
         ("Metal", "lower-case"),
         ("my-api", "single underscores"),
         ("9api", "a letter first"),
+        ("a" * 41, "at most 40"),
         ("../up", "is no name"),
         ("metal\n", "is no name"),
         ("host", "built-in"),
@@ -104,7 +105,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
 
 def test_all_of_it_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scaffold, "contents", lambda _self: {"a": "a file", "a/b": "cannot lie in a file"})
-    with pytest.raises(OSError, match="a"):
+    with pytest.raises(UsageError, match="cannot be made"):
         Scaffold("acme").write(tmp_path)
     assert not list(tmp_path.iterdir())
 

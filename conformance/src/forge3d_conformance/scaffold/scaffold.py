@@ -27,14 +27,16 @@ TAKEN = {
 }
 """Names that mean something else already, installed here or not."""
 
+LONGEST = 40
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 def _free(_instance: object, _attribute: object, name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name) > LONGEST:
         raise UsageError(
             f"{name!r} is no name for a backend: it becomes part of a Python package and of 'name:selector', "
-            "so write lower-case letters, digits and single underscores, a letter first ('metal', 'level0')"
+            "so write lower-case letters, digits and single underscores, a letter first ('metal', 'level0'), "
+            f"at most {LONGEST} of them"
         )
     if name in TAKEN:
         raise UsageError(f"the name {name!r} is taken by {TAKEN[name]}; choose another")
@@ -88,8 +90,8 @@ class Scaffold:
     def write(self, into: Path) -> Path:
         """Write the distribution to a new folder in ``into`` and return that; all of it or nothing.
 
-        Raises :class:`UsageError` where ``into`` is no folder or the new one is there already, and
-        ``OSError`` where it cannot be written.
+        Raises :class:`UsageError` where ``into`` is no folder or cannot be written, or the new one is
+        there already.
         """
         if not into.is_dir():
             raise UsageError(f"{into} is no folder; make it first, or give another with --into")
@@ -97,8 +99,15 @@ class Scaffold:
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} is there already; move it away, or give another folder with --into")
         contents = self.contents()
+        try:
+            self._write(contents, target)
+        except OSError as error:
+            raise UsageError(f"{target} cannot be made: {error.strerror or error}") from error
+        return target
+
+    def _write(self, contents: dict[str, str], target: Path) -> None:
         # Beside the target, so that the last step is a rename within one file system.
-        draft = Path(tempfile.mkdtemp(prefix=f".{self.distribution}-", dir=into))
+        draft = Path(tempfile.mkdtemp(prefix=f".{self.distribution}-", dir=target.parent))
         try:
             root = draft / self.distribution
             for path, text in contents.items():
@@ -108,4 +117,3 @@ class Scaffold:
             root.rename(target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return target
