@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from typing import Any
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
+from forge3d_core.errors import ForgeError
 
 
 @mutant("fence.completed-steps-back", breaks="fence.monotonic", because="completed decreased")
@@ -74,7 +77,7 @@ class AwaitReturnsEarly(Layer):
 @mutant(
     "fence.done-at-start",
     breaks="fence.truth",
-    because="before the end of the work",
+    because="before the end of",
     requires=("concurrent_lanes",),  # where there is but one queue a look at memory may wait for it
 )
 class DoneAtStart(Layer):
@@ -87,6 +90,47 @@ class DoneAtStart(Layer):
 
         def wait(self, timeout: float | None = None) -> None:
             self.target.timeline.point(self.target.value - 1).wait(timeout)
+
+
+class DoneBefore(Layer):
+    """A list with a command of one kind is done 50 ms before the device begins with it."""
+
+    class Commands(Layer.Commands):
+        slow = False
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            if not commands.slow:
+                return self.real.submit(commands, lane=lane, after=after)
+            aside = self.target.create_buffer(4)
+            point = self.real.submit(self.target.command_list().fill(aside, 1), lane=lane, after=after)
+
+            def begin() -> None:
+                with contextlib.suppress(ForgeError):  # the device may be closed by then
+                    self.target.submit(commands.target, lane=lane)
+
+            point.on_done(lambda _point, _error: threading.Timer(0.05, begin).start())
+            return point
+
+
+@mutant("fence.copy-done-before", breaks="fence.truth", because="not show|before the end|memory after")
+class CopyDoneBefore(DoneBefore):
+    """A list that copies is done 50 ms before the device begins with it."""
+
+    class Commands(DoneBefore.Commands):
+        def copy(self, *args: Any, **kwargs: Any) -> Any:
+            self.slow = True
+            return self.real.copy(*args, **kwargs)
+
+
+@mutant("fence.dispatch-done-before", breaks="fence.truth", because="not show|before the end|memory after")
+class DispatchDoneBefore(DoneBefore):
+    """A list that dispatches a kernel is done 50 ms before the device begins with it."""
+
+    class Commands(DoneBefore.Commands):
+        def dispatch(self, *args: Any, **kwargs: Any) -> Any:
+            self.slow = True
+            return self.real.dispatch(*args, **kwargs)
 
 
 @mutant("fence.one-early", breaks="fence.not-early", because="says done")
