@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.staging import Bytes
@@ -15,7 +15,7 @@ KINDS = ("fill", "copy", "dispatch")
 
 
 def fill(
-    device: Device, buffer: Buffer, value: int, lane: str = "compute", after: Sequence[FencePoint] = ()
+    device: Device, buffer: Buffer, value: int, lane: str = "compute", after: Iterable[FencePoint] = ()
 ) -> FencePoint:
     return device.submit(device.command_list().fill(buffer, value), lane=lane, after=after)
 

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.lanes import KINDS, LANES, asleep, completed, done, fill, writing
+from forge3d_conformance.clauses.lanes import (
+    KINDS,
+    LANES,
+    asleep,
+    completed,
+    contents,
+    done,
+    fill,
+    writing,
+)
+from forge3d_conformance.clauses.staging import Bytes
 from forge3d_core.errors import DeviceLost, FenceTimeout
 from forge3d_core.protocols import FencePoint
 
@@ -266,6 +276,32 @@ def test_the_device_waits_for_another_lane(bench: Bench) -> None:
             )
         bench.wait(later)
         bench.check(earlier.done, "work after another lane's point was done before that point")
+
+
+@pytest.mark.clause("fence.cross-lane")
+def test_the_device_waits_for_every_point_that_is_named(bench: Bench) -> None:
+    """Two points of two lanes, of which the last is the one that is held, and from what can be read once."""
+    device = bench.open()
+    visible = {"peek", "concurrent_lanes"} <= bench.capabilities  # a single queue may hold up the look, too
+    for lane, other in around(LANES):
+        (free,) = {*LANES} - {lane, other}
+        aside, first, second = (device.create_buffer(256) for _ in range(3))
+        with bench.hold(device, lane, 0.6) as hold:
+            named = [fill(device, aside, 1, free), fill(device, first, 2, lane)]
+            later = hold.promptly(fill, device, second, 3, other, (point for point in named))
+            with bench.raises(FenceTimeout, "a wait for work after two points, the last of a held lane"):
+                hold.observe(later.wait, 0.05)
+            if visible:
+                seen = hold.observe(bench.peek, device, second)
+                bench.same(seen, solid(0), f"memory that {other!r} writes after a point of {lane!r}, held")
+        bench.wait(later)
+        bench.check(all(point.done for point in named), "work after two points was done before both of them")
+        bench.same(contents(bench, device, first), solid(2), "memory after work that others waited for")
+        bench.same(contents(bench, device, second), solid(3), "memory after work that waited for two points")
+
+
+def solid(value: int) -> Bytes:
+    return np.full(256, value, np.uint8)
 
 
 def around(lanes: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
-from forge3d_core.errors import ForgeError
+from forge3d_core.errors import ForgeError, UsageError
 
 
 @mutant("fence.completed-steps-back", breaks="fence.monotonic", because="completed decreased")
@@ -223,3 +223,53 @@ class AfterBlocksTheHost(Layer):
             for point in points:
                 point.wait(5)
             return self.real.submit(commands, lane=lane, after=points)
+
+
+@mutant(
+    "fence.after-is-the-first",
+    breaks="fence.cross-lane",
+    because="after two points.*nothing was raised",
+    requires=("concurrent_lanes",),
+)
+class AfterIsTheFirst(Layer):
+    """A submission waits for the first of the points that it names."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            return self.real.submit(commands, lane=lane, after=list(after)[:1])
+
+
+@mutant(
+    "fence.after-is-read-twice",
+    breaks="fence.cross-lane",
+    because="after two points.*nothing was raised",
+    requires=("concurrent_lanes",),
+)
+class AfterIsReadTwice(Layer):
+    """The points are looked through before they are waited for, and a generator has none left by then."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            if any(point.value < 1 for point in after):
+                raise UsageError("nobody submitted value 0")
+            return self.real.submit(commands, lane=lane, after=after)
+
+
+@mutant(
+    "fence.after-delays-the-point",
+    breaks="fence.cross-lane",
+    because="memory that .* held",
+    requires=("concurrent_lanes", "peek"),
+)
+class AfterDelaysThePoint(Layer):
+    """The work begins at once, and what comes after the points that it names is only its own point."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            points = list(after)
+            begun = self.real.submit(commands, lane=lane)
+            if not points:
+                return begun
+            begun.wait(1)
+            aside = self.target.create_buffer(4)
+            return self.real.submit(self.target.command_list().fill(aside, 1), lane=lane, after=points)
