@@ -28,6 +28,8 @@ from forge3d_conformance.clauses.staging import Bytes
 from forge3d_core.errors import DeviceLost, FenceTimeout
 from forge3d_core.protocols import FencePoint
 
+RACERS = 4
+
 LARGE = (1 << 24) - 4096
 """Bytes whose words are one dispatch of groups of 64: there are at most 65535 of them."""
 
@@ -74,6 +76,37 @@ def test_completed_only_grows_whoever_asks(bench: Bench) -> None:
                     finished <= submitted,
                     f"completed {finished} exceeds submitted {submitted}, read after it",
                 )
+
+
+@pytest.mark.clause("fence.monotonic", requires=())
+def test_threads_that_submit_together_get_a_value_each(bench: Bench) -> None:
+    device = bench.open()
+    for _ in range(bench.scale(3, 20)):
+        for lane in LANES:
+            before = device.lanes[lane].timeline.submitted
+            together = threading.Barrier(RACERS)
+
+            def submit(together: threading.Barrier, lane: str) -> list[FencePoint]:
+                buffer = device.create_buffer(64)
+                together.wait(bench.patience)
+                return [fill(device, buffer, n, lane) for n in range(8)]
+
+            racers = [bench.thread(submit, together, lane) for _ in range(RACERS)]
+            raced = [bench.result(racer, "a thread that submits beside others") for racer in racers]
+            for points in raced:
+                values = [point.value for point in points]
+                bench.check(
+                    all(one < two for one, two in pairwise(values)),
+                    f"submissions of one thread on {lane!r}, beside other threads, got the values {values}",
+                )
+            values = sorted(point.value for points in raced for point in points)
+            bench.check(
+                values == list(range(before + 1, before + 1 + len(values))),
+                f"{RACERS} threads submitted together on {lane!r} after value {before} and got {values}: not "
+                "one value each, without a gap",
+            )
+            for points in raced:
+                bench.wait(points[-1], "what threads submitted together")
 
 
 @pytest.mark.clause("fence.monotonic", requires=())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import Any
 
 from forge3d_conformance.mutants.registry import mutant
@@ -43,6 +44,18 @@ class ValuesLeaveGaps(Layer):
         @property
         def value(self) -> int:
             return 2 * int(self.target.value)
+
+
+@mutant("fence.values-are-raced", breaks="fence.monotonic", because="not one value each")
+class ValuesAreRaced(Layer):
+    """A submission's value is read after it was made, without a lock: two on two threads may get one."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            self.real.submit(commands, lane=lane, after=after)
+            time.sleep(0.0005)  # what a driver call takes, in which other threads go on
+            timeline = self.lanes[lane].timeline
+            return timeline.point(timeline.submitted)
 
 
 @mutant("fence.completed-at-submit", breaks="fence.truth", because="done while the device still held")
