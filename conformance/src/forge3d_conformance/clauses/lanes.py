@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.staging import Bytes
-from forge3d_core.protocols import Buffer, Device, FencePoint, Timeline
+from forge3d_core.protocols import Buffer, CommandList, Device, FencePoint, Timeline
 
 LANES = ("upload", "compute", "download")
 
+KINDS = ("fill", "copy", "dispatch")
+"""What a list may record, each of which any lane takes."""
+
 
 def fill(
-    device: Device, buffer: Buffer, value: int, lane: str = "compute", after: Sequence[FencePoint] = ()
+    device: Device, buffer: Buffer, value: int, lane: str = "compute", after: Iterable[FencePoint] = ()
 ) -> FencePoint:
     return device.submit(device.command_list().fill(buffer, value), lane=lane, after=after)
+
+
+def mirror(
+    bench: Bench, device: Device, commands: CommandList, source: Buffer, target: Buffer
+) -> CommandList:
+    """Record the kernel that copies: it reads one buffer and writes the other."""
+    words = source.nbytes // 4
+    kernel = device.create_kernel(bench.kernel("mirror"))
+    return commands.dispatch(kernel, [source, target], [words], threads=words)
+
+
+def writing(
+    bench: Bench, device: Device, kind: str, value: int, nbytes: int
+) -> Callable[[CommandList, Buffer], CommandList]:
+    """Return what records the writing of ``value`` all over a buffer, by a command of that kind."""
+    if kind == "fill":
+        return lambda commands, target: commands.fill(target, value)
+    source = device.create_buffer(nbytes)
+    bench.wait(fill(device, source, value))
+    if kind == "copy":
+        return lambda commands, target: commands.copy(source, target)
+    return lambda commands, target: mirror(bench, device, commands, source, target)
 
 
 def contents(bench: Bench, device: Device, buffer: Buffer) -> Bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forge3d_conformance.bench import Bench, Holding
-from forge3d_conformance.clauses.lanes import LANES, contents, fill
+from forge3d_conformance.clauses.lanes import LANES, contents, fill, mirror
 from forge3d_conformance.clauses.staging import Bytes
 from forge3d_core.errors import FenceTimeout
 from forge3d_core.protocols import Buffer, Device, FencePoint
@@ -96,6 +96,39 @@ def test_a_writer_waits_for_all_readers_and_writers(bench: Bench) -> None:
 
 
 @pytest.mark.clause("device.order")
+def test_a_kernel_that_only_reads_waits_for_the_last_writer(bench: Bench) -> None:
+    device = bench.open()
+    for held, other in pairs(bench):
+        source, target = filled(bench, device, 1), filled(bench, device, 2)
+        with bench.hold(device, held, 0.2) as hold:
+            fill(device, source, 7, held)
+            read = device.submit(mirror(bench, device, device.command_list(), source, target), lane=other)
+            hold.still()
+            waits(bench, hold, read, f"a kernel on {other!r} that reads what a held one on {held!r} writes")
+        bench.wait(read)
+        bench.same(
+            contents(bench, device, target),
+            solid(7),
+            f"what a kernel on {other!r} read of a write on {held!r}",
+        )
+
+
+@pytest.mark.clause("device.order")
+def test_a_writer_waits_for_a_kernel_that_only_reads(bench: Bench) -> None:
+    device = bench.open()
+    for held, other in pairs(bench):
+        source, target = filled(bench, device, 1), filled(bench, device, 2)
+        with bench.hold(device, held, 0.2) as hold:
+            device.submit(mirror(bench, device, device.command_list(), source, target), lane=held)
+            over = fill(device, source, 9, other)
+            hold.still()
+            waits(bench, hold, over, f"a writer on {other!r} of what a held kernel on {held!r} reads")
+        bench.wait(over)
+        bench.same(contents(bench, device, target), solid(1), "what a kernel read of memory written later")
+        bench.same(contents(bench, device, source), solid(9), "memory written after a kernel read it")
+
+
+@pytest.mark.clause("device.order")
 def test_a_readback_waits_for_the_writer_on_another_lane(bench: Bench) -> None:
     device = bench.open()
     pool = device.readback_pool(max_pending_ops=2, buffer_size=BLOCK)
@@ -152,6 +185,7 @@ def test_programs_without_after_are_correct(bench: Bench) -> None:
     ring = device.staging_ring(ring_count=2, buffer_size=BLOCK)
     pool = device.readback_pool(max_pending_ops=4, buffer_size=BLOCK)
     kernel = device.create_kernel(bench.kernel("increment"))
+    mirrors = device.create_kernel(bench.kernel("mirror"))
     buffers = [device.create_buffer(BLOCK) for _ in range(3)]
     model = [solid(0) for _ in buffers]
 
@@ -171,6 +205,11 @@ def test_programs_without_after_are_correct(bench: Bench) -> None:
                 commands.dispatch(kernel, [buffers[first]], [value, words], threads=words)
                 device.submit(commands, lane="compute")
                 model[first].view(np.uint32)[:] += np.uint32(value)
+            case "mirror" if first != second:
+                words = int(bench.random.integers(1, BLOCK // 4 + 1))
+                commands.dispatch(mirrors, [buffers[first], buffers[second]], [words], threads=words)
+                device.submit(commands, lane=lane)
+                model[second][: 4 * words] = model[first][: 4 * words]
             case "upload":
                 data = bench.payload(200)
                 ring.upload(data, buffers[first], 12, timeout=bench.patience)
@@ -180,7 +219,7 @@ def test_programs_without_after_are_correct(bench: Bench) -> None:
                 return lambda: bench.same(handle.wait(bench.patience), wanted, "a readback under way")
         return None
 
-    kinds = ("fill", "copy", "increment", "upload", "read")
+    kinds = ("fill", "copy", "increment", "mirror", "upload", "read")
     for _ in range(bench.scale(4, 40)):
         checks: list[Callable[[], None]] = []
         for _ in range(25):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 
@@ -14,11 +14,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.lanes import LANES, asleep, completed, done, fill
+from forge3d_conformance.clauses.lanes import (
+    KINDS,
+    LANES,
+    asleep,
+    completed,
+    contents,
+    done,
+    fill,
+    writing,
+)
+from forge3d_conformance.clauses.staging import Bytes
 from forge3d_core.errors import DeviceLost, FenceTimeout
 from forge3d_core.protocols import FencePoint
 
-LARGE = 1 << 24
+RACERS = 4
+
+LARGE = (1 << 24) - 4096
+"""Bytes whose words are one dispatch of groups of 64: there are at most 65535 of them."""
 
 
 @pytest.mark.clause("fence.monotonic")
@@ -66,6 +79,37 @@ def test_completed_only_grows_whoever_asks(bench: Bench) -> None:
 
 
 @pytest.mark.clause("fence.monotonic", requires=())
+def test_threads_that_submit_together_get_a_value_each(bench: Bench) -> None:
+    device = bench.open()
+    for _ in range(bench.scale(3, 20)):
+        for lane in LANES:
+            before = device.lanes[lane].timeline.submitted
+            together = threading.Barrier(RACERS)
+
+            def submit(together: threading.Barrier, lane: str) -> list[FencePoint]:
+                buffer = device.create_buffer(64)
+                together.wait(bench.patience)
+                return [fill(device, buffer, n, lane) for n in range(8)]
+
+            racers = [bench.thread(submit, together, lane) for _ in range(RACERS)]
+            raced = [bench.result(racer, "a thread that submits beside others") for racer in racers]
+            for points in raced:
+                values = [point.value for point in points]
+                bench.check(
+                    all(one < two for one, two in pairwise(values)),
+                    f"submissions of one thread on {lane!r}, beside other threads, got the values {values}",
+                )
+            values = sorted(point.value for points in raced for point in points)
+            bench.check(
+                values == list(range(before + 1, before + 1 + len(values))),
+                f"{RACERS} threads submitted together on {lane!r} after value {before} and got {values}: not "
+                "one value each, without a gap",
+            )
+            for points in raced:
+                bench.wait(points[-1], "what threads submitted together")
+
+
+@pytest.mark.clause("fence.monotonic", requires=())
 def test_values_follow_a_model(bench: Bench) -> None:
     class Machine(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -106,29 +150,34 @@ def test_values_follow_a_model(bench: Bench) -> None:
 
 
 @pytest.mark.clause("fence.truth")
-def test_done_means_that_memory_shows_it(bench: Bench) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_done_means_that_memory_shows_it(bench: Bench, kind: str) -> None:
     device = bench.open()
     buffer = device.create_buffer(1 << 16)
-    for round in range(1, bench.scale(6, 40)):
-        with bench.hold(device, "compute", 0.15) as hold:
-            device.submit(device.command_list().fill(buffer, 255))
-            point = fill(device, buffer, round)
+    for round in range(1, bench.scale(4, 40)):
+        lane = LANES[round % len(LANES)]
+        write = writing(bench, device, kind, round, buffer.nbytes)
+        with bench.hold(device, lane, 0.15) as hold:
+            fill(device, buffer, 255, lane)
+            point = device.submit(write(device.command_list(), buffer), lane=lane)
             early = hold.observe(done, point)
             bench.check(not early, "done while the device still held the work: its writes cannot be seen")
         bench.until(partial(done, point), "a released point")
         bench.same(
             bench.peek(device, buffer),
             np.full(buffer.nbytes, round, np.uint8),
-            "done, and device memory does not show the writes",
+            f"a {kind} on {lane!r} is done, and device memory does not show the writes",
         )
 
 
 @pytest.mark.clause("fence.truth")
-def test_a_wait_returns_only_when_memory_shows_it(bench: Bench) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wait_returns_only_when_memory_shows_it(bench: Bench, kind: str) -> None:
     device = bench.open()
     buffer = device.create_buffer(1 << 16)
+    write = writing(bench, device, kind, 7, buffer.nbytes)
     with bench.hold(device, "compute") as hold:
-        point = fill(device, buffer, 7)
+        point = device.submit(write(device.command_list(), buffer))
         waiter = bench.thread(point.wait, bench.patience)
         coroutine = bench.thread(asleep, bench, point)
         threading.Event().wait(0.05)
@@ -140,28 +189,32 @@ def test_a_wait_returns_only_when_memory_shows_it(bench: Bench) -> None:
 
 
 @pytest.mark.clause("fence.truth", requires=("peek",))
-@pytest.mark.parametrize("way", ["done", "wait", "await"])
-def test_done_comes_at_the_end_of_the_work(bench: Bench, way: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lane", LANES)
+def test_done_comes_at_the_end_of_the_work(bench: Bench, lane: str, kind: str) -> None:
     """No hold tells a fence that is signalled as the work begins: only work that takes its time does."""
     device = bench.open()
     buffer = device.create_buffer(LARGE)
-    for round in range(1, 13):
-        commands = device.command_list()
-        for _ in range(2**round):
-            commands.fill(buffer, 255)
-        commands.fill(buffer, round)
-        started = time.monotonic()
-        point = device.submit(commands)
-        if way == "done":
-            bench.until(partial(done, point), "a point")
-        elif way == "wait":
-            bench.wait(point)
-        else:
-            asleep(bench, point)
-        seen = bench.peek(device, buffer, LARGE - 64, 64)
-        bench.same(seen, np.full(64, round, np.uint8), f"{way} came before the end of the work: memory")
-        if time.monotonic() - started > 0.02:
-            break
+    before = writing(bench, device, kind, 255, LARGE)
+    ways: dict[str, Callable[[FencePoint], object]] = {
+        "done": lambda point: bench.until(partial(done, point), "a point"),
+        "wait": bench.wait,
+        "await": partial(asleep, bench),
+    }
+    for way, come in ways.items():
+        for round in range(1, 13):
+            write = writing(bench, device, kind, round, LARGE)
+            commands = device.command_list()
+            for _ in range(2**round):
+                before(commands, buffer)
+            write(commands, buffer)
+            started = time.monotonic()
+            come(device.submit(commands, lane=lane))
+            seen = bench.peek(device, buffer, LARGE - 64, 64)
+            wanted = np.full(64, round, np.uint8)
+            bench.same(seen, wanted, f"{way} came before the end of a {kind} on {lane!r}: memory")
+            if time.monotonic() - started > 0.02:
+                break
 
 
 @pytest.mark.clause("fence.not-early")
@@ -256,6 +309,32 @@ def test_the_device_waits_for_another_lane(bench: Bench) -> None:
             )
         bench.wait(later)
         bench.check(earlier.done, "work after another lane's point was done before that point")
+
+
+@pytest.mark.clause("fence.cross-lane")
+def test_the_device_waits_for_every_point_that_is_named(bench: Bench) -> None:
+    """Two points of two lanes, of which the last is the one that is held, and from what can be read once."""
+    device = bench.open()
+    visible = {"peek", "concurrent_lanes"} <= bench.capabilities  # a single queue may hold up the look, too
+    for lane, other in around(LANES):
+        (free,) = {*LANES} - {lane, other}
+        aside, first, second = (device.create_buffer(256) for _ in range(3))
+        with bench.hold(device, lane, 0.6) as hold:
+            named = [fill(device, aside, 1, free), fill(device, first, 2, lane)]
+            later = hold.promptly(fill, device, second, 3, other, (point for point in named))
+            with bench.raises(FenceTimeout, "a wait for work after two points, the last of a held lane"):
+                hold.observe(later.wait, 0.05)
+            if visible:
+                seen = hold.observe(bench.peek, device, second)
+                bench.same(seen, solid(0), f"memory that {other!r} writes after a point of {lane!r}, held")
+        bench.wait(later)
+        bench.check(all(point.done for point in named), "work after two points was done before both of them")
+        bench.same(contents(bench, device, first), solid(2), "memory after work that others waited for")
+        bench.same(contents(bench, device, second), solid(3), "memory after work that waited for two points")
+
+
+def solid(value: int) -> Bytes:
+    return np.full(256, value, np.uint8)
 
 
 def around(lanes: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -61,9 +61,8 @@ class Hazards(Layer):
             return point is not None and other != lane and not point.done
 
 
-@mutant("device.reader-runs-ahead", breaks="device.order", because="a reader on .* (saw|did not wait)")
-class ReaderRunsAhead(Hazards):
-    """A submission reads what memory showed before a write that another lane has yet to do."""
+class ReadsStale(Hazards):
+    """What is read and pending on another lane is replaced by fresh memory."""
 
     class Device(Hazards.Device):
         def pass_on(self, commands: Any, lane: str, after: Any) -> Any:
@@ -78,14 +77,13 @@ class ReaderRunsAhead(Hazards):
             return self.real.submit(again if commands.redo else commands, lane=lane, after=after)
 
 
-@mutant(
-    "device.writer-runs-ahead",
-    breaks="device.order",
-    because="a writer on .* reads did not wait",
-    requires=("concurrent_lanes",),
-)
-class WriterRunsAhead(Hazards):
-    """A writer waits for the last writer and for no reader."""
+@mutant("device.reader-runs-ahead", breaks="device.order", because="a reader on .* (saw|did not wait)")
+class ReaderRunsAhead(ReadsStale):
+    """A submission reads what memory showed before a write that another lane has yet to do."""
+
+
+class OvertakesReaders(Hazards):
+    """The point of what writes over something that is yet to be read comes at once."""
 
     class Device(Hazards.Device):
         def pass_on(self, commands: Any, lane: str, after: Any) -> Any:
@@ -100,6 +98,67 @@ class WriterRunsAhead(Hazards):
             ahead.wait(1)
             self.real.submit(commands, lane=lane, after=after)
             return ahead
+
+
+@mutant(
+    "device.writer-runs-ahead",
+    breaks="device.order",
+    because="a writer on .* reads did not wait",
+    requires=("concurrent_lanes",),
+)
+class WriterRunsAhead(OvertakesReaders):
+    """A writer waits for the last writer and for no reader."""
+
+
+class Bindings(Hazards):
+    """Keeps what kernels read through bindings that they only read, and of no other reader."""
+
+    class Commands(Hazards.Commands):
+        def copy(self, source: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+            self.target.copy(unwrap(source), unwrap(target), *args, **kwargs)
+            self.writing.append(unwrap(target))
+            self.redo.append(
+                lambda commands, stale: commands.copy(unwrap(source), unwrap(target), *args, **kwargs)
+            )
+            return self
+
+        def dispatch(self, kernel: Any, buffers: Any, *args: Any, **kwargs: Any) -> Any:
+            kernel, buffers = unwrap(kernel), unwrap(list(buffers))
+            self.target.dispatch(kernel, buffers, *args, **kwargs)
+            bound = [
+                (buffer, b.access == "read")
+                for buffer, b in zip(buffers, kernel.source.bindings, strict=True)
+            ]
+            self.reading += [buffer for buffer, read_only in bound if read_only]
+            self.writing += [buffer for buffer, read_only in bound if not read_only]
+            self.redo.append(
+                lambda commands, stale: commands.dispatch(
+                    kernel,
+                    [stale(buffer) if read_only else buffer for buffer, read_only in bound],
+                    *args,
+                    **kwargs,
+                )
+            )
+            return self
+
+
+@mutant(
+    "device.read-binding-runs-ahead",
+    breaks="device.order",
+    because="a kernel on .* that reads what .* did not wait|what a kernel on .* read of",
+)
+class ReadBindingRunsAhead(ReadsStale, Bindings):
+    """A kernel reads, where it only reads, what memory showed before another lane's write."""
+
+
+@mutant(
+    "device.read-binding-is-overtaken",
+    breaks="device.order",
+    because="a writer on .* of what a held kernel on .* did not wait",
+    requires=("concurrent_lanes",),
+)
+class ReadBindingIsOvertaken(OvertakesReaders, Bindings):
+    """A writer does not wait for a kernel that only reads."""
 
 
 @mutant("device.readback-runs-ahead", breaks="device.order", because="a readback of what")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from typing import Any
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
+from forge3d_core.errors import ForgeError, UsageError
 
 
 @mutant("fence.completed-steps-back", breaks="fence.monotonic", because="completed decreased")
@@ -42,6 +46,18 @@ class ValuesLeaveGaps(Layer):
             return 2 * int(self.target.value)
 
 
+@mutant("fence.values-are-raced", breaks="fence.monotonic", because="not one value each")
+class ValuesAreRaced(Layer):
+    """A submission's value is read after it was made, without a lock: two on two threads may get one."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            self.real.submit(commands, lane=lane, after=after)
+            time.sleep(0.0005)  # what a driver call takes, in which other threads go on
+            timeline = self.lanes[lane].timeline
+            return timeline.point(timeline.submitted)
+
+
 @mutant("fence.completed-at-submit", breaks="fence.truth", because="done while the device still held")
 class CompletedAtSubmit(Layer):
     """A point is done as soon as it has been submitted."""
@@ -74,7 +90,7 @@ class AwaitReturnsEarly(Layer):
 @mutant(
     "fence.done-at-start",
     breaks="fence.truth",
-    because="before the end of the work",
+    because="before the end of",
     requires=("concurrent_lanes",),  # where there is but one queue a look at memory may wait for it
 )
 class DoneAtStart(Layer):
@@ -87,6 +103,47 @@ class DoneAtStart(Layer):
 
         def wait(self, timeout: float | None = None) -> None:
             self.target.timeline.point(self.target.value - 1).wait(timeout)
+
+
+class DoneBefore(Layer):
+    """A list with a command of one kind is done 50 ms before the device begins with it."""
+
+    class Commands(Layer.Commands):
+        slow = False
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            if not commands.slow:
+                return self.real.submit(commands, lane=lane, after=after)
+            aside = self.target.create_buffer(4)
+            point = self.real.submit(self.target.command_list().fill(aside, 1), lane=lane, after=after)
+
+            def begin() -> None:
+                with contextlib.suppress(ForgeError):  # the device may be closed by then
+                    self.target.submit(commands.target, lane=lane)
+
+            point.on_done(lambda _point, _error: threading.Timer(0.05, begin).start())
+            return point
+
+
+@mutant("fence.copy-done-before", breaks="fence.truth", because="not show|before the end|memory after")
+class CopyDoneBefore(DoneBefore):
+    """A list that copies is done 50 ms before the device begins with it."""
+
+    class Commands(DoneBefore.Commands):
+        def copy(self, *args: Any, **kwargs: Any) -> Any:
+            self.slow = True
+            return self.real.copy(*args, **kwargs)
+
+
+@mutant("fence.dispatch-done-before", breaks="fence.truth", because="not show|before the end|memory after")
+class DispatchDoneBefore(DoneBefore):
+    """A list that dispatches a kernel is done 50 ms before the device begins with it."""
+
+    class Commands(DoneBefore.Commands):
+        def dispatch(self, *args: Any, **kwargs: Any) -> Any:
+            self.slow = True
+            return self.real.dispatch(*args, **kwargs)
 
 
 @mutant("fence.one-early", breaks="fence.not-early", because="says done")
@@ -179,3 +236,53 @@ class AfterBlocksTheHost(Layer):
             for point in points:
                 point.wait(5)
             return self.real.submit(commands, lane=lane, after=points)
+
+
+@mutant(
+    "fence.after-is-the-first",
+    breaks="fence.cross-lane",
+    because="after two points.*nothing was raised",
+    requires=("concurrent_lanes",),
+)
+class AfterIsTheFirst(Layer):
+    """A submission waits for the first of the points that it names."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            return self.real.submit(commands, lane=lane, after=list(after)[:1])
+
+
+@mutant(
+    "fence.after-is-read-twice",
+    breaks="fence.cross-lane",
+    because="after two points.*nothing was raised",
+    requires=("concurrent_lanes",),
+)
+class AfterIsReadTwice(Layer):
+    """The points are looked through before they are waited for, and a generator has none left by then."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            if any(point.value < 1 for point in after):
+                raise UsageError("nobody submitted value 0")
+            return self.real.submit(commands, lane=lane, after=after)
+
+
+@mutant(
+    "fence.after-delays-the-point",
+    breaks="fence.cross-lane",
+    because="memory that .* held",
+    requires=("concurrent_lanes", "peek"),
+)
+class AfterDelaysThePoint(Layer):
+    """The work begins at once, and what comes after the points that it names is only its own point."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
+            points = list(after)
+            begun = self.real.submit(commands, lane=lane)
+            if not points:
+                return begun
+            begun.wait(1)
+            aside = self.target.create_buffer(4)
+            return self.real.submit(self.target.command_list().fill(aside, 1), lane=lane, after=points)

@@ -176,6 +176,48 @@ class AwaitSpins(Layer):
             self.target.wait(0)
 
 
+@mutant("fence.reserve-spins", breaks="fence.idle-wait", because="reserve on a full ring uses .* of a core")
+class ReserveSpins(Layer):
+    """A reserve on a full ring asks for room again and again without ever sleeping."""
+
+    class Ring(Layer.Ring):
+        def reserve(self, nbytes: int, timeout: float | None = None) -> Any:
+            end = float("inf") if timeout is None else time.monotonic() + timeout
+            while time.monotonic() < end:
+                if (slot := self.real.allocate(nbytes)) is not None:
+                    return slot
+            return self.real.reserve(nbytes, 0)
+
+
+@mutant("fence.handle-spins", breaks="fence.idle-wait", because="wait of a handle uses .* of a core")
+class HandleSpins(Layer):
+    """A handle's wait asks again and again without ever sleeping."""
+
+    class Handle(Layer.Handle):
+        def wait(self, timeout: float | None = None) -> Any:
+            end = float("inf") if timeout is None else time.monotonic() + timeout
+            while time.monotonic() < end and not self.target.is_complete:
+                pass
+            return self.target.wait(0)
+
+
+@mutant("fence.read-spins", breaks="fence.idle-wait", because="a read of a full pool uses .* of a core")
+class ReadSpins(Layer):
+    """A read on a full pool asks for a block again and again without ever sleeping."""
+
+    class Pool(Layer.Pool):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.points: list[Any] = []
+
+        def read(self, source: Any, **region: Any) -> Any:
+            while sum(not point.done for point in self.points) >= self.target.config.max_pending_ops:
+                pass
+            handle = self.real.read(source, **region)
+            self.points.append(handle.point)
+            return handle
+
+
 @mutant("fence.callback-twice", breaks="fence.any-all", because="not once each")
 class CallbackTwice(Layer):
     """The callback of a settled point comes again."""
