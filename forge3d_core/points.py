@@ -16,8 +16,12 @@ Settled = Callable[[protocols.FencePoint, Exception | None], None]
 
 async def settled(point: protocols.FencePoint) -> None:
     """Wait for a point under asyncio; works with any backend's point."""
-    if point.done:
-        return
+    if not point.done:
+        await told(point.on_done, lambda wake: forget(point, wake))
+
+
+async def told(tell: Callable[[Settled], None], withdraw: Callable[[Settled], None]) -> None:
+    """Wait under asyncio until what ``tell`` was given is called; ``withdraw`` it if nobody waits on."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
@@ -31,11 +35,11 @@ async def settled(point: protocols.FencePoint) -> None:
         except RuntimeError:
             pass  # the loop closed while the device worked: nobody is left to tell
 
-    point.on_done(wake)
+    tell(wake)
     try:
         await future
     except BaseException:
-        _forget(point, wake)
+        withdraw(wake)
         raise
 
 
@@ -74,14 +78,14 @@ def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = Non
         ) from None
     finally:
         for point in candidates:
-            _forget(point, settle)
+            forget(point, settle)
     if error is not None:
         raise again(error)
     return point
 
 
-def _forget(point: protocols.FencePoint, callback: Settled) -> None:
+def forget(point: protocols.FencePoint, callback: Settled) -> None:
     """Take a callback back where the backend's timelines can."""
-    forget = getattr(point.timeline, "forget", None)
-    if forget is not None:
-        forget(callback)
+    can_forget = getattr(point.timeline, "forget", None)
+    if can_forget is not None:
+        can_forget(callback)

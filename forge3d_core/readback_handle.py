@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from forge3d_core.allocation import Allocation
 from forge3d_core.copying import HostCopier
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
-from forge3d_core.points import settled
+from forge3d_core.points import Settled, forget, told
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_region import Region
 from forge3d_core.views import Loan
 
 INLINE_BYTES = 64 * 1024
 """Up to here a coroutine copies on its own loop; more would hold up the loop's other tasks."""
+
+LEASH_SECONDS = 0.05
+"""How long a wait for the device goes on before it looks up: a cancel elsewhere ends it by then."""
 
 
 class OperationHost(Protocol):
@@ -64,6 +67,7 @@ class Operation:
     _result: NDArray[Any] | None = attrs.field(default=None, init=False)
     _failure: Exception | None = attrs.field(default=None, init=False)  # None: the point has one
     _lease: weakref.ref[BlockLease] | None = attrs.field(default=None, init=False)
+    _awaiting: list[Settled] = attrs.field(factory=list, init=False)  # whom a cancel has to wake
     _state: _State = attrs.field(default=_State.FLYING, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
@@ -131,6 +135,7 @@ class Operation:
                     self.pool.failed()
                 else:
                     self._state = _State.LANDED
+                    self._awaiting.clear()
                     self.pool.landed(self.region.nbytes, time.perf_counter() - self.started)
             if self._state is not _State.CANCELLED or self.point.done:
                 self._part()
@@ -187,10 +192,31 @@ class Operation:
         """Give up, if the bytes have not landed."""
         if self._process != os.getpid():
             return  # the parent's to give up
+        awaiting: list[Settled] = []
         with self._lock:
             if self._state is _State.FLYING:
                 self._state = _State.CANCELLED
                 self.pool.cancelled()
+                awaiting, self._awaiting = self._awaiting, []
+        for wake in awaiting:
+            wake(self.point, None)
+
+    def on_over(self, callback: Settled) -> None:
+        """Call back once the point is settled or the read is cancelled, perhaps for either."""
+        with self._lock:
+            flying = self._state is _State.FLYING
+            if flying:
+                self._awaiting.append(callback)
+        if flying:
+            self.point.on_done(callback)
+        else:
+            callback(self.point, None)
+
+    def forget(self, callback: Settled) -> None:
+        """Do not call back any more."""
+        with self._lock:
+            self._awaiting = [other for other in self._awaiting if other is not callback]
+        forget(self.point, callback)
 
     def fail(self) -> None:
         """Note that the submission failed: the block is never used again."""
@@ -208,13 +234,20 @@ class Operation:
             self.block = None
 
     def _await(self, timeout: float | None) -> None:
-        try:
-            self.point.wait(timeout)
-        except FenceTimeout:
-            raise  # it may still come
-        except Exception:
-            self.fail()
-            raise
+        """Wait for the point, or until the read is over in another way: a cancel cannot settle the point."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._state is _State.FLYING:
+            left = LEASH_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                self.point.wait(min(left, LEASH_SECONDS))
+            except FenceTimeout:
+                if deadline is not None and left <= LEASH_SECONDS and self._state is _State.FLYING:
+                    raise  # it may still come
+            except Exception:
+                self.fail()
+                raise
+            else:
+                return
 
     def _copy_out(self) -> NDArray[Any]:
         result = self.region.result()
@@ -303,7 +336,7 @@ class Handle:
         self._operation.check()
         if not self.is_complete and not self._operation.is_cancelled:
             try:
-                await settled(self.point)
+                await told(self._operation.on_over, self._operation.forget)
             except Exception:
                 self._operation.fail()
                 raise

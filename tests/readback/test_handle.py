@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+import time
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
 from forge3d_core.device import AssembledDevice
-from forge3d_core.errors import Busy, Cancelled, KernelError
+from forge3d_core.errors import Busy, Cancelled, FenceTimeout, KernelError
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.protocols import KernelSource
 from forge3d_core.readback import Pool
@@ -145,6 +149,65 @@ def test_a_large_read_is_copied_beside_the_loop(device: AssembledDevice) -> None
 
     for array in asyncio.run(main()):
         assert (array == 9).all()
+
+
+def _ended(take: Callable[[], object]) -> str:
+    try:
+        take()
+    except Exception as error:
+        return type(error).__name__
+    return "bytes"
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+@pytest.mark.parametrize("timeout", [None, 20])
+def test_a_cancel_wakes_who_waits_while_the_device_still_works(
+    device: AssembledDevice, buffer: DeviceBuffer, end: str, timeout: float | None
+) -> None:
+    pool = device.readback_pool(max_pending_ops=1, buffer_size=4096)
+    with device.native.hold("download"), ThreadPoolExecutor(3) as threads:
+        handle = pool.read(buffer)
+
+        async def main() -> Any:
+            return await handle
+
+        takes = (lambda: handle.wait(timeout), lambda: handle.lease(timeout), lambda: asyncio.run(main()))
+        waiting = [threads.submit(_ended, take) for take in takes]
+        threading.Event().wait(0.1)
+        assert not any(future.done() for future in waiting)
+        handle.cancel() if end == "cancel" else pool.close()
+        assert [future.result(10) for future in waiting] == ["Cancelled"] * 3
+        assert not handle.point.done
+
+
+def test_a_wait_that_outlasts_its_looks_still_ends_in_time_and_with_bytes(
+    device: AssembledDevice, pool: Pool, buffer: DeviceBuffer, data: Any
+) -> None:
+    with device.native.hold("download"):
+        handle = pool.read(buffer)
+        started = time.monotonic()
+        with pytest.raises(FenceTimeout):
+            handle.wait(0.2)
+        assert 0.2 <= time.monotonic() - started < 5
+        with pytest.raises(FenceTimeout):
+            handle.lease(0)
+    assert (handle.wait(20) == data).all()
+
+
+def test_nobody_stays_noted_who_awaited(device: AssembledDevice, pool: Pool, buffer: DeviceBuffer) -> None:
+    async def main() -> Handle:
+        with device.native.hold("download"):
+            handle = pool.read(buffer)
+            task = asyncio.ensure_future(_take(handle))
+            given_up = asyncio.ensure_future(_take(handle))
+            await asyncio.sleep(0.01)
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+        await task
+        return handle
+
+    assert not asyncio.run(main())._operation._awaiting
 
 
 def test_a_cancelled_await_leaves_the_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,5 +55,18 @@ def ended(handle: ReadbackHandle, seconds: float) -> str:
     try:
         handle.wait(seconds)
     except ForgeError as error:
+        return type(error).__name__
+    return "bytes"
+
+
+def ended_under_asyncio(handle: ReadbackHandle, seconds: float) -> str:
+    """Await a read on a loop of its own and name what came of it."""
+
+    async def taken() -> object:
+        return await handle
+
+    try:
+        asyncio.run(asyncio.wait_for(taken(), seconds))
+    except (ForgeError, TimeoutError) as error:
         return type(error).__name__
     return "bytes"

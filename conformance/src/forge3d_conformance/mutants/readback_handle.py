@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_conformance.mutants.landing import WHILE, Altered, Noted, peer
+from forge3d_conformance.mutants.landing import Altered, Noted, peer
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import Busy, Cancelled, FenceTimeout, StateError
@@ -204,7 +204,9 @@ class RecycledTooSoon(Noted):
             self.target.cancel()
 
 
-@mutant("readback.cancelled-all-the-same", breaks="readback.abandoned", because="ended with bytes")
+@mutant(
+    "readback.cancelled-all-the-same", breaks="readback.abandoned", because="did not return while .* held"
+)
 class CancelledAllTheSame(Layer):
     """cancel does nothing."""
 
@@ -258,17 +260,42 @@ class CancelledHangs(Layer):
                 raise FenceTimeout("nobody woke this waiter") from None
 
 
-@mutant("readback.cancelled-wakes-late", breaks="readback.abandoned", because="did not come back within")
-class CancelledWakesLate(Layer):
-    """Who waits for a read finds out seconds later that it was cancelled."""
+class GivenUp(Layer):
+    """A base of mutants: a handle that knows whether it was cancelled."""
 
     class Handle(Layer.Handle):
+        given_up = False
+
+        def cancel(self) -> None:
+            self.given_up = True
+            self.target.cancel()
+
+
+@mutant("readback.cancelled-wakes-late", breaks="readback.abandoned", because="did not return while .* held")
+class CancelledWakesLate(GivenUp):
+    """Who waits for a read when it is cancelled finds out once the device is done with it."""
+
+    class Handle(GivenUp.Handle):
         def wait(self, timeout: float | None = None) -> Any:
-            try:
-                return self.target.wait(timeout)
-            except Cancelled:
-                threading.Event().wait(WHILE)
-                raise
+            if not self.given_up:
+                self.target.point.wait(timeout)
+            return self.target.wait(timeout)
+
+
+@mutant(
+    "readback.cancelled-await-sleeps", breaks="readback.abandoned", because="did not return while .* held"
+)
+class CancelledAwaitSleeps(GivenUp):
+    """Who awaits a read when it is cancelled finds out once the device is done with it."""
+
+    class Handle(GivenUp.Handle):
+        def __await__(self) -> Any:
+            return self.taken().__await__()
+
+        async def taken(self) -> Any:
+            if not self.given_up:
+                await self.target.point
+            return await self.target
 
 
 @mutant("readback.close-forgets", breaks="readback.abandoned", because="whose pool was closed: nothing was")

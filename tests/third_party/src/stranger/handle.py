@@ -49,6 +49,8 @@ class Read:
     started: float = attrs.field(factory=time.perf_counter)
     state: str = "flying"  # landed, leased, spent, cancelled, failed
     result: Any = None
+    watched: bool = False  # whether the point tells the pool when it is settled
+    awaiting: list[Callable[[], None]] = attrs.field(factory=list)  # coroutines that a cancel wakes
 
 
 class Handle:
@@ -88,8 +90,20 @@ class Handle:
         return self._awaited().__await__()
 
     async def _awaited(self) -> Any:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake(*_: object) -> None:
+            try:
+                loop.call_soon_threadsafe(over.set)
+            except RuntimeError:
+                pass  # the loop is gone, and whoever awaited with it
+
         if self._read.state == "flying":
-            await self._read.point._settled()
+            self._read.awaiting.append(wake)
+            self._read.point.on_done(wake)
+            if self._read.state == "flying":  # or it was cancelled before the cancel could know of this
+                await over.wait()
+            self._read.awaiting.remove(wake)
         return await asyncio.to_thread(self.wait)
 
 

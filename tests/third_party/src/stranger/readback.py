@@ -98,6 +98,7 @@ class Pool:
                 else:
                     read.state = state
                     self._counts[state] += 1
+                    _wake(read)
             for block in self._blocks:
                 self.device.give_back(block.reservation, block.users())
             self._blocks.clear()
@@ -158,9 +159,19 @@ class Pool:
         return Handle(self, read)
 
     def settle(self, read: Read, timeout: float | None) -> None:
-        """Wait for the device, and note a failure."""
+        """Wait for the device, or until the read is given up, and note a failure."""
+        if not read.watched:
+            read.point.on_done(lambda *_: self.wake())
+            read.watched = True
+        timeline = read.point.timeline
         try:
-            read.point.wait(timeout)
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: read.state != "flying" or read.point.done or timeline.failure is not None, timeout
+                )
+                if read.state != "flying":
+                    return
+            read.point.wait(0)
         except FenceTimeout:
             raise
         except Exception:
@@ -205,8 +216,10 @@ class Pool:
             if read.state == "flying":
                 read.state = "cancelled"
                 self.count(cancelled=1)
+                _wake(read)
                 if read.point.done:
                     self._let_go(read)
+                self._changed.notify_all()
 
     def count(self, **more: int) -> None:
         with self._changed:
@@ -325,6 +338,11 @@ class Pool:
         self.device.check()
         if self.closed:
             raise Closed("the readback pool was closed")
+
+
+def _wake(read: Read) -> None:
+    for wake in list(read.awaiting):
+        wake()
 
 
 def _reclaimer(pool: Pool) -> Callable[[int], int]:
