@@ -22,7 +22,7 @@ from forge3d_core.errors import (
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.plugins import BackendSpec
 from forge3d_core.registry import Registry
-from forge3d_core.select import adopt_device, open_device
+from forge3d_core.select import adopt_device, load_backend, open_device
 from forge3d_core.units import MIB
 
 SOURCES = ("argument", "environment", "project", "user", "automatic")
@@ -226,6 +226,17 @@ def test_adopting_goes_to_the_backend_that_is_named(site, say):
 def test_adopting_takes_one_name(site, backend):
     with pytest.raises(UsageError, match="takes the name of one backend"):
         adopt_device(object(), backend, registry=registry_of(site.tiny("one")))
+
+
+def test_a_backend_is_loaded_by_the_same_rules_and_nothing_is_opened(site, monkeypatch):
+    registry = registry_of(site.tiny("one"), site.tiny("other"))
+    plugin = load_backend("one:0", registry=registry)
+    assert plugin.name == plugin.backend.name == "one"
+    with pytest.raises(UsageError, match="name one backend"):
+        load_backend("auto", registry=registry)
+    monkeypatch.setenv("FORGE3D_DENY", "one")
+    with pytest.raises(BackendDenied, match="deny list"):
+        load_backend("one", registry=registry)
 
 
 def test_lifecycle_hooks_hear_of_every_device_and_cannot_spoil_it(site, caplog):
