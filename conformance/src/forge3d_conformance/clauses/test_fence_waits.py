@@ -194,6 +194,19 @@ class Calls:
     def names(self) -> list[str]:
         return [name for name, _ in list(self.seen)]
 
+    def come(self, bench: Bench, count: int, what: str) -> None:
+        """Wait for that many calls back, of points that are settled: no time is left to be lost."""
+        bench.within(PROMPT, what, bench.until, lambda: len(self.seen) >= count, what)
+
+    def once(self, bench: Bench, names: list[str], kind: type[Exception]) -> None:
+        """Check that each came once, and with an error of that kind."""
+        threading.Event().wait(0.05)  # a second call follows soon after the first, if it does
+        seen = list(self.seen)
+        came = sorted(name for name, _ in seen)
+        bench.check(came == names, f"callbacks of failed points came {came}, not once each")
+        wrong = [error for _, error in seen if not isinstance(error, kind)]
+        bench.check(not wrong, f"callbacks of failed points brought {wrong} instead of {kind.__name__}")
+
 
 @pytest.mark.clause("fence.any-all")
 def test_each_callback_comes_exactly_once(bench: Bench) -> None:
@@ -207,9 +220,10 @@ def test_each_callback_comes_exactly_once(bench: Bench) -> None:
             point.on_done(calls.of(f"{i}b"))
         early = hold.observe(calls.names)
         bench.check(not early, f"callbacks {early} came while their points were held")
-    bench.until(lambda: len(calls.seen) >= 6, "the callbacks of released points")
+    bench.wait(points[-1])
+    calls.come(bench, 6, "the callbacks of points that are done")
     points[0].on_done(calls.of("late"))
-    bench.until(lambda: "late" in calls.names(), "the callback of a point that was settled already")
+    calls.come(bench, 7, "the callback of a point that was settled already")
     device.close()
     names = calls.names()
     bench.check(len(names) == 7, f"callbacks came {names}, not once each")
@@ -231,21 +245,45 @@ def test_any_ends_with_the_first_and_all_with_the_last(bench: Bench) -> None:
         slow, fast = fill(device, held, 1), fill(device, free, 1, "download")
         slow.on_done(calls.of("slow"))
         fast.on_done(calls.of("fast"))
-        hold.observe(bench.until, lambda: "fast" in calls.names(), "the callback of a free lane")
+        hold.observe(bench.wait, fast)
+        hold.observe(calls.come, bench, 1, "the callback of a free lane")
         bench.check(hold.observe(calls.names) == ["fast"], f"callbacks {calls.names()} came during the hold")
-    bench.until(lambda: calls.names() == ["fast", "slow"], "the callback of the lane that was let go")
+    bench.wait(slow)
+    calls.come(bench, 2, "the callback of the lane that was let go")
+    bench.check(calls.names() == ["fast", "slow"], f"callbacks came {calls.names()}")
 
 
 @pytest.mark.clause("fence.any-all", requires=())
 def test_a_point_that_fails_calls_back_with_its_error(bench: Bench) -> None:
     device = bench.open()
     calls = Calls()
-    unsubmitted(device).on_done(calls.of("never"))
+    for ahead in (1, 2):
+        unsubmitted(device, ahead=ahead).on_done(calls.of(f"never {ahead}"))
     device.close()
-    bench.until(lambda: calls.seen, "the callback of a point that was closed")
-    bench.check(
-        isinstance(calls.seen[0][1], Closed), f"the callback of a closed point brought {calls.seen[0][1]!r}"
-    )
+    calls.come(bench, 2, "the callbacks of points that were closed")
+    unsubmitted(device).on_done(calls.of("late"))
+    calls.come(bench, 3, "the callback of a point that was closed already")
+    calls.once(bench, ["late", "never 1", "never 2"], Closed)
+
+
+@pytest.mark.clause("fence.any-all", requires=("hold", "lose"))
+def test_a_point_that_is_lost_calls_back_once(bench: Bench) -> None:
+    device = bench.open()
+    buffer = device.create_buffer(256)
+    calls = Calls()
+    with bench.hold(device, "compute") as hold:
+        points = [fill(device, buffer, i) for i in range(2)]
+        for i, point in enumerate(points):
+            point.on_done(calls.of(f"{i}"))
+        hold.still()
+        bench.lose(device)
+        with bench.raises(DeviceLost, "a wait after the loss"):
+            points[-1].wait(bench.patience)
+        calls.come(bench, 2, "the callbacks of points that were lost")
+    points[0].on_done(calls.of("late"))
+    calls.come(bench, 3, "the callback of a point that was lost already")
+    device.close()
+    calls.once(bench, ["0", "1", "late"], DeviceLost)
 
 
 @pytest.mark.clause("fence.many-waiters")

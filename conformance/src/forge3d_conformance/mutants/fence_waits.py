@@ -230,6 +230,29 @@ class CallbackTwice(Layer):
                 self.real.on_done(callback)
 
 
+@mutant("fence.failure-calls-twice", breaks="fence.any-all", because="failed points came .* not once each")
+class FailureCallsTwice(Layer):
+    """A point that fails calls back twice: who fails it and who notices that it failed do so both."""
+
+    class Point(Layer.Point):
+        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
+            def again(point: Any, error: Exception | None) -> None:
+                callback(point, error)
+                if error is not None:
+                    callback(point, error)
+
+            self.real.on_done(again)
+
+
+@mutant("fence.callback-is-late", breaks="fence.any-all", because="callback.* did not come back within 1 s")
+class CallbackIsLate(Layer):
+    """Callbacks come one and a half seconds after their points are settled."""
+
+    class Point(Layer.Point):
+        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
+            self.real.on_done(lambda *settled: threading.Timer(1.5, callback, settled).start())
+
+
 @mutant("fence.callback-at-once", breaks="fence.any-all", because="came while their points were held")
 class CallbackAtOnce(Layer):
     """The callback is called when it is registered."""
@@ -249,7 +272,7 @@ class CallbackComesTooLate(Layer):
                 self.real.on_done(callback)
 
 
-@mutant("fence.callback-hides-the-error", breaks="fence.any-all", because="closed point brought None")
+@mutant("fence.callback-hides-the-error", breaks="fence.any-all", because="failed points brought .None")
 class CallbackHidesTheError(Layer):
     """The callback of a failed point says that all is well."""
 
