@@ -348,6 +348,31 @@ def test_a_failure_is_kept_and_told_to_everybody(bench: Bench) -> None:
         bench.check(False, f"a value that was complete raised {type(error).__name__} after a failure")
 
 
+@pytest.mark.clause("fence.failure-sticks")
+def test_what_was_lost_stays_lost_when_it_is_closed(bench: Bench) -> None:
+    device = bench.open()
+    buffer = device.create_buffer(256)
+    timeline = device.lanes["compute"].timeline
+    calls = Calls()
+    with bench.hold(device, "compute") as hold:
+        point = fill(device, buffer, 1)
+        hold.still()
+        bench.lose(device)
+        with bench.raises(DeviceLost, "a wait after the loss"):
+            point.wait(bench.patience)
+    device.close()
+    for one in (point, unsubmitted(device)):
+        with bench.raises(DeviceLost, "a wait after the loss and close"):
+            one.wait(bench.patience)
+        with bench.raises(DeviceLost, "an await after the loss and close"):
+            bench.run(awaited(one))
+        one.on_done(calls.of("late"))
+    calls.come(bench, 2, "callbacks after the loss and close")
+    calls.once(bench, ["late", "late"], DeviceLost)
+    failure = timeline.failure
+    bench.check(isinstance(failure, DeviceLost), f"after the loss and close the failure is {failure!r}")
+
+
 @pytest.mark.clause("fence.close-wakes", requires=("hold",))
 def test_close_wakes_whoever_waits_for_work_that_it_gave_up_on(bench: Bench) -> None:
     device = bench.open(drain_timeout=0.05)

@@ -343,6 +343,29 @@ class FailureToldOnce(Layer):
                 raise
 
 
+@mutant("fence.last-failure-wins", breaks="fence.failure-sticks", because="Closed.* instead of DeviceLost")
+class LastFailureWins(Layer):
+    """Closing a lost device makes Closed its lanes' failure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+
+    class Device(Layer.Device):
+        def close(self) -> None:
+            self.target.close()
+            self.layer.closed = True  # type: ignore[attr-defined]
+
+    class Point(Layer.Point):
+        def wait(self, timeout: float | None = None) -> None:
+            try:
+                self.target.wait(timeout)
+            except DeviceLost:
+                if self.layer.closed:  # type: ignore[attr-defined]
+                    raise Closed("the device was closed") from None
+                raise
+
+
 @mutant("fence.failure-reaches-back", breaks="fence.failure-sticks", because="complete is not done any more")
 class FailureReachesBack(Layer):
     """After a failure values that were complete are not any more."""
