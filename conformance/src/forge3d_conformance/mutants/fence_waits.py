@@ -132,6 +132,19 @@ class TimeoutSaysNothing(Layer):
                 raise FenceTimeout("timed out") from None
 
 
+@mutant("fence.timeout-is-vague", breaks="fence.timeout", because="does not say what is outstanding")
+class TimeoutIsVague(Layer):
+    """The timeout names the lane and how many waits ended so, not the value that is outstanding."""
+
+    class Point(Layer.Point):
+        def wait(self, timeout: float | None = None) -> None:
+            try:
+                self.target.wait(timeout)
+            except FenceTimeout:
+                lane = self.target.timeline.name
+                raise FenceTimeout(f"1 wait on lane {lane!r} timed out after {timeout} s") from None
+
+
 @mutant("fence.wait-spins", breaks="fence.idle-wait", because="of a core")
 class WaitSpins(Layer):
     """A wait asks again and again without ever sleeping."""
