@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,24 @@ def test_a_buffer_closed_behind_work_shows_nothing_either(bench: Bench) -> None:
             contents(bench, device, fresh), np.zeros(4096, np.uint8), "a fresh buffer, reused at once,"
         )
         fresh.close()
+
+
+@pytest.mark.clause("device.zeroed")
+def test_a_buffer_shows_nothing_of_one_that_was_dropped(bench: Bench) -> None:
+    """Whoever drops a buffer closes nothing: its memory comes back by way of the garbage collector."""
+    device = bench.open()
+    for _ in range(bench.scale(2, 10)):
+        for nbytes in SIZES:
+            for _ in range(3):
+                bench.wait(device.submit(device.command_list().fill(device.create_buffer(nbytes), 0xEF)))
+            gc.collect()
+            fresh = [device.create_buffer(nbytes) for _ in range(3)]
+            for buffer in fresh:
+                seen = contents(bench, device, buffer)
+                bench.same(
+                    seen, np.zeros(nbytes, np.uint8), f"{nbytes} fresh bytes after others were dropped"
+                )
+                buffer.close()
 
 
 @pytest.mark.clause("device.zeroed", requires=("textures",))

@@ -257,6 +257,27 @@ def test_a_passed_value_stays_passed_while_later_work_is_held(bench: Bench) -> N
         bench.check(all(answers), "a passed value says that it is not done")
 
 
+@pytest.mark.clause("fence.past-is-free")
+def test_who_awaits_a_passed_value_is_told_while_later_work_is_held(bench: Bench) -> None:
+    device = bench.open()
+    buffer = device.create_buffer(256)
+    past = fill(device, buffer, 1)
+    bench.wait(past)
+    again = device.lanes["compute"].timeline.point(past.value)
+    with bench.hold(device, "compute", 1.0) as hold:
+        fill(device, buffer, 2)
+
+        def told() -> None:
+            called = threading.Event()
+            for point in (past, again):
+                asleep(bench, point)
+                called.clear()
+                point.on_done(lambda _point, _error: called.set())
+                bench.check(called.wait(bench.patience), "the callback of a passed value did not come")
+
+        hold.promptly(told)
+
+
 @pytest.mark.clause("fence.nonblocking-query")
 def test_a_look_never_waits_for_the_device(bench: Bench) -> None:
     device = bench.open()

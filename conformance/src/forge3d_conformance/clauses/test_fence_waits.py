@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 import warnings
@@ -45,11 +46,18 @@ def test_a_wait_for_the_future_wakes_when_it_comes(bench: Bench) -> None:
         bench.result(sleeper, "a coroutine that awaits a value submitted after it began")
 
 
+OUTSTANDING = 37
+"""The value that is waited for in vain: a message does not name it by accident."""
+
+
 @pytest.mark.clause("fence.timeout")
 def test_a_wait_ends_within_its_timeout(bench: Bench) -> None:
     device = bench.open()
     buffer = device.create_buffer(256)
     timeline = device.lanes["compute"].timeline
+    for _ in range(OUTSTANDING - 1):
+        before = fill(device, buffer, 0)
+    bench.wait(before)
     with bench.hold(device, "compute", 0.8) as hold:
         point = fill(device, buffer, 1)
         for seconds in (0, 0.01, 0.1):
@@ -67,7 +75,7 @@ def test_a_wait_ends_within_its_timeout(bench: Bench) -> None:
 @pytest.mark.clause("fence.timeout", requires=())
 def test_a_wait_for_what_never_comes_ends_soon_after_its_timeout(bench: Bench) -> None:
     device = bench.open()
-    point = unsubmitted(device)
+    point = unsubmitted(device, ahead=OUTSTANDING)
     for seconds in (0, 0.05):
         with bench.raises(FenceTimeout, f"wait({seconds}) for a value never submitted") as caught:
             ended(bench, point, seconds)
@@ -81,7 +89,9 @@ def ended(bench: Bench, point: FencePoint, seconds: float) -> None:
 def says_what(bench: Bench, error: FenceTimeout, point: FencePoint) -> None:
     text = str(error)
     bench.check(point.timeline.name in text, f"the timeout does not name the lane: {text!r}")
-    bench.check(str(point.value) in text, f"the timeout does not say what is outstanding: {text!r}")
+    bench.check(
+        re.search(rf"\b{point.value}\b", text), f"the timeout does not say what is outstanding: {text!r}"
+    )
 
 
 SPAN = 0.25
@@ -194,6 +204,19 @@ class Calls:
     def names(self) -> list[str]:
         return [name for name, _ in list(self.seen)]
 
+    def come(self, bench: Bench, count: int, what: str) -> None:
+        """Wait for that many calls back, of points that are settled: no time is left to be lost."""
+        bench.within(PROMPT, what, bench.until, lambda: len(self.seen) >= count, what)
+
+    def once(self, bench: Bench, names: list[str], kind: type[Exception]) -> None:
+        """Check that each came once, and with an error of that kind."""
+        threading.Event().wait(0.05)  # a second call follows soon after the first, if it does
+        seen = list(self.seen)
+        came = sorted(name for name, _ in seen)
+        bench.check(came == names, f"callbacks of failed points came {came}, not once each")
+        wrong = [error for _, error in seen if not isinstance(error, kind)]
+        bench.check(not wrong, f"callbacks of failed points brought {wrong} instead of {kind.__name__}")
+
 
 @pytest.mark.clause("fence.any-all")
 def test_each_callback_comes_exactly_once(bench: Bench) -> None:
@@ -207,9 +230,10 @@ def test_each_callback_comes_exactly_once(bench: Bench) -> None:
             point.on_done(calls.of(f"{i}b"))
         early = hold.observe(calls.names)
         bench.check(not early, f"callbacks {early} came while their points were held")
-    bench.until(lambda: len(calls.seen) >= 6, "the callbacks of released points")
+    bench.wait(points[-1])
+    calls.come(bench, 6, "the callbacks of points that are done")
     points[0].on_done(calls.of("late"))
-    bench.until(lambda: "late" in calls.names(), "the callback of a point that was settled already")
+    calls.come(bench, 7, "the callback of a point that was settled already")
     device.close()
     names = calls.names()
     bench.check(len(names) == 7, f"callbacks came {names}, not once each")
@@ -231,21 +255,45 @@ def test_any_ends_with_the_first_and_all_with_the_last(bench: Bench) -> None:
         slow, fast = fill(device, held, 1), fill(device, free, 1, "download")
         slow.on_done(calls.of("slow"))
         fast.on_done(calls.of("fast"))
-        hold.observe(bench.until, lambda: "fast" in calls.names(), "the callback of a free lane")
+        hold.observe(bench.wait, fast)
+        hold.observe(calls.come, bench, 1, "the callback of a free lane")
         bench.check(hold.observe(calls.names) == ["fast"], f"callbacks {calls.names()} came during the hold")
-    bench.until(lambda: calls.names() == ["fast", "slow"], "the callback of the lane that was let go")
+    bench.wait(slow)
+    calls.come(bench, 2, "the callback of the lane that was let go")
+    bench.check(calls.names() == ["fast", "slow"], f"callbacks came {calls.names()}")
 
 
 @pytest.mark.clause("fence.any-all", requires=())
 def test_a_point_that_fails_calls_back_with_its_error(bench: Bench) -> None:
     device = bench.open()
     calls = Calls()
-    unsubmitted(device).on_done(calls.of("never"))
+    for ahead in (1, 2):
+        unsubmitted(device, ahead=ahead).on_done(calls.of(f"never {ahead}"))
     device.close()
-    bench.until(lambda: calls.seen, "the callback of a point that was closed")
-    bench.check(
-        isinstance(calls.seen[0][1], Closed), f"the callback of a closed point brought {calls.seen[0][1]!r}"
-    )
+    calls.come(bench, 2, "the callbacks of points that were closed")
+    unsubmitted(device).on_done(calls.of("late"))
+    calls.come(bench, 3, "the callback of a point that was closed already")
+    calls.once(bench, ["late", "never 1", "never 2"], Closed)
+
+
+@pytest.mark.clause("fence.any-all", requires=("hold", "lose"))
+def test_a_point_that_is_lost_calls_back_once(bench: Bench) -> None:
+    device = bench.open()
+    buffer = device.create_buffer(256)
+    calls = Calls()
+    with bench.hold(device, "compute") as hold:
+        points = [fill(device, buffer, i) for i in range(2)]
+        for i, point in enumerate(points):
+            point.on_done(calls.of(f"{i}"))
+        hold.still()
+        bench.lose(device)
+        with bench.raises(DeviceLost, "a wait after the loss"):
+            points[-1].wait(bench.patience)
+        calls.come(bench, 2, "the callbacks of points that were lost")
+    points[0].on_done(calls.of("late"))
+    calls.come(bench, 3, "the callback of a point that was lost already")
+    device.close()
+    calls.once(bench, ["0", "1", "late"], DeviceLost)
 
 
 @pytest.mark.clause("fence.many-waiters")
@@ -308,6 +356,31 @@ def test_a_failure_is_kept_and_told_to_everybody(bench: Bench) -> None:
         past.wait(0)
     except Exception as error:
         bench.check(False, f"a value that was complete raised {type(error).__name__} after a failure")
+
+
+@pytest.mark.clause("fence.failure-sticks")
+def test_what_was_lost_stays_lost_when_it_is_closed(bench: Bench) -> None:
+    device = bench.open()
+    buffer = device.create_buffer(256)
+    timeline = device.lanes["compute"].timeline
+    calls = Calls()
+    with bench.hold(device, "compute") as hold:
+        point = fill(device, buffer, 1)
+        hold.still()
+        bench.lose(device)
+        with bench.raises(DeviceLost, "a wait after the loss"):
+            point.wait(bench.patience)
+    device.close()
+    for one in (point, unsubmitted(device)):
+        with bench.raises(DeviceLost, "a wait after the loss and close"):
+            one.wait(bench.patience)
+        with bench.raises(DeviceLost, "an await after the loss and close"):
+            bench.run(awaited(one))
+        one.on_done(calls.of("late"))
+    calls.come(bench, 2, "callbacks after the loss and close")
+    calls.once(bench, ["late", "late"], DeviceLost)
+    failure = timeline.failure
+    bench.check(isinstance(failure, DeviceLost), f"after the loss and close the failure is {failure!r}")
 
 
 @pytest.mark.clause("fence.close-wakes", requires=("hold",))

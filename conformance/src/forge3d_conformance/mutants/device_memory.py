@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,40 @@ class MemoryRecycledAsItIs(Layer):
             if self.made > 8:  # the first ones come fresh from the driver
                 soil(self.target, buffer.target)
             return buffer
+
+
+@mutant(
+    "device.collected-memory-is-dirty",
+    breaks="device.zeroed",
+    because="fresh bytes after others were dropped",
+)
+class CollectedMemoryIsDirty(Layer):
+    """Memory of a buffer that was dropped, not closed, is given out again with the old bytes in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: list[int] = []
+
+    class Device(Layer.Device):
+        def create_buffer(self, nbytes: Any, *, label: str = "") -> Any:
+            buffer = self.real.create_buffer(nbytes, label=label)
+            dropped = self.layer.dropped  # type: ignore[attr-defined]
+            if nbytes in dropped:
+                dropped.remove(nbytes)
+                soil(self.target, buffer.target)
+            return buffer
+
+    class Buffer(Layer.Buffer):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.drop = weakref.finalize(self, layer.dropped.append, target.nbytes)  # type: ignore[attr-defined]
+
+        def close(self) -> None:
+            self.drop.detach()
+            self.target.close()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self.close()
 
 
 @mutant("device.last-bytes-not-zeroed", breaks="device.zeroed", because="a fresh buffer of (3|1021) bytes")

@@ -184,6 +184,29 @@ class PastIsAskedAgain(Layer):
             self.newest.wait(timeout)
 
 
+@mutant(
+    "fence.past-is-awaited-again", breaks="fence.past-is-free", because="must not wait|did not end within"
+)
+class PastIsAwaitedAgain(Layer):
+    """An await of a passed value waits for the newest submission."""
+
+    class Point(Layer.Point):
+        def __await__(self) -> Any:
+            timeline = self.target.timeline
+            return timeline.point(max(self.target.value, timeline.submitted)).__await__()
+
+
+@mutant("fence.past-calls-back-later", breaks="fence.past-is-free", because="must not wait|did not come")
+class PastCallsBackLater(Layer):
+    """The callback of a passed value comes after the newest submission."""
+
+    class Point(Layer.Point):
+        def on_done(self, callback: Any) -> None:
+            timeline = self.target.timeline
+            newest = timeline.point(max(self.target.value, timeline.submitted))
+            newest.on_done(lambda _newest, error: callback(self, error))
+
+
 @mutant("fence.query-waits", breaks="fence.nonblocking-query", because="must not wait")
 class QueryWaits(Layer):
     """A look at completed first waits for the device."""

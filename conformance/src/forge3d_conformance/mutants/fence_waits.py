@@ -132,6 +132,19 @@ class TimeoutSaysNothing(Layer):
                 raise FenceTimeout("timed out") from None
 
 
+@mutant("fence.timeout-is-vague", breaks="fence.timeout", because="does not say what is outstanding")
+class TimeoutIsVague(Layer):
+    """The timeout names the lane and how many waits ended so, not the value that is outstanding."""
+
+    class Point(Layer.Point):
+        def wait(self, timeout: float | None = None) -> None:
+            try:
+                self.target.wait(timeout)
+            except FenceTimeout:
+                lane = self.target.timeline.name
+                raise FenceTimeout(f"1 wait on lane {lane!r} timed out after {timeout} s") from None
+
+
 @mutant("fence.wait-spins", breaks="fence.idle-wait", because="of a core")
 class WaitSpins(Layer):
     """A wait asks again and again without ever sleeping."""
@@ -230,6 +243,29 @@ class CallbackTwice(Layer):
                 self.real.on_done(callback)
 
 
+@mutant("fence.failure-calls-twice", breaks="fence.any-all", because="failed points came .* not once each")
+class FailureCallsTwice(Layer):
+    """A point that fails calls back twice: who fails it and who notices that it failed do so both."""
+
+    class Point(Layer.Point):
+        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
+            def again(point: Any, error: Exception | None) -> None:
+                callback(point, error)
+                if error is not None:
+                    callback(point, error)
+
+            self.real.on_done(again)
+
+
+@mutant("fence.callback-is-late", breaks="fence.any-all", because="callback.* did not come back within 1 s")
+class CallbackIsLate(Layer):
+    """Callbacks come one and a half seconds after their points are settled."""
+
+    class Point(Layer.Point):
+        def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
+            self.real.on_done(lambda *settled: threading.Timer(1.5, callback, settled).start())
+
+
 @mutant("fence.callback-at-once", breaks="fence.any-all", because="came while their points were held")
 class CallbackAtOnce(Layer):
     """The callback is called when it is registered."""
@@ -249,7 +285,7 @@ class CallbackComesTooLate(Layer):
                 self.real.on_done(callback)
 
 
-@mutant("fence.callback-hides-the-error", breaks="fence.any-all", because="closed point brought None")
+@mutant("fence.callback-hides-the-error", breaks="fence.any-all", because="failed points brought .None")
 class CallbackHidesTheError(Layer):
     """The callback of a failed point says that all is well."""
 
@@ -317,6 +353,29 @@ class FailureToldOnce(Layer):
                 if self.layer.told:  # type: ignore[attr-defined]
                     return
                 self.layer.told = True  # type: ignore[attr-defined]
+                raise
+
+
+@mutant("fence.last-failure-wins", breaks="fence.failure-sticks", because="Closed.* instead of DeviceLost")
+class LastFailureWins(Layer):
+    """Closing a lost device makes Closed its lanes' failure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+
+    class Device(Layer.Device):
+        def close(self) -> None:
+            self.target.close()
+            self.layer.closed = True  # type: ignore[attr-defined]
+
+    class Point(Layer.Point):
+        def wait(self, timeout: float | None = None) -> None:
+            try:
+                self.target.wait(timeout)
+            except DeviceLost:
+                if self.layer.closed:  # type: ignore[attr-defined]
+                    raise Closed("the device was closed") from None
                 raise
 
 
