@@ -12,8 +12,9 @@ import pytest
 
 from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.budget_model import LIMIT, held
+from forge3d_conformance.violation import Tardy
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, OutOfDeviceMemory
-from forge3d_core.protocols import BudgetMetrics, Reservation
+from forge3d_core.protocols import BudgetMetrics, BudgetTracker, Reservation
 
 
 @pytest.mark.clause("budget.watermarks")
@@ -60,6 +61,56 @@ def test_a_watermark_calls_once_for_each_crossing(bench: Bench) -> None:
         remove()
     with tracker.reserve(LIMIT):
         bench.check(calls == wanted, f"a removed mark was called: {calls}, not {wanted}")
+
+
+@pytest.mark.clause("budget.watermarks")
+def test_a_mark_calls_again_only_once_use_has_been_below_it(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    calls: dict[int, int] = {4: 0, 6: 0}  # marks, in eighths of the limit
+
+    def counted(mark: int) -> Callable[[BudgetMetrics], None]:
+        def call(_metrics: BudgetMetrics) -> None:
+            calls[mark] += 1
+
+        return call
+
+    for mark in calls:
+        tracker.on_watermark(mark / 8, counted(mark))
+    wanted = dict.fromkeys(calls, 0)
+    pieces: list[Reservation] = []
+    for goal in (7, 6, 7, 5, 7, 4, 5, 4, 6, 3, 5, 4, 8, 6, 8, 0, 4):
+        while len(pieces) > goal:
+            pieces.pop().release()
+        while len(pieces) < goal:
+            pieces.append(tracker.reserve(LIMIT // 8))
+            for mark in calls:
+                wanted[mark] += len(pieces) == mark  # this one brought use from below the mark to it
+        bench.check(
+            calls == wanted,
+            f"with {goal} eighths of the limit held, pieces given back one by one, the marks at 4 and 6 "
+            f"eighths were called {calls}, not {wanted}",
+        )
+    for piece in pieces:
+        piece.release()
+
+
+@pytest.mark.clause("budget.watermarks")
+def test_a_mark_is_called_outside_any_lock(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    late: list[Tardy] = []
+    tracker.on_watermark(0.5, lambda _metrics: _others_go_on(bench, tracker, "a watermark's callback", late))
+    with tracker.reserve(LIMIT):
+        pass
+    if late:
+        raise late[0]
+
+
+def _others_go_on(bench: Bench, tracker: BudgetTracker, inside: str, late: list[Tardy]) -> None:
+    """Note in ``late`` if another thread's metrics have to wait for the caller to return."""
+    try:
+        bench.within(PROMPT, f"metrics of another thread, inside {inside},", tracker.metrics)
+    except Tardy as error:  # the tracker may make nothing of what is raised here
+        late.append(error)
 
 
 @pytest.mark.clause("budget.watermarks")
@@ -188,10 +239,12 @@ def test_reclaimers_are_asked_before_a_refusal(bench: Bench) -> None:
     tracker = bench.open(budget=LIMIT).budget
     cache = [tracker.reserve(LIMIT // 4) for _ in range(4)]
     asked: list[int] = []
+    late: list[Tardy] = []
 
     def reclaim(nbytes: int) -> int:
         asked.append(nbytes)
         tracker.metrics()  # outside any lock: this must not hang
+        _others_go_on(bench, tracker, "a reclaimer", late)
         given = 0
         while cache and given < nbytes:
             one = cache.pop()
@@ -202,6 +255,8 @@ def test_reclaimers_are_asked_before_a_refusal(bench: Bench) -> None:
     remove = tracker.add_reclaimer(reclaim)
     got = bench.result(bench.thread(lambda: tracker.reserve(LIMIT // 2)), "a reservation that reclaims")
     bench.check(bool(asked), "a reclaimer was not asked")
+    if late:
+        raise late[0]
     bench.check(
         min(asked) >= LIMIT // 2, f"the reclaimer was asked for {asked} bytes where {LIMIT // 2} were short"
     )
