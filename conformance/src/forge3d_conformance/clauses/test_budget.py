@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -91,6 +92,39 @@ class Tracking(RuleBasedStateMachine):
 @pytest.mark.clause("budget.exact")
 def test_metrics_equal_a_model_after_every_step(bench: Bench) -> None:
     bench.machine(lambda: Tracking(bench))
+
+
+@pytest.mark.clause("budget.exact")
+def test_a_snapshot_is_of_one_instant(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    before, each, turns = tracker.metrics(), 1000, bench.scale(1000, 5000)
+    start = threading.Barrier(len(KINDS) * len(HEAPS), timeout=bench.patience)
+
+    def user(kind: MemoryKind, heap: Heap) -> None:
+        start.wait()
+        for _ in range(turns):
+            tracker.reserve(each, kind=kind, heap=heap).release()
+
+    def agrees(seen: BudgetMetrics) -> None:
+        count = seen.buffer_count + seen.texture_count - before.buffer_count - before.texture_count
+        sums = {
+            "the heaps": seen.host_visible_bytes + seen.device_local_bytes,
+            "the kinds": seen.buffer_bytes + seen.texture_bytes,
+            "the counts": before.total_bytes + each * count,
+        }
+        for what, nbytes in sums.items():
+            bench.check(
+                nbytes == seen.total_bytes,
+                f"a snapshot is torn: {nbytes} bytes by {what}, {seen.total_bytes} in total",
+            )
+
+    with bench.racing():
+        users = [bench.thread(user, kind, heap) for kind in KINDS for heap in HEAPS]
+        deadline = time.monotonic() + bench.patience
+        while not all(thread.done() for thread in users) and time.monotonic() < deadline:
+            agrees(tracker.metrics())
+        for thread in users:
+            bench.result(thread, "a thread that reserves and releases")
 
 
 @pytest.mark.clause("budget.hard-limit")

@@ -49,6 +49,23 @@ class ZeroBytesUncounted(Layer):
             return attrs.evolve(metrics, buffer_count=metrics.buffer_count - self.empty)
 
 
+@mutant("budget.torn-snapshot", breaks="budget.exact", because="a snapshot is torn")
+class TornSnapshot(Layer):
+    """The total and the heaps are of another moment than the rest of a snapshot."""
+
+    class Budget(Layer.Budget):
+        def metrics(self) -> BudgetMetrics:
+            earlier: BudgetMetrics = self.target.metrics()
+            threading.Event().wait(0.0001)  # while the lock is free for whoever wants it
+            later: BudgetMetrics = self.target.metrics()
+            return attrs.evolve(
+                earlier,
+                total_bytes=later.total_bytes,
+                host_visible_bytes=later.host_visible_bytes,
+                device_local_bytes=later.device_local_bytes,
+            )
+
+
 class OwnBooks(Layer):
     """A base of mutants: a budget that keeps books of its own, and allows what they say."""
 
