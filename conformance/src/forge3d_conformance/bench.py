@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import textwrap
 import threading
 import time
@@ -323,6 +324,16 @@ class Bench:
                 return
             woken.wait(pause)
         self.check(condition(), f"{what} did not come within {self.patience:g} s")
+
+    @contextmanager
+    def racing(self) -> Iterator[None]:
+        """Have the interpreter switch threads as often as it can, so that what may race does."""
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(usual)
 
     def run(self, coroutine: Coroutine[Any, Any, T], what: str = "a coroutine") -> T:
         """Run a coroutine to its end; a violation when it hangs."""

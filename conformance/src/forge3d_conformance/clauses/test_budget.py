@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -93,27 +94,71 @@ def test_metrics_equal_a_model_after_every_step(bench: Bench) -> None:
     bench.machine(lambda: Tracking(bench))
 
 
+@pytest.mark.clause("budget.exact")
+def test_a_snapshot_is_of_one_instant(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    before, each, turns = tracker.metrics(), 1000, bench.scale(1000, 5000)
+    start = threading.Barrier(len(KINDS) * len(HEAPS), timeout=bench.patience)
+
+    def user(kind: MemoryKind, heap: Heap) -> None:
+        start.wait()
+        for _ in range(turns):
+            tracker.reserve(each, kind=kind, heap=heap).release()
+
+    def agrees(seen: BudgetMetrics) -> None:
+        count = seen.buffer_count + seen.texture_count - before.buffer_count - before.texture_count
+        sums = {
+            "the heaps": seen.host_visible_bytes + seen.device_local_bytes,
+            "the kinds": seen.buffer_bytes + seen.texture_bytes,
+            "the counts": before.total_bytes + each * count,
+        }
+        for what, nbytes in sums.items():
+            bench.check(
+                nbytes == seen.total_bytes,
+                f"a snapshot is torn: {nbytes} bytes by {what}, {seen.total_bytes} in total",
+            )
+
+    with bench.racing():
+        users = [bench.thread(user, kind, heap) for kind in KINDS for heap in HEAPS]
+        deadline = time.monotonic() + bench.patience
+        while not all(thread.done() for thread in users) and time.monotonic() < deadline:
+            agrees(tracker.metrics())
+        for thread in users:
+            bench.result(thread, "a thread that reserves and releases")
+
+
 @pytest.mark.clause("budget.hard-limit")
 def test_no_thread_ever_sees_more_than_the_limit(bench: Bench) -> None:
     device = bench.open(budget=LIMIT)
     tracker, piece = device.budget, LIMIT // 2 + 1  # two of them are too many
     start = threading.Barrier(6, timeout=bench.patience)
-    linger, rounds = threading.Event(), bench.scale(150, 2000)
+    linger, rounds = threading.Event(), bench.scale(300, 3000)
 
     def hammer(step: int) -> int:
-        start.wait()
         most = 0
         for i in range(rounds):
+            if i % 5 == 0:
+                start.wait()
+            # Both ways in at once: who is refused when there is no room, and who waits for it a little.
             try:
-                with tracker.reserve(piece + (i * step) % 1000):
-                    linger.wait(0.0002)  # held long enough for another thread to overlap
+                with tracker.reserve(piece + (i * step) % 1000, timeout=0.002 * ((i + step) % 2)):
+                    if i % 5 < 2:
+                        linger.wait(0.0002)  # held long enough for others to be refused, and to wait
+                    most = max(most, tracker.metrics().host_visible_bytes)
+            except BudgetExhausted:
+                pass
+        start.wait()
+        for _ in range(5 * rounds):  # and as fast as they can
+            try:
+                with tracker.reserve(piece):
                     most = max(most, tracker.metrics().host_visible_bytes)
             except BudgetExhausted:
                 pass
         return most
 
-    threads = [bench.thread(hammer, step) for step in range(1, 7)]
-    seen = [bench.result(thread, "a reserving thread") for thread in threads]
+    with bench.racing():
+        threads = [bench.thread(hammer, step) for step in range(1, 7)]
+        seen = [bench.result(thread, "a reserving thread") for thread in threads]
     peak = tracker.metrics().peak_host_visible_bytes
     bench.check(max(*seen, peak) <= LIMIT, f"{max(*seen, peak)} bytes were reserved under a limit of {LIMIT}")
     bench.check(
@@ -371,8 +416,9 @@ def test_releasing_again_does_nothing(bench: Bench) -> None:
                 start.wait()
                 raced.release()
 
-            for racer in [bench.thread(race) for _ in range(4)]:
-                bench.result(racer, "a releasing thread")
+            with bench.racing():
+                for racer in [bench.thread(race) for _ in range(4)]:
+                    bench.result(racer, "a releasing thread")
             seen = held(tracker.metrics())
             bench.check(
                 seen == once,

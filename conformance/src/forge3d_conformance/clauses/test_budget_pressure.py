@@ -12,8 +12,9 @@ import pytest
 
 from forge3d_conformance.bench import PROMPT, Bench
 from forge3d_conformance.clauses.budget_model import LIMIT, held
+from forge3d_conformance.violation import Tardy
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, OutOfDeviceMemory
-from forge3d_core.protocols import BudgetMetrics, Reservation
+from forge3d_core.protocols import BudgetMetrics, BudgetTracker, Reservation
 
 
 @pytest.mark.clause("budget.watermarks")
@@ -63,6 +64,56 @@ def test_a_watermark_calls_once_for_each_crossing(bench: Bench) -> None:
 
 
 @pytest.mark.clause("budget.watermarks")
+def test_a_mark_calls_again_only_once_use_has_been_below_it(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    calls: dict[int, int] = {4: 0, 6: 0}  # marks, in eighths of the limit
+
+    def counted(mark: int) -> Callable[[BudgetMetrics], None]:
+        def call(_metrics: BudgetMetrics) -> None:
+            calls[mark] += 1
+
+        return call
+
+    for mark in calls:
+        tracker.on_watermark(mark / 8, counted(mark))
+    wanted = dict.fromkeys(calls, 0)
+    pieces: list[Reservation] = []
+    for goal in (7, 6, 7, 5, 7, 4, 5, 4, 6, 3, 5, 4, 8, 6, 8, 0, 4):
+        while len(pieces) > goal:
+            pieces.pop().release()
+        while len(pieces) < goal:
+            pieces.append(tracker.reserve(LIMIT // 8))
+            for mark in calls:
+                wanted[mark] += len(pieces) == mark  # this one brought use from below the mark to it
+        bench.check(
+            calls == wanted,
+            f"with {goal} eighths of the limit held, pieces given back one by one, the marks at 4 and 6 "
+            f"eighths were called {calls}, not {wanted}",
+        )
+    for piece in pieces:
+        piece.release()
+
+
+@pytest.mark.clause("budget.watermarks")
+def test_a_mark_is_called_outside_any_lock(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    late: list[Tardy] = []
+    tracker.on_watermark(0.5, lambda _metrics: _others_go_on(bench, tracker, "a watermark's callback", late))
+    with tracker.reserve(LIMIT):
+        pass
+    if late:
+        raise late[0]
+
+
+def _others_go_on(bench: Bench, tracker: BudgetTracker, inside: str, late: list[Tardy]) -> None:
+    """Note in ``late`` if another thread's metrics have to wait for the caller to return."""
+    try:
+        bench.within(PROMPT, f"metrics of another thread, inside {inside},", tracker.metrics)
+    except Tardy as error:  # the tracker may make nothing of what is raised here
+        late.append(error)
+
+
+@pytest.mark.clause("budget.watermarks")
 def test_device_local_memory_crosses_no_mark(bench: Bench) -> None:
     tracker = bench.open(budget=LIMIT).budget
     called: list[BudgetMetrics] = []
@@ -101,11 +152,10 @@ def test_waiting_reservations_all_get_through(bench: Bench) -> None:
     tracker = bench.open(budget=LIMIT).budget
     turns = bench.scale(8, 60)
 
-    def user(share: int) -> int:
+    def user(share: int) -> None:
         for _ in range(turns):
             with tracker.reserve(LIMIT // share, timeout=bench.patience):
                 pass
-        return share
 
     with tracker.reserve(LIMIT):  # so that every user's first turn has to wait
         users = [bench.thread(user, share) for share in (1, 2, 2, 3, 5)]
@@ -119,7 +169,12 @@ def test_waiting_reservations_all_get_through(bench: Bench) -> None:
             bench.result(thread, "a waiting reservation")
         except BudgetError as error:
             bench.check(False, f"a waiting reservation was refused while others gave back: {error}")
-    bench.check(tracker.metrics().host_visible_bytes == 0, "bytes stay reserved after every waiter gave back")
+    seen = tracker.metrics()
+    bench.check(seen.host_visible_bytes == 0, "bytes stay reserved after every waiter gave back")
+    bench.check(
+        seen.peak_host_visible_bytes <= LIMIT,
+        f"waiters took {seen.peak_host_visible_bytes} bytes at once under a limit of {LIMIT}",
+    )
 
 
 @pytest.mark.clause("budget.waits")
@@ -184,10 +239,12 @@ def test_reclaimers_are_asked_before_a_refusal(bench: Bench) -> None:
     tracker = bench.open(budget=LIMIT).budget
     cache = [tracker.reserve(LIMIT // 4) for _ in range(4)]
     asked: list[int] = []
+    late: list[Tardy] = []
 
     def reclaim(nbytes: int) -> int:
         asked.append(nbytes)
         tracker.metrics()  # outside any lock: this must not hang
+        _others_go_on(bench, tracker, "a reclaimer", late)
         given = 0
         while cache and given < nbytes:
             one = cache.pop()
@@ -198,6 +255,8 @@ def test_reclaimers_are_asked_before_a_refusal(bench: Bench) -> None:
     remove = tracker.add_reclaimer(reclaim)
     got = bench.result(bench.thread(lambda: tracker.reserve(LIMIT // 2)), "a reservation that reclaims")
     bench.check(bool(asked), "a reclaimer was not asked")
+    if late:
+        raise late[0]
     bench.check(
         min(asked) >= LIMIT // 2, f"the reclaimer was asked for {asked} bytes where {LIMIT // 2} were short"
     )

@@ -275,13 +275,15 @@ def test_what_was_committed_arrives(bench: Bench) -> None:
 @pytest.mark.clause("ring.closed")
 def test_close_wakes_who_waits(bench: Bench) -> None:
     ring = bench.open().staging_ring(ring_count=1, buffer_size=BLOCK)
-    take(ring, BLOCK)
+    blocker = take(ring, BLOCK)  # by name: a slice that is dropped may give its room back
     waiting = [bench.thread(lambda: ring.reserve(BLOCK)) for _ in range(2)]
     bench.until(lambda: ring.stats().buffer_stalls >= 2, "two reserves that wait")
     bench.within(PROMPT, "close with slices open and threads waiting", ring.close)
     for future in waiting:
         with bench.raises(Closed, what := "a reserve that waits while the ring is closed"):
             bench.within(PROMPT, what, future.result)
+    with bench.raises(StateError, "a slice that close released"):
+        _ = blocker.view
 
 
 @pytest.mark.clause("ring.closed", requires=("hold",))

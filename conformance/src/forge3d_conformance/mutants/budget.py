@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -48,9 +49,25 @@ class ZeroBytesUncounted(Layer):
             return attrs.evolve(metrics, buffer_count=metrics.buffer_count - self.empty)
 
 
-@mutant("budget.check-then-act", breaks="budget.hard-limit", because="were reserved under a limit")
-class CheckThenAct(Layer):
-    """Whether it fits is decided first and the bytes are taken later, without a lock between."""
+@mutant("budget.torn-snapshot", breaks="budget.exact", because="a snapshot is torn")
+class TornSnapshot(Layer):
+    """The total and the heaps are of another moment than the rest of a snapshot."""
+
+    class Budget(Layer.Budget):
+        def metrics(self) -> BudgetMetrics:
+            earlier: BudgetMetrics = self.target.metrics()
+            threading.Event().wait(0.0001)  # while the lock is free for whoever wants it
+            later: BudgetMetrics = self.target.metrics()
+            return attrs.evolve(
+                earlier,
+                total_bytes=later.total_bytes,
+                host_visible_bytes=later.host_visible_bytes,
+                device_local_bytes=later.device_local_bytes,
+            )
+
+
+class OwnBooks(Layer):
+    """A base of mutants: a budget that keeps books of its own, and allows what they say."""
 
     class Budget(Layer.Budget):
         def __init__(self, layer: Layer, target: Any) -> None:
@@ -58,23 +75,22 @@ class CheckThenAct(Layer):
             self.limit = target.limit
             self.now = self.peak = 0
             target.set_limit(1 << 60)
-            self.between = 0
-            self.met = threading.Event()
+            self.lock = threading.RLock()
 
-        def reserve(self, nbytes: int, **kwargs: Any) -> Any:
+        def look(self, nbytes: int) -> None:
             if self.now + nbytes > self.limit:
                 raise BudgetExhausted(f"{nbytes} bytes do not fit: {self.now} of {self.limit} are used")
-            self.between += 1  # until two threads have once been here together
-            if self.between > 1:
-                self.met.set()
-            self.met.wait(0.05)
-            self.between -= 1
-            self.now += nbytes
-            self.peak = max(self.peak, self.now)
-            return self.layer.wrap("Reservation", self.target.reserve(nbytes, **kwargs))
+
+        def take(self, nbytes: int, **kwargs: Any) -> Any:
+            reservation = self.target.reserve(nbytes, **kwargs)
+            with self.lock:
+                self.now += nbytes
+                self.peak = max(self.peak, self.now)
+            return self.layer.wrap("Reservation", reservation)
 
         def give(self, nbytes: int) -> None:
-            self.now -= nbytes
+            with self.lock:
+                self.now -= nbytes
 
         def metrics(self) -> BudgetMetrics:
             metrics: BudgetMetrics = self.target.metrics()
@@ -90,6 +106,61 @@ class CheckThenAct(Layer):
             self.target.release()
             for budget in self.layer.lasting("Budget"):
                 budget.give(self.target.nbytes)
+
+
+@mutant("budget.check-then-act", breaks="budget.hard-limit", because="were reserved under a limit")
+class CheckThenAct(OwnBooks):
+    """Whether it fits is decided first and the bytes are taken later, without a lock between."""
+
+    class Budget(OwnBooks.Budget):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.between = 0
+            self.met = threading.Event()
+
+        def reserve(self, nbytes: int, **kwargs: Any) -> Any:
+            self.look(nbytes)
+            self.between += 1  # until two threads have once been here together
+            if self.between > 1:
+                self.met.set()
+            self.met.wait(0.05)
+            self.between -= 1
+            return self.take(nbytes, **kwargs)
+
+
+@mutant("budget.no-lock", breaks="budget.hard-limit", because="were reserved under a limit")
+class NoLock(OwnBooks):
+    """Whoever looks takes right away, only without a lock over both."""
+
+    class Budget(OwnBooks.Budget):
+        def reserve(self, nbytes: int, *, timeout: float | None = 0.0, **kwargs: Any) -> Any:
+            self.look(nbytes)
+            return self.take(nbytes, **kwargs)
+
+
+@mutant("budget.waiters-look-then-take", breaks="budget.hard-limit", because="were reserved under a limit")
+class WaitersLookThenTake(OwnBooks):
+    """Who waits looks and takes later, each under the lock; who does not wait does both under it at once."""
+
+    class Budget(OwnBooks.Budget):
+        def reserve(self, nbytes: int, *, timeout: float | None = 0.0, **kwargs: Any) -> Any:
+            if timeout == 0:
+                with self.lock:
+                    self.look(nbytes)
+                    return self.take(nbytes, **kwargs)
+            end = float("inf") if timeout is None else time.monotonic() + timeout
+            pause = threading.Event()
+            while True:
+                try:
+                    with self.lock:
+                        self.look(nbytes)
+                    break
+                except BudgetExhausted:
+                    if time.monotonic() >= end:
+                        raise
+                pause.wait(0.0002)
+            pause.wait(0.0002)
+            return self.take(nbytes, **kwargs)
 
 
 @mutant("budget.another-default", breaks="budget.hard-limit", because="unconfigured device has a limit")

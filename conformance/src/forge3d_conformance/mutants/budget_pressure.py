@@ -35,6 +35,65 @@ class MarkCallsWhileAbove(Layer):
             return reservation
 
 
+@mutant("budget.any-release-re-arms", breaks="budget.watermarks", because="pieces given back one by one")
+class AnyReleaseReArms(Layer):
+    """Whatever is given back makes every watermark call again, also while use stays above it."""
+
+    class Budget(Layer.Budget):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.marks: list[list[Any]] = []
+
+        def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Any:
+            mark = [fraction, callback, False]
+            self.marks.append(mark)
+            return lambda: self.marks.remove(mark)
+
+        def reserve(self, *args: Any, **kwargs: Any) -> Any:
+            reservation = self.real.reserve(*args, **kwargs)
+            metrics = self.target.metrics()
+            for mark in self.marks:
+                fraction, callback, called = mark
+                if not called and metrics.host_visible_bytes >= fraction * metrics.limit_bytes:
+                    mark[2] = True
+                    callback(metrics)
+            return reservation
+
+        def re_arm(self) -> None:
+            for mark in self.marks:
+                mark[2] = False
+
+    class Reservation(Layer.Reservation):
+        def release(self) -> None:
+            self.target.release()
+            for budget in self.layer.lasting("Budget"):
+                budget.re_arm()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self.release()
+
+
+@mutant("budget.marks-under-a-lock", breaks="budget.watermarks", because="inside a watermark's callback")
+class MarksUnderALock(Layer):
+    """Watermarks are called with the tracker locked, which only other threads come to feel."""
+
+    class Budget(Layer.Budget):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.lock = threading.RLock()
+
+        def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Any:
+            def locked(metrics: BudgetMetrics) -> None:
+                with self.lock:
+                    callback(metrics)
+
+            return self.target.on_watermark(fraction, locked)
+
+        def metrics(self) -> Any:
+            with self.lock:
+                return self.target.metrics()
+
+
 @mutant("budget.mark-past-not-at", breaks="budget.watermarks", because="marks were called")
 class MarkPastNotAt(Layer):
     """A watermark is crossed only when use has passed it, not when it reaches it."""
@@ -157,7 +216,7 @@ class ReclaimsUnderItsLock(Layer):
     class Budget(Layer.Budget):
         def __init__(self, layer: Layer, target: Any) -> None:
             super().__init__(layer, target)
-            self.lock = threading.Lock()
+            self.lock: Any = threading.Lock()
 
         def add_reclaimer(self, reclaim: Callable[[int], int]) -> Any:
             def locked(nbytes: int) -> int:
@@ -169,6 +228,16 @@ class ReclaimsUnderItsLock(Layer):
         def metrics(self) -> Any:
             with self.lock:
                 return self.target.metrics()
+
+
+@mutant("budget.reclaims-under-a-reentrant-lock", breaks="budget.reclaim-first", because="inside a reclaimer")
+class ReclaimsUnderAReentrantLock(ReclaimsUnderItsLock):
+    """Reclaimers are called with the tracker locked, which only other threads come to feel."""
+
+    class Budget(ReclaimsUnderItsLock.Budget):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.lock = threading.RLock()
 
 
 @mutant("budget.reclaim-wants-one-byte", breaks="budget.reclaim-first", because="BudgetExhausted|asked for")
