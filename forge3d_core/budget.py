@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 import weakref
@@ -13,7 +14,7 @@ from typing import Any, Self
 
 import attrs
 
-from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, UsageError, again
+from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Forked, UsageError, again
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
@@ -113,6 +114,7 @@ class Ledger:
     _reclaimers: list[Callable[[int], int]] = attrs.field(factory=list, init=False)
     _watermarks: list[_Watermark] = attrs.field(factory=list, init=False)
     _ended: Exception | None = attrs.field(default=None, init=False)
+    _pid: int = attrs.field(factory=os.getpid, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _changed: threading.Condition = attrs.field(
         init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
@@ -140,6 +142,7 @@ class Ledger:
         timeout: float | None = 0.0,
     ) -> LedgerReservation:
         entry = _entry(nbytes, kind, heap)
+        self._usable()
         reservation = LedgerReservation(self, entry)
         try:
             self._catch_up()
@@ -182,7 +185,9 @@ class Ledger:
         return lambda: self._forget(self._watermarks, mark)
 
     def release(self, entry: Entry) -> None:
-        """Give an entry back, once."""
+        """Give an entry back, once; in a forked child it is the parent's, like the lock."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             if self._change(lambda now: _without(now, entry) if entry.held else None, entry):
                 self._held.discard(entry)
@@ -223,10 +228,17 @@ class Ledger:
         return False
 
     def _usable(self) -> None:
+        if self._pid != os.getpid():
+            raise Forked(
+                f"this budget is of a device of process {self._pid}, the parent; GPU state does not survive "
+                "a fork: open a device in the child"
+            )
         if self._ended is not None:
             raise again(self._ended)
 
     def _catch_up(self) -> None:
+        if self._pid != os.getpid():
+            return  # nothing comes back here, and whoever held a lock at the fork does not let go of it
         self.settle()
         while self._abandoned:
             try:
@@ -321,6 +333,8 @@ class Ledger:
                 _log.exception("the callback of watermark %s failed", mark.fraction)
 
     def _forget(self, listeners: list[Any], one: Any) -> None:
+        if self._pid != os.getpid():
+            return
         with self._lock:
             if one in listeners:
                 listeners.remove(one)

@@ -91,8 +91,8 @@ class Device(Protocol):
         only tells (figures, names, sizes, what is done or closed, what had been read) still tells,
         and closing and releasing do nothing. When the device is
         lost, every present and later wait raises :class:`DeviceLost` within a second, and so does
-        every call that would make, record or submit something. In a forked child every method
-        raises :class:`Forked`.
+        every call that would make, record or submit something. In a forked child what raises
+        :class:`Closed` after ``close`` raises :class:`Forked`, open or closed.
 
     Thread-safety: all methods may be called from any thread at any time.
     """

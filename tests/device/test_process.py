@@ -27,11 +27,19 @@ def test_a_forked_child_gets_an_error_and_no_hang(device: AssembledDevice, patie
         raise told[0]
 
     calls += [lambda: handle.wait(5), lambda: handle.point.wait(5), lambda: handle.lease(5), watch]
-    quiet = [lambda: handle.point.done, buffer.close, pool.close, ring.close, device.close]
+    budget = device.budget
+    reservation, forget = budget.reserve(16), budget.on_watermark(0.5, lambda _metrics: None)
+    calls += [lambda: budget.reserve(16), lambda: budget.reserve(16, timeout=None), lambda: budget.check(16)]
+    calls += [lambda: budget.set_limit(1 << 20), lambda: budget.add_reclaimer(lambda _nbytes: 0)]
+    calls += [lambda: budget.on_watermark(0.5, lambda _metrics: None)]
+    quiet = [lambda: handle.point.done, budget.metrics, reservation.release, forget]
+    quiet += [buffer.close, pool.close, ring.close, device.close]
     locks = [pool._changed, ring._circle.changed, device.allocator._lock, handle.point.timeline._changed]
+    locks += [budget._lock]
     assert complaints_of_a_child(calls, quiet, locks, patience) == []
     hold.release()
     assert handle.wait(20).nbytes == 64  # the parent goes on
+    reservation.release()
 
 
 @pytest.mark.parametrize(

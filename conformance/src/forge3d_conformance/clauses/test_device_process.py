@@ -129,7 +129,7 @@ from forge3d_core.errors import Forked
 
 device = bench.open()
 made = belongings(bench, device)
-calls = made.calls(bench)
+calls = made.calls(bench) | made.budgeting()
 stop = threading.Event()
 
 def work():  # so that locks may be held at the fork

@@ -140,6 +140,20 @@ class ForkUnnoticed(Layer):
                 return None
 
 
+@mutant(
+    "device.fork-reserves", breaks="device.fork", because="budget.*nothing was raised", requires=("fork",)
+)
+class ForkReserves(Layer):
+    """A forked child takes what its copy of the parent's budget has left."""
+
+    class Budget(Layer.Budget):
+        def reserve(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return self.real.reserve(*args, **kwargs)
+            except Forked:
+                return None
+
+
 @mutant("device.fork-crashes", breaks="device.fork", because="ended with wait status", requires=("fork",))
 class ForkCrashes(Layer):
     """A native call in a forked child ends the process."""

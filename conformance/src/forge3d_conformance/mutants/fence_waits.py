@@ -204,13 +204,18 @@ class ReserveSpins(Layer):
 
 @mutant("fence.handle-spins", breaks="fence.idle-wait", because="wait of a handle uses .* of a core")
 class HandleSpins(Layer):
-    """A handle's wait asks again and again without ever sleeping."""
+    """A handle's wait, or its await, asks again and again without ever sleeping."""
 
     class Handle(Layer.Handle):
         def wait(self, timeout: float | None = None) -> Any:
             end = float("inf") if timeout is None else time.monotonic() + timeout
             while time.monotonic() < end and not self.target.is_complete:
                 pass
+            return self.target.wait(0)
+
+        def __await__(self) -> Any:
+            while not self.target.is_complete:
+                yield
             return self.target.wait(0)
 
 

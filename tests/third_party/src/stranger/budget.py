@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -11,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from forge3d_core.errors import BudgetExceeded, BudgetExhausted, UsageError
+from forge3d_core.errors import BudgetExceeded, BudgetExhausted, Forked, UsageError
 from forge3d_core.protocols import BudgetMetrics
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -79,6 +80,7 @@ class Budget:
         self._reclaimers: list[Callable[[int], int]] = []
         self._marks: list[Mark] = []
         self._ended: Exception | None = None
+        self._pid = os.getpid()
         self._changed = threading.Condition()
 
     def set_limit(self, nbytes: int | str) -> None:
@@ -96,6 +98,7 @@ class Budget:
         if kind not in ("buffer", "texture") or heap not in ("host_visible", "device_local"):
             raise UsageError(f"no kind {kind!r} or no heap {heap!r}")
         entry = Entry(size_of(nbytes), kind, heap)
+        self._usable()
         self._catch_up()
         if heap == "device_local" or timeout == 0:
             taken = self._take(entry)
@@ -165,6 +168,8 @@ class Budget:
         return len(leaked), sum(entry.nbytes for entry in leaked)
 
     def _usable(self) -> None:
+        if self._pid != os.getpid():
+            raise Forked(f"this budget is of process {self._pid}; open another device in the child")
         if self._ended is not None:
             raise type(self._ended)(*self._ended.args)
 
