@@ -210,6 +210,33 @@ def test_first_come_first_served(bench: Bench) -> None:
 
 
 @pytest.mark.clause("ring.reserve-waits", requires=())
+def test_what_would_fit_stays_behind_what_waits(bench: Bench) -> None:
+    ring = bench.open().staging_ring(ring_count=1, buffer_size=BLOCK)
+    half = take(ring, BLOCK // 2)  # open, so that the block is neither full nor to be had
+    served: list[int] = []
+
+    def come(nbytes: int) -> None:
+        slot = ring.reserve(nbytes, bench.patience)
+        served.append(nbytes)
+        slot.release()
+
+    futures = []
+    for nbytes in (BLOCK, 16):
+        waiting = ring.stats().buffer_stalls
+        futures.append(bench.thread(come, nbytes))
+        bench.until(lambda: ring.stats().buffer_stalls > waiting or served, "a reserve that waits")  # noqa: B023
+        bench.check(
+            not served,
+            f"reserve({nbytes}) was served while half of the only block was open and reserve({BLOCK}) came "
+            "first: it overtook what waits",
+        )
+    half.release()
+    for future in futures:
+        bench.result(future, "a reserve with room")
+    bench.check(served == [BLOCK, 16], f"reserves of {served} bytes were served in this order: one overtook")
+
+
+@pytest.mark.clause("ring.reserve-waits", requires=())
 def test_who_gives_up_leaves_the_line(bench: Bench) -> None:
     ring = bench.open().staging_ring(ring_count=1, buffer_size=BLOCK)
     blocker = take(ring, BLOCK)
