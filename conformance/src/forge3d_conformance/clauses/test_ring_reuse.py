@@ -78,6 +78,28 @@ def test_a_block_in_flight_waits_for_other_lanes_too(bench: Bench) -> None:
     bench.same(landed(bench, device, target), wanted, f"a block {EARLY}: the device")
 
 
+@pytest.mark.clause("ring.no-reuse-before-signal")
+def test_no_other_ring_gets_the_blocks_of_a_closed_one_in_flight(bench: Bench) -> None:
+    device = bench.open()
+    target, trash = device.create_buffer(2 * BLOCK), device.create_buffer(BLOCK)
+    ring = device.staging_ring(ring_count=2, buffer_size=BLOCK)
+    pieces = [pattern(key, BLOCK) for key in range(2)]
+    with bench.hold(device, "upload", 1.0) as hold:
+        for key, piece in enumerate(pieces):
+            hold.observe(put, ring, piece, target, key * BLOCK)
+            ring.advance()
+        ring.close()
+        others = [device.staging_ring(ring_count=2, buffer_size=BLOCK) for _ in range(2)]
+        for other in others:
+            for _ in range(2):  # written while the device has yet to read what the closed ring staged
+                hold.observe(put, other, np.full(BLOCK, 0xEE, np.uint8), trash)
+    for other in others:
+        bench.wait(other.advance(bench.patience))
+    device.wait_idle(bench.patience)
+    wanted = np.concatenate(pieces)
+    bench.same(landed(bench, device, target), wanted, f"a closed ring's block {EARLY}: the device")
+
+
 @pytest.mark.clause("ring.reuse-after-signal")
 def test_blocks_come_back_for_ever_without_new_memory(bench: Bench) -> None:
     device = bench.open()
