@@ -20,7 +20,7 @@ class RingStats:
     buffer_size: int
     current_ring_index: int
     bytes_in_flight: int  # submitted and, when asked, not yet complete
-    buffer_stalls: int  # allocations that found the ring full
+    buffer_stalls: int  # allocations that found the ring full; a reserve counts as its wait begins
     allocations: int
     bytes_staged: int  # committed since the ring was made
     submissions: int

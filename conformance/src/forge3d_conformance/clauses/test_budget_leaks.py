@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-import threading
 import warnings
 from collections.abc import Callable
 
@@ -12,7 +11,6 @@ import pytest
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.budget_model import LIMIT, held
-from forge3d_core.protocols import BudgetMetrics, BudgetTracker
 
 
 @pytest.mark.clause("budget.collected")
@@ -34,21 +32,9 @@ def test_what_is_dropped_is_given_back(bench: Bench) -> None:
             warnings.simplefilter("ignore", ResourceWarning)
             del owner
             gc.collect()
-            left = _settled(device.budget, empty)
-        bench.check(
-            left == empty,
-            f"a dropped {what} keeps {left.total_bytes - empty.total_bytes} bytes after its collection",
-        )
-
-
-def _settled(tracker: BudgetTracker, wanted: BudgetMetrics) -> BudgetMetrics:
-    """Return the metrics once they are as wanted, or as they are after a while."""
-    pause = threading.Event()
-    for _ in range(100):
-        if held(tracker.metrics()) == wanted:
-            break
-        pause.wait(0.002)
-    return held(tracker.metrics())
+            bench.until(
+                lambda: held(device.budget.metrics()) == empty, f"the return of what a dropped {what} took"
+            )
 
 
 KEPT = 7

@@ -210,6 +210,32 @@ def test_a_result_holds_its_own_bytes_only(bench: Bench) -> None:
 
 
 @pytest.mark.clause("readback.no-stale-bytes", requires=("hold",))
+def test_a_pool_closed_in_flight_never_writes_into_what_is_made_next(bench: Bench) -> None:
+    device = bench.open()
+    (buffer,) = stamped(bench, device, [1], 4096)
+    target = device.create_buffer(4096)
+    pool = device.readback_pool(max_pending_ops=2, buffer_size=4096)
+    with bench.hold(device, "download", 1.0) as hold:
+        point = [pool.read(buffer).point for _ in range(2)][-1]
+        pool.close()
+        ring = device.staging_ring(ring_count=2, buffer_size=4096)
+        slots = [ring.allocate(4096) for _ in range(2)]
+        for slot in slots:
+            assert slot is not None
+            slot.view[:] = 7
+        hold.still()
+    bench.wait(point, "a read whose pool was closed")
+    for slot in slots:  # the device has written where it was to write
+        assert slot is not None
+        bench.same(slot.view, all_of(7, 4096), "a ring made after a pool was closed in flight")
+        slot.commit(target)
+    bench.wait(ring.advance(bench.patience))
+    with device.readback_pool(max_pending_ops=1, buffer_size=4096) as later:
+        seen = take(bench, later.read(target))
+        bench.same(seen, all_of(7, 4096), "what a ring staged after a pool was closed in flight")
+
+
+@pytest.mark.clause("readback.no-stale-bytes", requires=("hold",))
 def test_a_read_given_up_in_flight_never_writes_into_another(bench: Bench) -> None:
     device = bench.open()
     sizes = (10, 5000, 4999, 1)

@@ -78,6 +78,28 @@ def test_a_block_in_flight_waits_for_other_lanes_too(bench: Bench) -> None:
     bench.same(landed(bench, device, target), wanted, f"a block {EARLY}: the device")
 
 
+@pytest.mark.clause("ring.no-reuse-before-signal")
+def test_no_other_ring_gets_the_blocks_of_a_closed_one_in_flight(bench: Bench) -> None:
+    device = bench.open()
+    target, trash = device.create_buffer(2 * BLOCK), device.create_buffer(BLOCK)
+    ring = device.staging_ring(ring_count=2, buffer_size=BLOCK)
+    pieces = [pattern(key, BLOCK) for key in range(2)]
+    with bench.hold(device, "upload", 1.0) as hold:
+        for key, piece in enumerate(pieces):
+            hold.observe(put, ring, piece, target, key * BLOCK)
+            ring.advance()
+        ring.close()
+        others = [device.staging_ring(ring_count=2, buffer_size=BLOCK) for _ in range(2)]
+        for other in others:
+            for _ in range(2):  # written while the device has yet to read what the closed ring staged
+                hold.observe(put, other, np.full(BLOCK, 0xEE, np.uint8), trash)
+    for other in others:
+        bench.wait(other.advance(bench.patience))
+    device.wait_idle(bench.patience)
+    wanted = np.concatenate(pieces)
+    bench.same(landed(bench, device, target), wanted, f"a closed ring's block {EARLY}: the device")
+
+
 @pytest.mark.clause("ring.reuse-after-signal")
 def test_blocks_come_back_for_ever_without_new_memory(bench: Bench) -> None:
     device = bench.open()
@@ -207,6 +229,33 @@ def test_first_come_first_served(bench: Bench) -> None:
     for future in futures:
         bench.result(future, "a reserve with room")
     bench.check(served == [0, 1, 2, 3], f"reserves were served in the order {served}, not as they came")
+
+
+@pytest.mark.clause("ring.reserve-waits", requires=())
+def test_what_would_fit_stays_behind_what_waits(bench: Bench) -> None:
+    ring = bench.open().staging_ring(ring_count=1, buffer_size=BLOCK)
+    half = take(ring, BLOCK // 2)  # open, so that the block is neither full nor to be had
+    served: list[int] = []
+
+    def come(nbytes: int) -> None:
+        slot = ring.reserve(nbytes, bench.patience)
+        served.append(nbytes)
+        slot.release()
+
+    futures = []
+    for nbytes in (BLOCK, 16):
+        waiting = ring.stats().buffer_stalls
+        futures.append(bench.thread(come, nbytes))
+        bench.until(lambda: ring.stats().buffer_stalls > waiting or served, "a reserve that waits")  # noqa: B023
+        bench.check(
+            not served,
+            f"reserve({nbytes}) was served while half of the only block was open and reserve({BLOCK}) came "
+            "first: it overtook what waits",
+        )
+    half.release()
+    for future in futures:
+        bench.result(future, "a reserve with room")
+    bench.check(served == [BLOCK, 16], f"reserves of {served} bytes were served in this order: one overtook")
 
 
 @pytest.mark.clause("ring.reserve-waits", requires=())

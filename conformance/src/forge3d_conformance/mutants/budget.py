@@ -379,7 +379,7 @@ class ReleaseCountsTwice(Layer):
             )
 
 
-@mutant("budget.dropped-is-lost", breaks="budget.collected", because="a dropped buffer keeps")
+@mutant("budget.dropped-is-lost", breaks="budget.collected", because="return of what a dropped buffer took")
 class DroppedIsLost(Layer):
     """What is dropped without close is never given back."""
 

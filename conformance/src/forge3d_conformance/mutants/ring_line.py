@@ -72,15 +72,36 @@ class LastComeFirstServed(Line):
             return -1
 
 
-@mutant("ring.small-ones-overtake", breaks="ring.reserve-waits", because=r"did not wait|in the order")
+@mutant("ring.small-ones-overtake", breaks="ring.reserve-waits", because="overtook what waits")
 class SmallOnesOvertake(Staged):
-    """A request that would fit does not stand in line behind a larger one."""
+    """A request that fits beside the open slices does not stand in line behind a larger one."""
 
     class Ring(Staged.Ring):
+        waiting = 0
+        open = 0
+
+        def adopt(self, slot: Any) -> Any:
+            if slot is not None:
+                self.open += slot.target.nbytes
+            return super().adopt(slot)
+
         def reserve(self, nbytes: int, timeout: float | None = None) -> Any:
-            if nbytes < self.target.buffer_size // 4 and self.target.stats().buffer_stalls:
-                return self.layer.wrap("Slice", self.spare.reserve(nbytes, timeout))
-            return self.real.reserve(nbytes, timeout)
+            if self.waiting and 0 < self.open <= self.target.buffer_size - nbytes:
+                return self.adopt(self.layer.wrap("Slice", self.spare.reserve(nbytes, timeout)))
+            self.waiting += 1
+            try:
+                return super().reserve(nbytes, timeout)
+            finally:
+                self.waiting -= 1
+
+    class Slice(Staged.Slice):
+        def release(self) -> None:
+            self.target.release()
+            self.ring.open -= self.target.nbytes
+
+        def commit(self, target: Any, offset: int = 0) -> None:
+            self.target.commit(target.target, offset)
+            self.ring.open -= self.target.nbytes
 
 
 @mutant("ring.timeout-ignored", breaks="ring.reserve-waits", because="did not come back")

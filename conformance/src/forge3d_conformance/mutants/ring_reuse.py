@@ -90,6 +90,31 @@ class AnotherLanesFence(Overwriting):
             return self.overwriting(nbytes) if slot is None and idle else slot
 
 
+@mutant(
+    "ring.closed-while-read", breaks="ring.no-reuse-before-signal", because=f"closed ring's block {EARLY}"
+)
+class ClosedWhileRead(Overwriting):
+    """The next ring gets the blocks of one that was closed, though the device may still read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed_in_flight: deque[tuple[Any, int, int]] = deque()
+
+    class Ring(Overwriting.Ring):
+        layer: ClosedWhileRead
+
+        def close(self) -> None:
+            if not self.target.closed and self.target.stats().bytes_in_flight:
+                self.layer.closed_in_flight.extend(self.flying)
+            self.target.close()
+
+        def adopt(self, slot: Any) -> Any:
+            slot = super().adopt(slot)
+            if slot is not None and self.layer.closed_in_flight:
+                slot.victim = self.layer.closed_in_flight.popleft()
+            return slot
+
+
 @mutant("ring.never-reused", breaks="ring.reuse-after-signal", because="did not come back")
 class NeverReused(Layer):
     """Every block is used once."""
