@@ -19,7 +19,7 @@ from forge3d_conformance.report.store import read
 
 COMMAND = [sys.executable, "-c", "from forge3d_core.cli import main; main()", "conformance"]
 HANGS = """
-            if Crooked.opened > {after}:
+            if {where!r} in os.environ["PYTEST_CURRENT_TEST"]:
                 with open({mark!r}, "w") as file:
                     print(os.getpid(), file=file)
                 signal.pause()
@@ -28,13 +28,13 @@ HANGS = """
 
 @contextmanager
 def hanging(
-    crooked: Callable[..., None], tmp_path: Path, *arguments: str, after: int = 1
+    crooked: Callable[..., None], tmp_path: Path, *arguments: str, where: str = "test_"
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Start the command on a backend that hangs at an opening; yield it and the number of the run."""
+    """Start the command on a backend that hangs in a test; yield it and the number of the run."""
     mark, temporary = tmp_path / "pid", tmp_path / "temporary"
     temporary.mkdir()
     os.mkfifo(mark)
-    crooked(broken=HANGS.format(after=after, mark=str(mark)).strip())
+    crooked(broken=HANGS.format(where=where, mark=str(mark)).strip())
     with (
         os.fdopen(os.open(mark, os.O_RDWR)) as told,  # for writing too, or the open would wait for a writer
         subprocess.Popen(
@@ -73,7 +73,7 @@ def test_a_command_that_is_terminated_takes_the_run_with_it(
 def test_what_an_interrupted_run_had_found_is_kept(crooked: Callable[..., None], tmp_path: Path) -> None:
     report = tmp_path / "report"
     arguments = ("--clause", "device.*", "--report", str(report))
-    with hanging(crooked, tmp_path, *arguments, after=20) as (process, _):
+    with hanging(crooked, tmp_path, *arguments, where="test_device_process") as (process, _):
         process.terminate()
         assert process.wait(60) == 128 + signal.SIGTERM
     found = read(report)
