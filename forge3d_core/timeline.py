@@ -321,6 +321,8 @@ class Timeline:
         try:
             watcher.start()
         except RuntimeError as error:
+            if error.__context__ is not None:  # an interrupt in threading.Condition can come as one of these
+                raise error.__context__ from None
             raise StateError(
                 f"lane {self.name!r}: no thread could be started that calls back ({error}); end some "
                 "threads, or wait() for the point, which needs none"

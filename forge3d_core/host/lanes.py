@@ -193,6 +193,8 @@ class Lanes:
         try:
             thread.start()
         except RuntimeError as error:
+            if error.__context__ is not None:  # an interrupt in threading.Condition can come as one of these
+                raise error.__context__ from None
             raise ForgeError(
                 f"lane {name!r} needs a thread and none can start ({error}); nothing was submitted: "
                 "let other threads end first"

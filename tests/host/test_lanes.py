@@ -333,8 +333,9 @@ def test_a_machine_whose_threads_cannot_start_closes(monkeypatch: pytest.MonkeyP
     machine.close(PATIENCE)
 
 
+@pytest.mark.parametrize("disguised", [False, True])
 def test_a_thread_whose_start_was_interrupted_serves_nobody(
-    rig: Any, monkeypatch: pytest.MonkeyPatch
+    rig: Any, monkeypatch: pytest.MonkeyPatch, disguised: bool
 ) -> None:
     """It runs, and nobody knows; the lane gets another, and must not have two."""
     start, started, ran = threading.Thread.start, [], []
@@ -342,7 +343,11 @@ def test_a_thread_whose_start_was_interrupted_serves_nobody(
     def interrupted(thread: threading.Thread) -> None:
         start(thread)
         started.append(thread)
-        raise Interrupt
+        try:
+            raise Interrupt
+        finally:
+            if disguised:  # as an interrupt within threading.Condition may be
+                raise RuntimeError("release unlocked lock")
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", interrupted)

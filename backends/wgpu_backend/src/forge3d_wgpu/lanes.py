@@ -181,6 +181,8 @@ class Lanes:
         try:
             feeder.start()
         except RuntimeError as error:
+            if error.__context__ is not None:  # an interrupt in threading.Condition can come as one of these
+                raise error.__context__ from None
             raise ForgeError(
                 f"the queue is busy, and no thread can start that would submit behind it ({error}); "
                 "nothing was submitted: let other threads end first"
