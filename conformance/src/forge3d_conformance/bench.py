@@ -6,7 +6,6 @@ import asyncio
 import sys
 import textwrap
 import threading
-import time
 import warnings
 import zlib
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,8 +13,7 @@ from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import attrs
 import hypothesis
@@ -26,12 +24,14 @@ from numpy.typing import NDArray
 from forge3d_conformance import child
 from forge3d_conformance.catalogue import RunLevel
 from forge3d_conformance.child import Ended
+from forge3d_conformance.holding import Holding
 from forge3d_conformance.mutants import Layer, Mutant, unwrap
 from forge3d_conformance.repeat import Example
 from forge3d_conformance.report import PerfResult
 from forge3d_conformance.subject import Hold
 from forge3d_conformance.target import Target
 from forge3d_conformance.violation import ClauseViolation, Inconclusive, Tardy
+from forge3d_conformance.waiting import in_thread, pauses
 from forge3d_core.errors import FenceTimeout
 from forge3d_core.protocols import Backend, Buffer, Device, DeviceOptions, FencePoint, KernelSource
 
@@ -41,9 +41,6 @@ WAIT = 20.0
 IMPATIENT = 2.0
 """The same under a mutant, where not coming may be the very defect."""
 
-PROMPT = 1.0
-"""Seconds that "at once" and "soon after its timeout" may take, the same with and without a mutant."""
-
 CHILD = 30.0
 """Seconds that a child process gets, mutant or not: an interpreter and a GPU library have to start."""
 
@@ -52,97 +49,6 @@ HELD = 0.5
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
-
-
-@attrs.define(eq=False)
-class Holding:
-    """A lane that is held, through ``with``; ``observe`` is the way to look at anything meanwhile."""
-
-    lane: str
-    seconds: float
-    _hold: Hold
-    _gone: Callable[[], bool]  # whether the device was closed or lost, which ends a hold as well
-    _since: float = attrs.field(factory=time.monotonic)
-    _released: bool = False
-
-    @property
-    def held(self) -> bool:
-        return self._hold.held
-
-    @property
-    def lapsed(self) -> bool:
-        """Whether the hold has ended by itself, although it was to last until it is released."""
-        bounded = getattr(self._hold, "bounded", False)
-        return not (bounded or self._released or self.held or self._gone())
-
-    def observe(self, look: Callable[..., T], *args: Any) -> T:
-        """Return what ``look`` returns, provided that the lane was still held afterwards.
-
-        Otherwise raise :class:`Inconclusive`, whatever ``look`` returned or raised; but what is late is
-        late, held or not: :class:`Tardy` is passed on.
-        """
-        try:
-            value = look(*args)
-        except Tardy:
-            raise
-        except BaseException:
-            self.still()
-            raise
-        self.still()
-        return value
-
-    def promptly(self, look: Callable[..., T], *args: Any) -> T:
-        """Like ``observe``, for what must not wait: a violation when it comes back only after the hold.
-
-        It gets ``PROMPT`` seconds, or half of what a bounded hold lasts.
-        """
-        started = time.monotonic()
-        future = in_thread(look, *args)
-        for pause in pauses(PROMPT):
-            if futures.wait([future], pause).done:
-                value = future.result()
-                if self.held or time.monotonic() - started < self.seconds / 2:
-                    self.still()
-                    return value
-                break
-            if not self.held:
-                break
-        raise Tardy(f"a call that must not wait for the device did not return while {self.lane!r} was held")
-
-    def still(self) -> None:
-        """Raise :class:`Inconclusive` unless the lane is held even now; a violation when it has lapsed."""
-        if self.lapsed:
-            raise ClauseViolation(self._lapse())
-        if not self.held:
-            raise Inconclusive(f"lane {self.lane!r} could not be held long enough")
-
-    def release(self) -> None:
-        """Let go; a violation when there was nothing left to let go of, since nobody looked in between."""
-        said = self._lapse() if self.lapsed else None
-        self._let_go()
-        if said:
-            raise ClauseViolation(said)
-
-    def _let_go(self) -> None:
-        self._released = True
-        self._hold.release()
-
-    def _lapse(self) -> str:
-        return (
-            f"the hold of lane {self.lane!r} ended by itself, {time.monotonic() - self._since:.1f} s old: a "
-            "call waited for its end that must not, or it never held; one that has to end says bounded = True"
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.release()
-        else:
-            self._let_go()
 
 
 @attrs.define(eq=False, repr=False)
@@ -378,27 +284,3 @@ class Bench:
         self._holds.close()
         while self._open:
             self._open.pop().close()
-
-
-def in_thread(work: Callable[..., T], *args: Any) -> Future[T]:
-    """Call ``work`` on a daemon thread of its own, which nobody has to wait for."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            value = work(*args)
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
-
-    threading.Thread(target=run, name="conformance", daemon=True).start()
-    return future
-
-
-def pauses(seconds: float) -> Iterator[float]:
-    pause, left = 0.0005, seconds
-    while left > 0:
-        yield min(pause, left)
-        left -= pause
-        pause = min(pause * 1.5, 0.02)

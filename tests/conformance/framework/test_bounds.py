@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.mutants import Layer, Mutant, mutants
 from forge3d_conformance.target import Target, find_target
 from forge3d_conformance.violation import Tardy
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import FenceTimeout
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.budget_model import LIMIT, held
 from forge3d_conformance.violation import Tardy
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, OutOfDeviceMemory
 from forge3d_core.protocols import BudgetMetrics, BudgetTracker, Reservation
 

@@ -10,9 +10,10 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.belongings import BYTES, belongings
 from forge3d_conformance.violation import Tardy
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import DeviceLost
 from forge3d_core.protocols import Device, FencePoint, ReadbackHandle
 

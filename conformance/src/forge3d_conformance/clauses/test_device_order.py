@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from forge3d_conformance.bench import Bench, Holding
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.lanes import LANES, contents, fill, mirror
 from forge3d_conformance.clauses.staging import Bytes
+from forge3d_conformance.holding import Holding
 from forge3d_core.errors import FenceTimeout
 from forge3d_core.protocols import Buffer, Device, FencePoint
 

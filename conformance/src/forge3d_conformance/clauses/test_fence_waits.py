@@ -12,8 +12,9 @@ from functools import partial
 
 import pytest
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.lanes import LANES, asleep, awaited, fill, unsubmitted
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import Closed, DeviceLost, FenceTimeout
 from forge3d_core.protocols import FencePoint
 

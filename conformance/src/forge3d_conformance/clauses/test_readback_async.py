@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
-from forge3d_conformance.bench import Bench, Holding
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.sources import all_of, stamped, take
+from forge3d_conformance.holding import Holding
 from forge3d_core.errors import Cancelled, FenceTimeout
 from forge3d_core.protocols import ReadbackHandle
 

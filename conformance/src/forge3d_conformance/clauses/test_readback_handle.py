@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.sources import (
     all_of,
     ended,
@@ -20,6 +20,7 @@ from forge3d_conformance.clauses.sources import (
     stamped,
     take,
 )
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import Busy, Cancelled, Closed, FenceTimeout, ForgeError, StateError
 
 MANY = 8

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.ring_model import RingModel
 from forge3d_conformance.clauses.staging import BLOCK, landed, pattern, put, take
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import FenceTimeout, TooLarge, UsageError
 from forge3d_core.protocols import StagingRing, StagingSlice
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.staging import BLOCK, landed, pattern, put, take
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Closed, StateError, ViewHeld
 from forge3d_core.protocols import BudgetMetrics, Device
 

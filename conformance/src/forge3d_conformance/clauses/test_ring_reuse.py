@@ -10,9 +10,10 @@ import attrs
 import numpy as np
 import pytest
 
-from forge3d_conformance.bench import PROMPT, Bench
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.staging import BLOCK, landed, painted, pattern, put, take
 from forge3d_conformance.violation import ClauseViolation, Inconclusive
+from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import FenceTimeout, SliceOutstanding
 from forge3d_core.protocols import RingStats, StagingRing
 

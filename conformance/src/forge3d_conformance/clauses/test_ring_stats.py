@@ -10,8 +10,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from forge3d_conformance.bench import Bench, Holding
+from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.ring_model import RingModel
+from forge3d_conformance.holding import Holding
 from forge3d_conformance.violation import Inconclusive
 from forge3d_core.protocols import StagingSlice
 
