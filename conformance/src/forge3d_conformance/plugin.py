@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=_seed, default=0, metavar="N", help="seed of all random choices (0)")
     group.addoption("--report", type=_directory, metavar="DIR", help="write the report there")
     group.addoption("--example", metavar="VERSION:BLOB", help="run properties on that example alone")
+    group.addoption("--lifeline", type=int, metavar="FD", help="end when the other end of that pipe is gone")
     group.addoption("--events", type=Path, metavar="FILE", help="append what happens as JSON lines")
 
 
@@ -44,7 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--backend") is None:
         return
     from forge3d_conformance import fixtures
+    from forge3d_conformance.running import end_with
     from forge3d_conformance.session import ClauseSession, SetupError
+
+    if (lifeline := config.getoption("--lifeline")) is not None:
+        end_with(lifeline)
 
     try:
         session = ClauseSession.configured(config)

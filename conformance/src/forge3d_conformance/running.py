@@ -65,6 +65,7 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
     package = files("forge3d_conformance")
     with (
         _termination() as terminated,
+        _lifeline() as lifeline,
         tempfile.TemporaryDirectory(prefix="forge3d-conformance-") as directory,
     ):
         events, output = Path(directory, "events"), Path(directory, "output")
@@ -73,6 +74,7 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
             *(sys.executable, "-m", "pytest", "--pyargs", "forge3d_conformance.clauses"),
             *("-c", str(package / "suite.ini"), "-p", "no:cacheprovider"),
             *("-p", "pytest_timeout", "-p", "forge3d_conformance.plugin", "--events", str(events)),
+            *(option for end in lifeline for option in ("--lifeline", str(end))),
             *arguments,
         ]
         environment = {name: value for name, value in os.environ.items() if name not in STRAY_OPTIONS}
@@ -81,7 +83,12 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
             output.open("wb") as sink,
             events.open(encoding="utf-8") as source,
             subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=lifeline,
             ) as process,
         ):
             try:
@@ -92,15 +99,31 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
         return Ran(process.returncode, last, at, output.read_text("utf-8", "replace"))
 
 
-def end_with(parent: int) -> None:
-    """End this process soon after ``parent`` is gone: nobody is left to be told of what it finds."""
+def end_with(lifeline: int) -> None:
+    """End this process when the other end of a pipe is gone: nobody is left to be told of what it finds."""
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
+        os.read(lifeline, 1)  # nothing is ever written
         os._exit(ORPHANED)
 
-    threading.Thread(target=watch, name="forge3d-conformance-parent", daemon=True).start()
+    threading.Thread(target=watch, name="forge3d-conformance-lifeline", daemon=True).start()
+
+
+@contextmanager
+def _lifeline() -> Iterator[tuple[int, ...]]:
+    """Yield the end of a pipe for the run to hold, whose other end goes with this process however it ends.
+
+    None on Windows, where a process inherits no descriptors by number.
+    """
+    if os.name != "posix":
+        yield ()
+        return
+    theirs, ours = os.pipe()
+    try:
+        yield (theirs,)
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Generator
 from pathlib import Path
@@ -22,7 +21,6 @@ from forge3d_conformance.outcome import RunOutcome, conclude
 from forge3d_conformance.record import Record, kills
 from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
-from forge3d_conformance.running import end_with
 from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
 from forge3d_conformance.trial import ALREADY, SOUND, Trial
@@ -82,8 +80,6 @@ class ClauseSession:
         return session
 
     def _begin(self) -> None:
-        if self.events is not None:
-            end_with(os.getppid())
         info = self.target.info
         name, _, version = self.target.distribution.partition(" ")
         identity = BackendIdentity(
