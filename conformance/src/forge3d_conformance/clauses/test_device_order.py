@@ -58,22 +58,37 @@ def ended(point: FencePoint) -> bool:
     return True
 
 
-@pytest.mark.clause("device.order")
-def test_a_reader_waits_for_the_last_writer(bench: Bench) -> None:
+def reads_after_a_write(
+    bench: Bench, reader: str, read: Callable[[Device, Buffer, Buffer, str], FencePoint]
+) -> None:
+    """Check that a reader on one lane waits for a writer on another, and sees what it wrote."""
     device = bench.open()
     for held, other in pairs(bench):
         source, target = filled(bench, device, 1), filled(bench, device, 2)
         with bench.hold(device, held, 0.2) as hold:
             fill(device, source, 7, held)
-            read = copy(device, source, target, other)
+            point = read(device, source, target, other)
             hold.still()
-            waits(bench, hold, read, f"a reader on {other!r} of what a held submission on {held!r} writes")
-        bench.wait(read)
+            waits(bench, hold, point, f"{reader} on {other!r} of what a held submission on {held!r} writes")
+        bench.wait(point)
         bench.same(
             contents(bench, device, target),
             solid(7),
-            f"what a reader on {other!r} saw of a write on {held!r}",
+            f"what {reader} on {other!r} saw of a write on {held!r}",
         )
+
+
+@pytest.mark.clause("device.order")
+def test_a_reader_waits_for_the_last_writer(bench: Bench) -> None:
+    reads_after_a_write(bench, "a reader", copy)
+
+
+@pytest.mark.clause("device.order")
+def test_a_kernel_that_only_reads_waits_for_the_last_writer(bench: Bench) -> None:
+    def by_kernel(device: Device, source: Buffer, target: Buffer, lane: str) -> FencePoint:
+        return device.submit(mirror(bench, device, device.command_list(), source, target), lane=lane)
+
+    reads_after_a_write(bench, "a reading kernel", by_kernel)
 
 
 @pytest.mark.clause("device.order")
@@ -94,24 +109,6 @@ def test_a_writer_waits_for_all_readers_and_writers(bench: Bench) -> None:
         bench.same(contents(bench, device, target), solid(1), "what a reader saw of memory written later")
         bench.same(contents(bench, device, source), solid(9), "memory written after it was read")
         bench.same(contents(bench, device, twice), solid(9), "memory written on two lanes")
-
-
-@pytest.mark.clause("device.order")
-def test_a_kernel_that_only_reads_waits_for_the_last_writer(bench: Bench) -> None:
-    device = bench.open()
-    for held, other in pairs(bench):
-        source, target = filled(bench, device, 1), filled(bench, device, 2)
-        with bench.hold(device, held, 0.2) as hold:
-            fill(device, source, 7, held)
-            read = device.submit(mirror(bench, device, device.command_list(), source, target), lane=other)
-            hold.still()
-            waits(bench, hold, read, f"a kernel on {other!r} that reads what a held one on {held!r} writes")
-        bench.wait(read)
-        bench.same(
-            contents(bench, device, target),
-            solid(7),
-            f"what a kernel on {other!r} read of a write on {held!r}",
-        )
 
 
 @pytest.mark.clause("device.order")

@@ -145,7 +145,7 @@ class Bindings(Hazards):
 @mutant(
     "device.read-binding-runs-ahead",
     breaks="device.order",
-    because="a kernel on .* that reads what .* did not wait|what a kernel on .* read of",
+    because="a reading kernel on .* (saw|did not wait)",
 )
 class ReadBindingRunsAhead(ReadsStale, Bindings):
     """A kernel reads, where it only reads, what memory showed before another lane's write."""
