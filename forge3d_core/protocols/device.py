@@ -136,7 +136,9 @@ class Device(Protocol):
     def create_kernel(self, source: KernelSource) -> Kernel:
         """Compile ``source`` in a language that this device speaks; the result is cached.
 
-        Raises :class:`KernelError` with the compiler's lines, or naming the languages on both sides.
+        Create kernels before there is work: loading one may wait for kernels that are running (CUDA's
+        loader does). Raises :class:`KernelError` with the compiler's lines, or naming the languages on
+        both sides.
         """
 
     def command_list(self, *, label: str = "") -> CommandList:

@@ -24,8 +24,8 @@ LOOK_SECONDS = 0.1
 STALLED_SECONDS = 300.0
 """After this long without a word the run is killed: a test has its own, shorter, limit."""
 
-END_SECONDS = 5.0
-"""How long a run that is told to end may take for it."""
+END_SECONDS = 30.0
+"""How long a run that is told to end may take for it: it closes its devices and writes its report."""
 
 ORPHANED = 3
 """The exit status of a run that nobody waits for."""

@@ -21,7 +21,8 @@ HANGS = """
             if {where!r} in os.environ["PYTEST_CURRENT_TEST"]:
                 with open({mark!r}, "w") as file:
                     print(os.getpid(), file=file)
-                signal.pause()
+                while True:  # a signal just before an endless wait would not end it
+                    time.sleep(0.1)
 """
 
 

@@ -20,13 +20,18 @@ def fill(
     return device.submit(device.command_list().fill(buffer, value), lane=lane, after=after)
 
 
-def mirror(
-    bench: Bench, device: Device, commands: CommandList, source: Buffer, target: Buffer
-) -> CommandList:
-    """Record the kernel that copies: it reads one buffer and writes the other."""
-    words = source.nbytes // 4
+def mirror(bench: Bench, device: Device) -> Callable[[CommandList, Buffer, Buffer], CommandList]:
+    """Create the kernel that copies, and return what records it: it reads one buffer and writes another.
+
+    To be called before a lane is held: to create a kernel may wait for work in flight.
+    """
     kernel = device.create_kernel(bench.kernel("mirror"))
-    return commands.dispatch(kernel, [source, target], [words], threads=words)
+
+    def record(commands: CommandList, source: Buffer, target: Buffer) -> CommandList:
+        words = source.nbytes // 4
+        return commands.dispatch(kernel, [source, target], [words], threads=words)
+
+    return record
 
 
 def writing(
@@ -39,7 +44,8 @@ def writing(
     bench.wait(fill(device, source, value))
     if kind == "copy":
         return lambda commands, target: commands.copy(source, target)
-    return lambda commands, target: mirror(bench, device, commands, source, target)
+    copies = mirror(bench, device)
+    return lambda commands, target: copies(commands, source, target)
 
 
 def contents(bench: Bench, device: Device, buffer: Buffer) -> Bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -58,16 +59,17 @@ def ended(point: FencePoint) -> bool:
     return True
 
 
-def reads_after_a_write(
-    bench: Bench, reader: str, read: Callable[[Device, Buffer, Buffer, str], FencePoint]
-) -> None:
+Reader = Callable[[Buffer, Buffer, str], FencePoint]
+"""Submits what reads the first buffer and writes the second, on a lane."""
+
+
+def reads_after_a_write(bench: Bench, reader: str, device: Device, read: Reader) -> None:
     """Check that a reader on one lane waits for a writer on another, and sees what it wrote."""
-    device = bench.open()
     for held, other in pairs(bench):
         source, target = filled(bench, device, 1), filled(bench, device, 2)
         with bench.hold(device, held, 0.2) as hold:
             fill(device, source, 7, held)
-            point = read(device, source, target, other)
+            point = read(source, target, other)
             hold.still()
             waits(bench, hold, point, f"{reader} on {other!r} of what a held submission on {held!r} writes")
         bench.wait(point)
@@ -78,17 +80,23 @@ def reads_after_a_write(
         )
 
 
+def by_kernel(bench: Bench, device: Device) -> Reader:
+    copies = mirror(bench, device)
+    return lambda source, target, lane: device.submit(
+        copies(device.command_list(), source, target), lane=lane
+    )
+
+
 @pytest.mark.clause("device.order")
 def test_a_reader_waits_for_the_last_writer(bench: Bench) -> None:
-    reads_after_a_write(bench, "a reader", copy)
+    device = bench.open()
+    reads_after_a_write(bench, "a reader", device, partial(copy, device))
 
 
 @pytest.mark.clause("device.order")
 def test_a_kernel_that_only_reads_waits_for_the_last_writer(bench: Bench) -> None:
-    def by_kernel(device: Device, source: Buffer, target: Buffer, lane: str) -> FencePoint:
-        return device.submit(mirror(bench, device, device.command_list(), source, target), lane=lane)
-
-    reads_after_a_write(bench, "a reading kernel", by_kernel)
+    device = bench.open()
+    reads_after_a_write(bench, "a reading kernel", device, by_kernel(bench, device))
 
 
 @pytest.mark.clause("device.order")
@@ -114,10 +122,11 @@ def test_a_writer_waits_for_all_readers_and_writers(bench: Bench) -> None:
 @pytest.mark.clause("device.order")
 def test_a_writer_waits_for_a_kernel_that_only_reads(bench: Bench) -> None:
     device = bench.open()
+    read = by_kernel(bench, device)
     for held, other in pairs(bench):
         source, target = filled(bench, device, 1), filled(bench, device, 2)
         with bench.hold(device, held, 0.2) as hold:
-            device.submit(mirror(bench, device, device.command_list(), source, target), lane=held)
+            read(source, target, held)
             over = fill(device, source, 9, other)
             hold.still()
             waits(bench, hold, over, f"a writer on {other!r} of what a held kernel on {held!r} reads")
