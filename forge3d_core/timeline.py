@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from forge3d_core.driver import start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
 from forge3d_core.points import Settled, settled
 
@@ -319,10 +320,8 @@ class Timeline:
             return
         watcher = threading.Thread(target=self._watch, name=f"forge3d-watch-{self.name}", daemon=True)
         try:
-            watcher.start()
+            start_thread(watcher)
         except RuntimeError as error:
-            if error.__context__ is not None:  # an interrupt in threading.Condition can come as one of these
-                raise error.__context__ from None
             raise StateError(
                 f"lane {self.name!r}: no thread could be started that calls back ({error}); end some "
                 "threads, or wait() for the point, which needs none"

@@ -1,4 +1,4 @@
-"""Ctrl-C, hundreds of times at any moment: afterwards ring, pool and device work, and close."""
+"""Ctrl-C, hundreds of times or at every moment: afterwards ring, pool and device work, and threads start."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
 
 STORM = """
     import random, signal, sys
@@ -53,3 +56,26 @@ def test_a_storm_of_interrupts_leaves_everything_whole(seed: int) -> None:
     )
     assert ended.stdout.strip() == "whole", ended.stderr
     assert ended.returncode == 0
+
+
+# A process of its own: an interrupt may leave a thread that never gets to its start, or its name behind.
+STARTS = """
+    import threading
+    from forge3d_core import driver
+    from interrupts import interrupters, while_handling
+
+    def start():
+        driver.start_thread(threading.Thread(target=str, daemon=True))
+
+    for call in (start, lambda: while_handling(start)):
+        for interrupter in interrupters(driver, threading):
+            interrupter.run(call)
+    print("interrupts, and nothing else")
+"""
+
+
+def test_an_interrupt_anywhere_in_the_start_of_a_thread_is_an_interrupt() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(STARTS)], capture_output=True, text=True, timeout=120, cwd=HERE
+    )
+    assert ended.stdout.strip() == "interrupts, and nothing else", ended.stderr

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from forge3d_core.driver import Command
+from forge3d_core.driver import Command, start_thread
 from forge3d_core.errors import Closed, DeviceLost, ForgeError, again
 from forge3d_core.host.chaos import Act, Decision, Schedule
 from forge3d_core.host.submission import Submission
@@ -191,10 +191,8 @@ class Lanes:
         """Give the lane its thread, once it has started: one whose start is interrupted serves nobody."""
         thread = threading.Thread(target=self._serve, args=(lane,), name=f"forge3d-host-{name}", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError as error:
-            if error.__context__ is not None:  # an interrupt in threading.Condition can come as one of these
-                raise error.__context__ from None
             raise ForgeError(
                 f"lane {name!r} needs a thread and none can start ({error}); nothing was submitted: "
                 "let other threads end first"

@@ -22,6 +22,8 @@ from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import HostOptions
 from forge3d_core.protocols import Binding
 
+from ..interrupts import while_handling
+
 PATIENCE = 20.0
 
 
@@ -317,6 +319,8 @@ def test_a_lane_whose_thread_cannot_start_refuses_and_serves_later(
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(ForgeError, match="lane 'compute' needs a thread and none can start"):
             rig.call("compute", lambda: ran.append("refused"))
+        with pytest.raises(ForgeError, match="lane 'compute' needs a thread and none can start"):
+            while_handling(lambda: rig.call("compute", lambda: ran.append("refused")))
     rig.finish(rig.call("compute", lambda: ran.append("served")))
     assert ran == ["served"]
 

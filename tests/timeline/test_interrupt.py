@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from forge3d_core import driver
 from forge3d_core import timeline as module
 from forge3d_core.errors import FenceTimeout, KernelError
 from forge3d_core.timeline import Timeline
@@ -89,7 +90,7 @@ def test_a_look(background: Callable[..., Any], patience: float) -> None:
 
 
 def test_a_callback_on_its_way(background: Callable[..., Any], patience: float) -> None:
-    for interrupter in interrupters(module):
+    for interrupter in interrupters(module, driver):
         timeline = busy()
         interrupter.run(lambda timeline=timeline: timeline.point(1).on_done(lambda *_: None))
         goes_on(timeline, background, patience)

@@ -218,10 +218,20 @@ def test_a_feeder_that_cannot_start_refuses_and_the_next_one_serves(
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    def refused() -> None:
+        rig.submit(Fill(memory, 0, 64, 1))
+
+    def while_handling() -> None:
+        try:
+            raise KeyError("the caller's own")
+        except KeyError:  # which Python hangs on whatever is raised meanwhile
+            refused()
+
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(ForgeError, match="nothing was submitted"):
-            rig.submit(Fill(memory, 0, 64, 1))
+        for submit in (refused, while_handling):
+            with pytest.raises(ForgeError, match="nothing was submitted"):
+                submit()
     last = rig.submit(Fill(memory, 32, 32, 2))
     for token in (running, last):
         rig.finish(token)

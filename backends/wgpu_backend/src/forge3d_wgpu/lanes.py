@@ -28,7 +28,7 @@ from typing import Any
 import attrs
 from wgpu.backends.wgpu_native import ffi, lib
 
-from forge3d_core.driver import poll_until
+from forge3d_core.driver import poll_until, start_thread
 from forge3d_core.errors import ForgeError
 from forge3d_wgpu.errors import NativeErrors, device_lost, is_alive
 from forge3d_wgpu.staging import Block, Signal, work_done
@@ -179,10 +179,8 @@ class Lanes:
         """Have a feeder, once it has started: one whose start is interrupted feeds nobody."""
         feeder = threading.Thread(target=self._feed, name="forge3d-wgpu-feed", daemon=True)
         try:
-            feeder.start()
+            start_thread(feeder)
         except RuntimeError as error:
-            if error.__context__ is not None:  # an interrupt in threading.Condition can come as one of these
-                raise error.__context__ from None
             raise ForgeError(
                 f"the queue is busy, and no thread can start that would submit behind it ({error}); "
                 "nothing was submitted: let other threads end first"
