@@ -35,8 +35,8 @@ async def told(tell: Callable[[Settled], None], withdraw: Callable[[Settled], No
         except RuntimeError:
             pass  # the loop closed while the device worked: nobody is left to tell
 
-    tell(wake)
     try:
+        tell(wake)
         await future
     except BaseException:
         withdraw(wake)

@@ -323,7 +323,7 @@ class Pool:
         except FenceTimeout:
             pass  # the caller looks for a lease that ended, a cancelled read, a close, and the deadline
         except Exception:
-            oldest.fail()
+            oldest.heed_failure()
             raise
 
     def _synchronously(self, region: Region, after: Iterable[FencePoint]) -> Handle:

@@ -218,8 +218,19 @@ class Operation:
             self._awaiting = [other for other in self._awaiting if other is not callback]
         forget(self.point, callback)
 
+    def heed_failure(self) -> bool:
+        """Fail if the submission did, and return whether.
+
+        What else may end a wait (no thread can start that would call back, the handler of a signal raises)
+        is the waiting caller's trouble: the device goes on, and the bytes may still come.
+        """
+        failed = self.point.timeline.failure is not None and not self.point.done
+        if failed:
+            self.fail()
+        return failed
+
     def fail(self) -> None:
-        """Note that the submission failed: the block is never used again."""
+        """Note that the point will never be done: the block is never used again."""
         with self._lock:
             if self._state is _State.FLYING:
                 self._state = _State.FAILED
@@ -244,7 +255,7 @@ class Operation:
                 if deadline is not None and left <= LEASH_SECONDS and self._state is _State.FLYING:
                     raise  # it may still come
             except Exception:
-                self.fail()
+                self.heed_failure()
                 raise
             else:
                 return
@@ -338,13 +349,12 @@ class Handle:
             try:
                 await told(self._operation.on_over, self._operation.forget)
             except Exception:
-                self._operation.fail()
+                self._operation.heed_failure()
                 raise
         if self._operation.region.nbytes <= INLINE_BYTES:
             return self._operation.land_and_get()
         return await asyncio.to_thread(self._operation.land_and_get)
 
     def _raise_failure(self) -> None:
-        if self.point.timeline.failure is not None and not self.point.done:
-            self._operation.fail()
+        if self._operation.heed_failure():
             self.point.wait(0)

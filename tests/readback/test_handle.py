@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from forge3d_core.device import AssembledDevice
-from forge3d_core.errors import Busy, Cancelled, FenceTimeout, KernelError
+from forge3d_core.errors import Busy, Cancelled, FenceTimeout, KernelError, StateError
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.protocols import KernelSource
 from forge3d_core.readback import Pool
 from forge3d_core.readback_handle import Handle
+from forge3d_core.timeline import Timeline
 
 from .small import small_pool
 from .source import SIZE, poke
@@ -107,6 +108,57 @@ def test_a_failed_read_raises_and_is_counted(device: AssembledDevice, buffer: De
 
 async def _take(handle: Handle) -> Any:
     return await handle
+
+
+def test_an_await_that_no_thread_can_wake_leaves_the_read(
+    device: AssembledDevice, buffer: DeviceBuffer, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = small_pool(device)
+    with device.native.hold("download"):
+        handle = pool.read(buffer)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(StateError, match="no thread could be started that calls back"):
+                asyncio.run(_take(handle))
+        assert not handle._operation._awaiting
+    assert (handle.wait(20) == data).all()
+    assert (pool.read(buffer).wait(20) == data).all()
+    stats = pool.stats()
+    assert (stats.completed_operations, stats.failed_operations, stats.blocks) == (2, 0, 1)
+
+
+class Alarm(Exception):
+    """What a signal's handler may raise anywhere, and no BaseException."""
+
+
+@pytest.mark.parametrize("how", ["wait", "lease", "await", "read"])
+def test_a_wait_that_ends_by_an_error_of_its_own_leaves_the_read(
+    device: AssembledDevice, buffer: DeviceBuffer, data: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def ring(_timeline: Timeline, *_: object) -> None:
+        raise Alarm
+
+    pool = small_pool(device)
+    with device.native.hold("download"):
+        handle = pool.read(buffer)
+        ways: dict[str, Callable[[], object]] = {
+            "wait": handle.wait,
+            "lease": handle.lease,
+            "await": lambda: asyncio.run(_take(handle)),
+            "read": lambda: pool.read(buffer),  # waits for the one that has the block
+        }
+        with monkeypatch.context() as patched:
+            patched.setattr(Timeline, "wait", ring)
+            patched.setattr(Timeline, "watch", ring)
+            with pytest.raises(Alarm):
+                ways[how]()
+    assert (handle.wait(20) == data).all()
+    assert (pool.read(buffer).wait(20) == data).all()
+    stats = pool.stats()
+    assert (stats.completed_operations, stats.failed_operations, stats.blocks) == (2, 0, 1)
 
 
 def test_gathering_keeps_the_loop_running(device: AssembledDevice, buffer: DeviceBuffer, data: Any) -> None:
