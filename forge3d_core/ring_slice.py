@@ -132,6 +132,7 @@ class Slice:
     def revoke(self) -> None:
         """Take the memory away, now; derived arrays keep it alive."""
         loan, self._loan, self._view = self._loan, None, None
+        self._memory = NOTHING  # after the loan, for which fill looks once it has this
         if loan is not None:
             loan.revoke()
 

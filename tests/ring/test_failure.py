@@ -92,6 +92,20 @@ def test_rows_that_fail_leave_the_ring_usable(
     assert kept.tb is not None
 
 
+def test_the_error_of_an_upload_keeps_no_memory(
+    device: AssembledDevice, ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the frames that it came through, and they the slice, as long as somebody keeps it."""
+    buffer = device.create_buffer(64)
+    during_copies(device, monkeypatch, buffer.close)
+    with pytest.raises(Closed) as kept:
+        ring.upload(bytes_of(64), buffer)
+    frames = [entry.frame.f_locals for entry in kept.traceback]
+    slices = [local for frame in frames for local in frame.values() if isinstance(local, Slice)]
+    assert slices
+    assert not any(local._memory.size for local in slices)
+
+
 def test_close_leaves_a_block_to_the_copy_into_it(
     device: AssembledDevice, ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
