@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -138,8 +138,13 @@ def open_rig() -> Rig:
 
 
 @pytest.fixture
-def rig(backend: WgpuBackend) -> Iterator[Rig]:
-    rig = open_rig()
+def rigs(backend: WgpuBackend) -> Callable[[], Rig]:
+    return open_rig
+
+
+@pytest.fixture
+def rig(rigs: Callable[[], Rig]) -> Iterator[Rig]:
+    rig = rigs()
     yield rig
     rig.close()
 

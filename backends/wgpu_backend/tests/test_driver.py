@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wgpu
 
-from forge3d_core.driver import Driver, Fill
+from forge3d_core.driver import Driver, Fill, poll_until
 from forge3d_core.errors import DeviceLost
+from forge3d_wgpu import leftovers
 from forge3d_wgpu.lanes import Lanes
 from forge3d_wgpu.plugin import WgpuBackend
 
@@ -86,6 +91,61 @@ def test_an_interrupted_close_gives_up_waiting_and_nothing_else(
         if thread.name == "forge3d-wgpu-feed":
             thread.join(PATIENCE)
             assert not thread.is_alive()
+
+
+def native_count(noun: str) -> int:
+    count: int = wgpu.diagnostics.wgpu_native_counts.get_dict()[noun]["count"]
+    return count
+
+
+live_devices = partial(native_count, "Device")
+command_buffers = partial(native_count, "CommandBuffer")
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["", "an array still shows its memory"])
+def test_a_device_that_was_closed_while_it_worked_goes_when_its_work_has_ended(
+    backend: WgpuBackend, rigs: Callable[[], Any], kept: bool
+) -> None:
+    def left_behind() -> int:
+        before, rig = live_devices(), rigs()
+        array = rig.driver.allocate_block(64, "upload").view()[1:] if kept else None
+        rig.submit(rig.long_work())
+        rig.close(0.0)
+        assert not rig.driver._lanes.busy() or live_devices() > before
+        assert poll_until(lambda: not rig.driver._lanes.busy(), PATIENCE)
+        backend.open().close()
+        after = live_devices()
+        del array
+        return after - before
+
+    left_behind()  # and what earlier tests left behind goes as well
+    assert left_behind() == 0
+
+
+def test_a_forked_child_leaves_its_parents_devices_alone(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.submit(rig.long_work())
+    rig.close(0.0)
+    parent = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    monkeypatch.setattr(Lanes, "busy", lambda _lanes: pytest.fail("the child asked about it"))
+    leftovers.clear_up()
+
+
+def test_a_device_goes_with_what_it_never_submitted(backend: WgpuBackend, rigs: Callable[[], Any]) -> None:
+    """wgpu-native keeps a command buffer that is finished and not submitted, and its device, for good."""
+
+    def left_behind() -> int:
+        before, rig = command_buffers(), rigs()
+        for _ in range(3):  # on a CPU some are with the feeder
+            last = rig.submit(rig.long_work())
+        rig.close(0.0)
+        assert last.finish is None
+        assert poll_until(lambda: not rig.driver._lanes.busy(), PATIENCE)
+        backend.open().close()
+        return command_buffers() - before
+
+    left_behind()
+    assert left_behind() == 0
 
 
 def test_closing_our_own_device_is_not_reported_as_an_accident(

@@ -47,7 +47,7 @@ def test_work_goes_on_when_nobody_polls(rig: Any) -> None:
     if feeder is not None:
         feeder.join()
         assert rig.driver._lanes._feeder is None
-    assert last.commands is None  # it has been submitted
+    assert last.finish is None  # it has been submitted
     rig.finish(last)
     np.testing.assert_array_equal(readback.view(), np.full(64, 3, np.uint8))
 

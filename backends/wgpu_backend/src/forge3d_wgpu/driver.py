@@ -32,6 +32,7 @@ from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
 from forge3d_wgpu.kernels import LANGUAGE, Params, Pipeline, compile_source, dispatch
 from forge3d_wgpu.lanes import Lanes, Submission
+from forge3d_wgpu.leftovers import clear_up, leave
 from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
 from forge3d_wgpu.staging import WORD, Block
 
@@ -75,6 +76,7 @@ class WgpuDriver:
     _process: int = attrs.field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
+        clear_up()
         self._limits = limits_of(self.native)
         self.info = attrs.evolve(self.info, limits=self._limits)
         self._lanes = Lanes(self.native, one_at_a_time=self.info.kind == "cpu")
@@ -132,15 +134,20 @@ class WgpuDriver:
         """Encode and submit: one encoder, one command buffer. ``after`` holds by the queue's order."""
         self._lanes.check()
         params = Params(self.native, self._spare_params)
-        dispatches = any(type(command) is Dispatch for command in commands)
+        kind = KernelError if any(type(command) is Dispatch for command in commands) else ForgeError
+        encoding = partial(NativeErrors, f"encoding for lane {lane!r}", kind)
         try:
-            with NativeErrors(f"encoding for lane {lane!r}", KernelError if dispatches else ForgeError):
+            with encoding():
                 encoder = self.native.create_command_encoder()
                 for command in commands:
                     self._encoders[type(command)](encoder, command, params)
-                encoded = encoder.finish()
                 params.upload()
-            return self._lanes.submit(encoded, _blocks(commands), params.recycle)
+
+            def finish() -> Any:
+                with encoding():
+                    return encoder.finish()
+
+            return self._lanes.submit(finish, _blocks(commands), params.recycle)
         except ForgeError:
             params.recycle()
             raise
@@ -161,8 +168,9 @@ class WgpuDriver:
         """Let work end, then release everything; what arrays still show goes back with the last of them.
 
         A device that is still busy after ``timeout``, or that an interrupt keeps us from waiting for, is
-        left to the process: to release it would wait for its work, however long that takes.
+        left until its work has ended: to release it would wait for that, however long it takes.
         """
+        clear_up()
         idle = False
         try:
             idle = self._lanes.drain(timeout)
@@ -171,18 +179,25 @@ class WgpuDriver:
             atexit.unregister(self._at_exit)  # last: until then it saves an exit from waiting
 
     def _give_back(self, idle: bool) -> None:
-        if not idle:
-            self._leak()
+        kept = None if idle else self._keep_alive()
         gone = [_release(native) for native in (*self._live.values(), *self._spare_params)]
         self._live.clear()
         self._spare_params.clear()
         self._copier.release()
-        if self.owned:
-            with _quiet_loss():
-                if all(gone):
-                    self.native.destroy()  # which would take its memory from under the arrays
-                if idle:
+
+        def release() -> None:
+            if self.owned:
+                with _quiet_loss():
+                    if all(gone):
+                        self.native.destroy()  # which would take its memory from under the arrays
                     self.native._release()
+            if kept is not None:
+                lib.wgpuDeviceRelease(kept)
+
+        if idle:
+            release()
+        else:
+            leave(self._lanes.busy, release)
 
     def _dispatch(self, encoder: Any, command: Dispatch, params: Params) -> None:
         most_bound = self.native.limits["max-storage-buffer-binding-size"]
@@ -194,13 +209,16 @@ class WgpuDriver:
 
     def abandon(self) -> None:
         """The interpreter exits with the device open: do not let the last reference wait for its work."""
-        self._leak()
+        self._keep_alive()
         if self._process == os.getpid():  # a forked child has our locks and none of our threads
             self._lanes.drain(0)
 
-    def _leak(self) -> None:
-        if self.native._internal is not None:
-            lib.wgpuDeviceAddRef(self.native._internal)
+    def _keep_alive(self) -> Any:
+        """Take a reference of our own, so that no other is the last; None where there is no device left."""
+        internal = self.native._internal
+        if internal is not None:
+            lib.wgpuDeviceAddRef(internal)
+        return internal
 
 
 def _abandon(driver: weakref.ref[WgpuDriver]) -> None:

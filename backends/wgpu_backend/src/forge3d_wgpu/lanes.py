@@ -42,9 +42,14 @@ CHECKUP_SECONDS = 0.1
 
 @attrs.define(eq=False)
 class Submission:
-    """The token of a submission."""
+    """The token of a submission.
 
-    commands: Any  # the native command buffer, until it is submitted
+    ``finish`` ends the encoding and returns the native command buffer; None once that is submitted, or
+    never will be. Not before it is submitted: wgpu-native keeps a command buffer that is finished and
+    not submitted, and its device, for good.
+    """
+
+    finish: Callable[[], Any] | None
     blocks: tuple[Block, ...]
     recycle: Callable[[], None]  # gives back what the commands borrowed
     signals: list[Signal] | None = attrs.field(default=None, init=False)  # None: not submitted yet
@@ -75,12 +80,14 @@ class Lanes:
     _native: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # polls and submissions
     _checked: float = attrs.field(factory=time.monotonic, init=False)
 
-    def submit(self, commands: Any, blocks: tuple[Block, ...], recycle: Callable[[], None]) -> Submission:
-        """Submit a finished command buffer, now or as soon as the queue is free. Never waits."""
+    def submit(
+        self, finish: Callable[[], Any], blocks: tuple[Block, ...], recycle: Callable[[], None]
+    ) -> Submission:
+        """Submit what ``finish`` returns, now or as soon as the queue is free. Never waits."""
         self.check()
-        submission = Submission(commands, blocks, recycle)
+        submission = Submission(finish, blocks, recycle)
         with self._order:
-            if self._feeder is not None or (self.one_at_a_time and self._busy()):
+            if self._feeder is not None or (self.one_at_a_time and self.busy()):
                 if self._feeder is None:
                     self._start_feeder()
                 self._queued.append(submission)
@@ -143,35 +150,42 @@ class Lanes:
         finally:
             self._closing = True
             with self._order:
+                for submission in self._queued:
+                    submission.finish = None  # whoever keeps the token need not keep what it would have run
                 self._queued.clear()
         feeder = self._feeder
         if feeder is not None and feeder is not threading.current_thread():
             feeder.join()
-        return not self._busy()
+        if not self.busy():
+            return True
+        self._lost = self._lost or device_lost("closed while it worked")
+        return False
 
     def _idle(self) -> bool:
         self.check_up()
         with self._order:
-            return not self._queued and not self._busy()
+            return not self._queued and not self.busy()
 
-    def _busy(self) -> bool:
+    def busy(self) -> bool:
         """Whether the queue still runs something."""
         self.poll()
         return self._newest is not None and not self._newest.settled
 
     def _launch(self, submission: Submission) -> None:
+        assert submission.finish is not None
         with self._native:
             # wgpu-native ends the process when a submission names a lost device or a mapped buffer.
             if not is_alive(self.device):
                 self._lost = self._lost or device_lost("found before a submission")
                 self.check()
+            commands = submission.finish()
             with NativeErrors("submitting"):
                 for block in submission.blocks:
                     block.unmap()
-                self.device.queue.submit([submission.commands])
+                self.device.queue.submit([commands])
                 signals = [block.map() for block in submission.blocks]
                 signals.append(work_done(self.device.queue))
-        submission.commands = None
+        submission.finish = None
         submission.signals = signals
         self._newest = submission
 
@@ -196,10 +210,10 @@ class Lanes:
                     if not self._queued:
                         self._feeder = None
                         return
-                    if not self._busy():
+                    if not self.busy():
                         self._launch_queued(self._queued.popleft())
                         continue
-                poll_until(lambda: self._closing or not self._busy(), FEEDER_LEASH_SECONDS)
+                poll_until(lambda: self._closing or not self.busy(), FEEDER_LEASH_SECONDS)
                 self.check_up()
         except ForgeError as error:
             with self._order:
