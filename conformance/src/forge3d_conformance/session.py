@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 from collections.abc import Generator
@@ -169,8 +170,17 @@ class ClauseSession:
             clauses=len(self.expected),
             mutants=len(self.mutants),
         )
+        gc.collect()
+        gc.freeze()  # so that the collections below look at what tests make, not at pytest and what it knows
 
     # running
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Leave no device to the next test: a driver has room for so many that are not collected yet."""
+        result = yield
+        gc.collect()
+        return result
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -234,6 +244,7 @@ class ClauseSession:
     # the end
 
     def pytest_unconfigure(self) -> None:
+        gc.unfreeze()
         hypothesis.settings.load_profile(self._profile)
 
     @pytest.hookimpl(trylast=True)
