@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import weakref
 from typing import Any, Self
 
 import attrs
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from forge3d_core.driver import Dispatch
 from forge3d_core.errors import ForgeError
-from forge3d_core.protocols import Binding, Buffer, Kernel, KernelSource, Param
+from forge3d_core.protocols import Binding, Buffer, KernelSource, Param
 from forge3d_cuda.errors import OUT_OF_MEMORY
 
 ESCAPE_SECONDS = 30  # a hold that nobody releases must not hang the device
@@ -130,19 +129,17 @@ class CudaSubject:
     unsupported = (("fence.failure-sticks", LOST), ("device.lost", LOST))
 
     def __init__(self) -> None:
-        self._kernels: weakref.WeakKeyDictionary[Any, Kernel] = weakref.WeakKeyDictionary()
         self._holding: list[SpinningLane] = []  # keeps each flag until its kernel has seen it
         self._stillness = Stillness()
 
     def hold(self, device: Any, lane: str, seconds: float) -> SpinningLane:
         import cupy
 
-        if device not in self._kernels:
-            self._kernels[device] = device.create_kernel(SPIN)
+        kernel = device.create_kernel(SPIN)  # the device keeps it: who kept it here would keep the device
         with device.native:
             flag = Flag.make(cupy, device.native.id)
         flag.word[0] = 0
-        command = Dispatch(self._kernels[device], (flag,), (ESCAPE_SECONDS,), (1, 1, 1))
+        command = Dispatch(kernel, (flag,), (ESCAPE_SECONDS,), (1, 1, 1))
         self._stillness.begin(flag)
         try:
             token = device.driver.submit(lane, [command], ())

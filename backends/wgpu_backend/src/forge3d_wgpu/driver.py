@@ -30,7 +30,7 @@ from forge3d_core.errors import ForgeError, KernelError
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
-from forge3d_wgpu.kernels import LANGUAGE, Params, Pipeline, compile_source, dispatch
+from forge3d_wgpu.kernels import LANGUAGE, Arenas, Params, Pipeline, compile_source, dispatch
 from forge3d_wgpu.lanes import Lanes, Submission
 from forge3d_wgpu.leftovers import clear_up, leave
 from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
@@ -69,7 +69,7 @@ class WgpuDriver:
     _limits: Limits = attrs.field(init=False)
     _lanes: Lanes = attrs.field(init=False)
     _copier: Copier = attrs.field(init=False)
-    _spare_params: list[Any] = attrs.field(factory=list, init=False)
+    _arenas: Arenas = attrs.field(init=False)
     _live: dict[int, Any] = attrs.field(factory=dict, init=False)  # what we made, by id
     _encoders: dict[type, Callable[..., None]] = attrs.field(init=False)
     _at_exit: Callable[[], None] = attrs.field(init=False)
@@ -80,6 +80,7 @@ class WgpuDriver:
         self._limits = limits_of(self.native)
         self.info = attrs.evolve(self.info, limits=self._limits)
         self._lanes = Lanes(self.native, one_at_a_time=self.info.kind == "cpu")
+        self._arenas = Arenas(self.native)
         self._copier = copier = Copier(self.native)
         self._encoders = {
             Upload: copier.upload,
@@ -133,7 +134,7 @@ class WgpuDriver:
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         """Encode and submit: one encoder, one command buffer. ``after`` holds by the queue's order."""
         self._lanes.check()
-        params = Params(self.native, self._spare_params)
+        params = Params(self._arenas)
         kind = KernelError if any(type(command) is Dispatch for command in commands) else ForgeError
         encoding = partial(NativeErrors, f"encoding for lane {lane!r}", kind)
         try:
@@ -180,9 +181,9 @@ class WgpuDriver:
 
     def _give_back(self, idle: bool) -> None:
         kept = None if idle else self._keep_alive()
-        gone = [_release(native) for native in (*self._live.values(), *self._spare_params)]
+        gone = [_release(native) for native in self._live.values()]
         self._live.clear()
-        self._spare_params.clear()
+        self._arenas.release()
         self._copier.release()
 
         def release() -> None:

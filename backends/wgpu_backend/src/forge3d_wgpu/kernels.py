@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -89,42 +89,62 @@ def compile_source(device: Any, source: KernelSource) -> Pipeline:
 
 
 @attrs.define(eq=False)
-class Params:
-    """The parameters of one submission's dispatches, each in a place of its own in uniform buffers.
+class Arenas:
+    """The uniform buffers of a device's dispatches, which serve again and again.
 
-    The uniform buffers come from a list that outlives the submission and go back to it when the token
-    retires: nothing is allocated in the steady state. They are small (16 KiB, 64 dispatches, each) and
-    not in the budget.
+    They are small (16 KiB, 64 dispatches, each) and not in the budget.
     """
 
     device: Any
-    spare: list[Any]
-    _arenas: list[tuple[Any, bytearray]] = attrs.field(factory=list, init=False)
+    _made: list[Any] = attrs.field(factory=list, init=False)
+    _spare: list[Any] = attrs.field(factory=list, init=False)
+
+    def take(self) -> Any:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            usage = wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
+            self._made.append(self.device.create_buffer(size=_ARENA_BYTES, usage=usage))
+            return self._made[-1]
+
+    def give(self, arenas: Iterable[Any]) -> None:
+        self._spare.extend(arenas)
+
+    def release(self) -> None:
+        """Give all of them back to the device, also those in flight."""
+        for arena in self._made:
+            arena._release()
+        self._made.clear()
+        self._spare.clear()
+
+
+@attrs.define(eq=False)
+class Params:
+    """The parameters of one submission's dispatches, each in a place of its own in uniform buffers.
+
+    They are borrowed until the token retires: nothing is allocated in the steady state.
+    """
+
+    arenas: Arenas
+    _taken: list[tuple[Any, bytearray]] = attrs.field(factory=list, init=False)
 
     def place(self, packed: bytes) -> dict[str, Any]:
         """Return the binding under which a shader will find ``packed``."""
-        if not self._arenas or len(self._arenas[-1][1]) + len(packed) > _ARENA_BYTES:
-            self._arenas.append((self._arena(), bytearray()))
-        buffer, data = self._arenas[-1]
+        if not self._taken or len(self._taken[-1][1]) + len(packed) > _ARENA_BYTES:
+            self._taken.append((self.arenas.take(), bytearray()))
+        buffer, data = self._taken[-1]
         offset = len(data)
         data += packed.ljust(align_up(len(packed), _OFFSET_ALIGNMENT), b"\0")
         return {"buffer": buffer, "offset": offset, "size": len(packed)}
 
     def upload(self) -> None:
         """Send all that was placed ahead of the next submission."""
-        for buffer, data in self._arenas:
-            self.device.queue.write_buffer(buffer, 0, data)
+        for buffer, data in self._taken:
+            self.arenas.device.queue.write_buffer(buffer, 0, data)
 
     def recycle(self) -> None:
-        self.spare.extend(buffer for buffer, _ in self._arenas)
-        self._arenas.clear()
-
-    def _arena(self) -> Any:
-        try:
-            return self.spare.pop()
-        except IndexError:
-            usage = wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
-            return self.device.create_buffer(size=_ARENA_BYTES, usage=usage)
+        self.arenas.give(buffer for buffer, _ in self._taken)
+        self._taken.clear()
 
 
 def dispatch(encoder: Any, command: Dispatch, params: Params, limits: Limits, most_bound: int) -> None:
@@ -164,7 +184,7 @@ def run(
     """Encode one compute pass."""
     resources = [*buffers, params.place(pipeline.pack(values))] if pipeline.packing else buffers
     entries = [{"binding": index, "resource": resource} for index, resource in enumerate(resources)]
-    group = params.device.create_bind_group(layout=pipeline.layout, entries=entries)
+    group = params.arenas.device.create_bind_group(layout=pipeline.layout, entries=entries)
     encoding = encoder.begin_compute_pass()
     encoding.set_pipeline(pipeline.native)
     encoding.set_bind_group(0, group)

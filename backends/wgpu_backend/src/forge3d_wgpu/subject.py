@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-import weakref
 from typing import Any, Self
 
 import attrs
 
 from forge3d_core.driver import Dispatch
 from forge3d_core.errors import ForgeError
-from forge3d_core.protocols import Binding, Buffer, Kernel, KernelSource
+from forge3d_core.protocols import Binding, Buffer, KernelSource
 from forge3d_core.units import align_up
+from forge3d_wgpu.memory import create_buffer
 from forge3d_wgpu.staging import WORD
 
 GROUP = 64
@@ -83,7 +83,6 @@ class WgpuSubject:
 
     def __init__(self) -> None:
         self._groups_per_second: dict[str, float] = {}
-        self._tools: weakref.WeakKeyDictionary[Any, tuple[Kernel, Sink]] = weakref.WeakKeyDictionary()
 
     def hold(self, device: Any, lane: str, seconds: float) -> BusyQueue:
         if device.info.name not in self._groups_per_second:
@@ -147,15 +146,8 @@ class WgpuSubject:
         return time.perf_counter() - started
 
     def _submit(self, device: Any, lane: str, groups: int) -> Any:
-        kernel, sink = self._tools_of(device)
+        # Kept by nobody: who keeps a kernel, or anything else of a device, keeps the device.
+        kernel, sink = device.create_kernel(BUSY), Sink(create_buffer(device.native, WORD), WORD)
         across = min(groups, device.limits.max_groups[0])
         threads = (across * GROUP, -(-groups // across), 1)
         return device.driver.submit(lane, [Dispatch(kernel, (sink,), (), threads)], ())
-
-    def _tools_of(self, device: Any) -> tuple[Kernel, Sink]:
-        if device not in self._tools:
-            self._tools[device] = (
-                device.create_kernel(BUSY),
-                Sink(device.driver.allocate_buffer(WORD), WORD),
-            )
-        return self._tools[device]
