@@ -16,6 +16,8 @@ from typing import Any
 
 import attrs
 
+from forge3d_conformance.lifeline import end_with, lifeline
+
 ENVIRONMENT = "FORGE3D_CONFORMANCE_BENCH"
 
 
@@ -34,23 +36,30 @@ class Ended:
 
 
 def run(source: str, settings: dict[str, Any], patience: float, environment: dict[str, str]) -> Ended:
-    """Run ``source`` with ``python -c`` for at most ``patience`` seconds."""
+    """Run ``source`` with ``python -c`` for at most ``patience`` seconds, and no longer than this process."""
     started = time.perf_counter()
     status: int | None = None
-    with subprocess.Popen(
-        [sys.executable, "-c", source],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment, ENVIRONMENT: json.dumps(settings)},
-    ) as process:
+    with (
+        lifeline() as held,
+        subprocess.Popen(
+            [sys.executable, "-c", source],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment, ENVIRONMENT: json.dumps({**settings, "lifeline": held})},
+            pass_fds=held,
+        ) as process,
+    ):
         try:
             stdout, stderr = process.communicate(timeout=patience)
             status = process.returncode
         except subprocess.TimeoutExpired:
             process.kill()
             stdout, stderr = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
     return Ended(status, stdout, stderr, time.perf_counter() - started)
 
 
@@ -62,6 +71,8 @@ def __getattr__(name: str) -> Any:
     from forge3d_conformance.target import find_backend, find_target
 
     settings = json.loads(os.environ[ENVIRONMENT])
+    for end in settings["lifeline"]:
+        end_with(end)
     mutant = named(settings["mutant"]) if settings["mutant"] else None
     if name == "backend":
         found = find_backend(settings["spec"])

@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--backend") is None:
         return
     from forge3d_conformance import fixtures
-    from forge3d_conformance.running import end_with
+    from forge3d_conformance.lifeline import end_with
     from forge3d_conformance.session import ClauseSession, SetupError
 
     if (lifeline := config.getoption("--lifeline")) is not None:

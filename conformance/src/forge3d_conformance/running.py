@@ -18,6 +18,8 @@ from typing import Any
 
 import attrs
 
+from forge3d_conformance.lifeline import lifeline
+
 Event = dict[str, Any]
 
 LOOK_SECONDS = 0.1
@@ -26,9 +28,6 @@ STALLED_SECONDS = 300.0
 
 END_SECONDS = 30.0
 """How long a run that is told to end may take for it: it closes its devices and writes its report."""
-
-ORPHANED = 3
-"""The exit status of a run that nobody waits for."""
 
 STRAY_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
@@ -65,7 +64,7 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
     package = files("forge3d_conformance")
     with (
         _termination() as terminated,
-        _lifeline() as lifeline,
+        lifeline() as held,
         tempfile.TemporaryDirectory(prefix="forge3d-conformance-") as directory,
     ):
         events, output = Path(directory, "events"), Path(directory, "output")
@@ -74,7 +73,7 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
             *(sys.executable, "-m", "pytest", "--pyargs", "forge3d_conformance.clauses"),
             *("-c", str(package / "suite.ini"), "-p", "no:cacheprovider"),
             *("-p", "pytest_timeout", "-p", "forge3d_conformance.plugin", "--events", str(events)),
-            *(option for end in lifeline for option in ("--lifeline", str(end))),
+            *(option for end in held for option in ("--lifeline", str(end))),
             *arguments,
         ]
         environment = {name: value for name, value in os.environ.items() if name not in STRAY_OPTIONS}
@@ -88,7 +87,7 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                pass_fds=lifeline,
+                pass_fds=held,
             ) as process,
         ):
             try:
@@ -97,33 +96,6 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
                 _end(process, told=isinstance(error, KeyboardInterrupt))
                 raise
         return Ran(process.returncode, last, at, output.read_text("utf-8", "replace"))
-
-
-def end_with(lifeline: int) -> None:
-    """End this process when the other end of a pipe is gone: nobody is left to be told of what it finds."""
-
-    def watch() -> None:
-        os.read(lifeline, 1)  # nothing is ever written
-        os._exit(ORPHANED)
-
-    threading.Thread(target=watch, name="forge3d-conformance-lifeline", daemon=True).start()
-
-
-@contextmanager
-def _lifeline() -> Iterator[tuple[int, ...]]:
-    """Yield the end of a pipe for the run to hold, whose other end goes with this process however it ends.
-
-    None on Windows, where a process inherits no descriptors by number.
-    """
-    if os.name != "posix":
-        yield ()
-        return
-    theirs, ours = os.pipe()
-    try:
-        yield (theirs,)
-    finally:
-        os.close(theirs)
-        os.close(ours)
 
 
 @contextmanager
@@ -143,7 +115,7 @@ def _termination() -> Iterator[threading.Event]:
 def _end(process: subprocess.Popen[bytes], *, told: bool) -> None:
     """End the run: by an interrupt, which lets it write its report, unless the terminal has ``told`` it."""
     if not told:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:

@@ -64,9 +64,11 @@ def test_a_command_that_is_terminated_takes_the_run_with_it(
 def test_what_an_interrupted_run_had_found_is_kept(crooked: Callable[..., None], tmp_path: Path) -> None:
     report = tmp_path / "report"
     arguments = ("--clause", "device.*", "--report", str(report))
-    with hanging(crooked, tmp_path, *arguments, where="test_device_process") as (process, _):
+    with hanging(crooked, tmp_path, *arguments, where="test_device_process") as (process, number):
         process.terminate()
         assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):  # what hung was a program of the test
+        os.kill(number, 0)
     found = read(report)
     assert (found.phase, found.verdict) == (Phase.FINISHED, Verdict.INCOMPLETE)
     assert found.in_state(State.PASS)
@@ -74,8 +76,17 @@ def test_what_an_interrupted_run_had_found_is_kept(crooked: Callable[..., None],
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for a process that is no child")
-def test_a_command_that_is_killed_leaves_no_run_behind(crooked: Callable[..., None], tmp_path: Path) -> None:
-    with hanging(crooked, tmp_path, "--clause", "fence.close-wakes") as (process, number):
+@pytest.mark.parametrize(
+    ("clause", "where"),
+    [
+        pytest.param("fence.close-wakes", "test_", id="a run"),
+        pytest.param("device.reopen", "test_device_process", id="a program of a test"),
+    ],
+)
+def test_a_command_that_is_killed_leaves_nobody_behind(
+    crooked: Callable[..., None], tmp_path: Path, clause: str, where: str
+) -> None:
+    with hanging(crooked, tmp_path, "--clause", clause, where=where) as (process, number):
         run = os.pidfd_open(number)  # readable once the process has ended
         try:
             assert not select.select([run], [], [], 0)[0]
