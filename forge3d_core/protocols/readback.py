@@ -109,7 +109,10 @@ class ReadbackHandle(Protocol):
         then the lease shows that owned array."""
 
     def cancel(self) -> None:
-        """Give up the bytes; ``wait`` then raises :class:`Cancelled`. Idempotent; too late is fine."""
+        """Give up the bytes; ``wait`` then raises :class:`Cancelled`. Idempotent; too late is fine.
+
+        Whoever waits or awaits already is told at once, though the device may still be at work.
+        """
 
     def __await__(self) -> Generator[Any, None, NDArray[Any]]:
         """Like ``wait``, without blocking the running asyncio loop."""

@@ -224,6 +224,8 @@ class ClauseSession:
         if report.when == "teardown" and trial.record is not None:
             self.records.append(trial.record)
             self._tell(event="test", killed=trial.killed, **_plain(trial.record))
+        if report.when == "teardown":
+            trial.bench = None  # pytest keeps its items, and so every device with them
         report.forge3d = trial  # type: ignore[attr-defined]
         return report
 

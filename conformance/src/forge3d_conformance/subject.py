@@ -23,6 +23,9 @@ from forge3d_core.protocols import Buffer, Device, DeviceInfo, KernelSource
 
 ENTRY_POINT_GROUP = "forge3d.conformance"
 
+UNRELATED = ("anything at all", "Else: 7\n")
+"""Texts with little in common: a pattern that is found in each of them says nothing."""
+
 
 class Hold(AbstractContextManager["Hold"], Protocol):
     """A lane kept from completing anything that is submitted from now on.
@@ -235,9 +238,7 @@ def _known_failure(name: str, row: tuple[Any, ...]) -> KnownFailure:
             backend=name,
         ) from error
     for text, pattern in patterns.items():
-        if pattern.search("") and pattern.search(
-            "anything at all"
-        ):  # '^$' stands for a device without a driver
+        if all(map(pattern.search, UNRELATED)):
             raise PluginFailed(
                 f"the conformance subject of {name!r} declares a known failure of {clause!r} by the pattern "
                 f"{text!r}, which matches anything; say which adapter, which driver and which failure",

@@ -55,6 +55,8 @@ def test_false_claims_are_refused(members: dict[str, Any], complaint: str) -> No
         (("ring.*", "", "7", "late", "we know"), "'', which matches anything"),
         (("ring.*", "numpy", ".*", "late", "we know"), r"'\.\*', which matches anything"),
         (("ring.*", "numpy", "7", "(late)?", "we know"), "matches anything"),
+        (("ring.*", "numpy", "7", ".+", "we know"), "matches anything"),
+        (("ring.*", r"\w", "7", "late", "we know"), "matches anything"),
         (("ring.*", "numpy", "(7", "late", "we know"), "that is not"),
         (("ring.*", "numpy", "7", "late", ""), "without a reason"),
         (("rings.*", "numpy", "7", "late", "we know"), "no clause of the catalogue"),

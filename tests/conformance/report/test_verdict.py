@@ -26,14 +26,10 @@ from forge3d_conformance.report import (
 from forge3d_conformance.report.store import read
 
 
-def _judge(catalogue: Catalogue, report: Report) -> Judgement:
-    return judge(catalogue, report)
-
-
 def test_a_run_in_which_every_core_clause_passed_is_conformant(
     catalogue: Catalogue, run: Callable[..., Report]
 ) -> None:
-    judgement = _judge(catalogue, run())
+    judgement = judge(catalogue, run())
     assert judgement == Judgement((), (), (), (), ())
     assert judgement.verdict is Verdict.CONFORMANT
 
@@ -53,7 +49,7 @@ def test_one_core_clause_decides(
     catalogue: Catalogue, run: Callable[..., Report], state: State, verdict: Verdict
 ) -> None:
     report = run({"device.lost": state})
-    judgement = _judge(catalogue, report)
+    judgement = judge(catalogue, report)
     assert report.verdict is judgement.verdict is verdict
     excepted = state in (State.UNSUPPORTED, State.KNOWN_FAILURE)
     assert judgement.exceptions == (("device.lost",) if excepted else ())
@@ -64,7 +60,7 @@ def test_one_core_clause_decides(
 def test_unsupported_without_want_of_anything_is_a_waiver(
     catalogue: Catalogue, run: Callable[..., Report], id: str
 ) -> None:
-    judgement = _judge(catalogue, run({id: State.UNSUPPORTED}))
+    judgement = judge(catalogue, run({id: State.UNSUPPORTED}))
     assert judgement.verdict is Verdict.NONCONFORMANT
     assert judgement.waivers == (
         f"{id} is called unsupported, and lacks nothing that it requires: the device cannot be lost",
@@ -74,7 +70,7 @@ def test_unsupported_without_want_of_anything_is_a_waiver(
 def test_what_every_backend_can_lend_is_not_excused(catalogue: Catalogue, run: Callable[..., Report]) -> None:
     needing = {clause.id for clause in catalogue.select(status="active") if "hold" in clause.requires}
     core = [id for id in needing if catalogue[id].level == "core"]
-    judgement = _judge(catalogue, run(dict.fromkeys(core, State.UNSUPPORTED), lacking=("hold", "lose")))
+    judgement = judge(catalogue, run(dict.fromkeys(core, State.UNSUPPORTED), lacking=("hold", "lose")))
     assert judgement.verdict is Verdict.INCOMPLETE
     (reason,) = judgement.open_ends
     assert reason.startswith(f"hold is not lent, and {len(core)} clauses require it; every GPU API can: ")
@@ -83,7 +79,7 @@ def test_what_every_backend_can_lend_is_not_excused(catalogue: Catalogue, run: C
 
 def test_a_pass_for_want_of_a_hold_is_not_enough(catalogue: Catalogue, run: Callable[..., Report]) -> None:
     """Some tests of a clause need no hold: what they show is not the clause."""
-    judgement = _judge(catalogue, run(lacking=("peek",)))
+    judgement = judge(catalogue, run(lacking=("peek",)))
     assert judgement.verdict is Verdict.INCOMPLETE
     assert judgement.open_ends[0].startswith("peek is not lent")
 
@@ -95,21 +91,21 @@ def test_what_a_device_may_lack_is_an_exception(
     catalogue: Catalogue, run: Callable[..., Report], lacking: str
 ) -> None:
     core = [clause.id for clause in catalogue.binding("core") if lacking in clause.requires]
-    judgement = _judge(catalogue, run(dict.fromkeys(core, State.UNSUPPORTED), lacking=(lacking,)))
+    judgement = judge(catalogue, run(dict.fromkeys(core, State.UNSUPPORTED), lacking=(lacking,)))
     assert judgement.verdict is Verdict.CONFORMANT
     assert judgement.exceptions == tuple(core)
 
 
 def test_a_selection_is_judged_by_the_same_rule(catalogue: Catalogue, run: Callable[..., Report]) -> None:
-    everything = _judge(catalogue, run({"ring.budgeted": State.UNSUPPORTED}, selection="*.*"))
+    everything = judge(catalogue, run({"ring.budgeted": State.UNSUPPORTED}, selection="*.*"))
     assert everything.verdict is Verdict.NONCONFORMANT
     rings = run(selection="ring.*")
-    judgement = _judge(catalogue, rings)
+    judgement = judge(catalogue, rings)
     assert rings.verdict is judgement.verdict is Verdict.INCOMPLETE
     assert judgement.open_ends == ()
     (reason,) = judgement.left_out
     assert "'ring.*' leaves out" in reason
-    assert _judge(catalogue, run({"ring.stats": State.NOT_RUN}, selection="ring.*")).open_ends
+    assert judge(catalogue, run({"ring.stats": State.NOT_RUN}, selection="ring.*")).open_ends
 
 
 @pytest.mark.parametrize(
@@ -125,7 +121,7 @@ def test_our_own_reports_say_what_the_rule_says(catalogue: Catalogue, name: str,
     report = read(Path(forge3d_core.__file__).parents[1] / "conformance" / "reports" / name)
     assert report.verdict is verdict
     if (report.catalogue_version, report.catalogue_digest) == (catalogue.version, catalogue.digest):
-        assert _judge(catalogue, report).verdict is verdict
+        assert judge(catalogue, report).verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -157,14 +153,14 @@ def test_a_mutant_that_is_not_caught_takes_the_proof_away(
     outcome: Outcome,
     said: str,
 ) -> None:
-    assert _judge(catalogue, run(mutants=self_test())).verdict is Verdict.CONFORMANT
-    judgement = _judge(catalogue, run(mutants=self_test({"wraps/never": outcome})))
+    assert judge(catalogue, run(mutants=self_test())).verdict is Verdict.CONFORMANT
+    judgement = judge(catalogue, run(mutants=self_test({"wraps/never": outcome})))
     assert judgement.verdict is Verdict.INCOMPLETE
     assert judgement.reasons == (f"mutant wraps/never {said}",)
 
 
 def test_a_run_that_has_begun_proves_nothing(catalogue: Catalogue, begun: Report) -> None:
-    judgement = _judge(catalogue, begun)
+    judgement = judge(catalogue, begun)
     assert judgement.verdict is begun.verdict is Verdict.INCOMPLETE
 
 
@@ -173,11 +169,11 @@ def test_a_run_in_which_nothing_passed_is_not_conformant(
 ) -> None:
     core = [clause.id for clause in catalogue.binding("core")]
     report = run(dict.fromkeys(core, State.KNOWN_FAILURE))
-    assert _judge(catalogue, report).open_ends == ("no clause passed",)
+    assert judge(catalogue, report).open_ends == ("no clause passed",)
     rings = run({"ring.wraps": State.KNOWN_FAILURE}, selection="ring.wraps")
-    assert _judge(catalogue, rings).open_ends == ("no clause passed",)
+    assert judge(catalogue, rings).open_ends == ("no clause passed",)
     nothing = attrs.evolve(report, clauses=())
-    assert _judge(catalogue, nothing).verdict is Verdict.INCOMPLETE
+    assert judge(catalogue, nothing).verdict is Verdict.INCOMPLETE
 
 
 @given(data=st.data())
@@ -205,4 +201,4 @@ def test_conformant_means_that_no_core_clause_is_open(
         and all(s in (State.PASS, State.UNSUPPORTED, State.KNOWN_FAILURE) for s in chosen.values())
         and State.PASS in chosen.values()
     )
-    assert (_judge(catalogue, report).verdict is Verdict.CONFORMANT) is model
+    assert (judge(catalogue, report).verdict is Verdict.CONFORMANT) is model

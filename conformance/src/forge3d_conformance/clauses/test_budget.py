@@ -104,7 +104,7 @@ def test_a_snapshot_is_of_one_instant(bench: Bench) -> None:
         for _ in range(turns):
             tracker.reserve(each, kind=kind, heap=heap).release()
 
-    def agrees(seen: BudgetMetrics) -> None:
+    def torn(seen: BudgetMetrics) -> str | None:
         count = seen.buffer_count + seen.texture_count - before.buffer_count - before.texture_count
         sums = {
             "the heaps": seen.host_visible_bytes + seen.device_local_bytes,
@@ -112,18 +112,19 @@ def test_a_snapshot_is_of_one_instant(bench: Bench) -> None:
             "the counts": before.total_bytes + each * count,
         }
         for what, nbytes in sums.items():
-            bench.check(
-                nbytes == seen.total_bytes,
-                f"a snapshot is torn: {nbytes} bytes by {what}, {seen.total_bytes} in total",
-            )
+            if nbytes != seen.total_bytes:
+                return f"a snapshot is torn: {nbytes} bytes by {what}, {seen.total_bytes} in total"
+        return None
 
     with bench.racing():
         users = [bench.thread(user, kind, heap) for kind in KINDS for heap in HEAPS]
         deadline = time.monotonic() + bench.patience
-        while not all(thread.done() for thread in users) and time.monotonic() < deadline:
-            agrees(tracker.metrics())
+        wrong: str | None = None
+        while not (wrong or all(thread.done() for thread in users)) and time.monotonic() < deadline:
+            wrong = torn(tracker.metrics())
         for thread in users:
             bench.result(thread, "a thread that reserves and releases")
+    bench.check(wrong is None, f"{wrong}")
 
 
 @pytest.mark.clause("budget.kinds")

@@ -21,7 +21,7 @@ def test_no_thread_ever_sees_more_than_the_limit(bench: Bench) -> None:
     device = bench.open(budget=LIMIT)
     tracker, piece = device.budget, LIMIT // 2 + 1  # two of them are too many
     start = threading.Barrier(6, timeout=bench.patience)
-    linger, rounds = threading.Event(), bench.scale(300, 3000)
+    linger, rounds = threading.Event(), bench.scale(300, 1000)
 
     def hammer(step: int) -> int:
         most = 0

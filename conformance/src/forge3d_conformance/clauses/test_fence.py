@@ -91,8 +91,9 @@ def test_threads_that_submit_together_get_a_value_each(bench: Bench) -> None:
                 together.wait(bench.patience)
                 return [fill(device, buffer, n, lane) for n in range(8)]
 
-            racers = [bench.thread(submit, together, lane) for _ in range(RACERS)]
-            raced = [bench.result(racer, "a thread that submits beside others") for racer in racers]
+            with bench.racing():
+                racers = [bench.thread(submit, together, lane) for _ in range(RACERS)]
+                raced = [bench.result(racer, "a thread that submits beside others") for racer in racers]
             for points in raced:
                 values = [point.value for point in points]
                 bench.check(

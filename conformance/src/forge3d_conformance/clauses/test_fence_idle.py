@@ -24,8 +24,8 @@ SPAN = 0.25
 MOST = 0.1
 """The share of a core that a wait may use: several times what asking now and then takes.
 
-What the process used before the device was opened does not count: NVIDIA's Vulkan driver takes one per
-cent for each device that the garbage collector has yet to find.
+On a GPU what the process used before the device was opened does not count: NVIDIA's Vulkan driver takes
+one per cent for each device that the garbage collector has yet to find.
 """
 
 

@@ -8,10 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
-from numpy.typing import NDArray
 
-from forge3d_conformance.mutants.landing import WHILE, Altered, Noted, peer
-from forge3d_conformance.mutants.readback_region import flat, like
+from forge3d_conformance.mutants.landing import WHILE, Noted, peer
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import BudgetError, Busy, FenceTimeout
@@ -189,39 +187,6 @@ class Bounces(Noted):
         def read(self, source: Any, **region: Any) -> Any:
             peer(self, max_pending_ops=1, buffer_size=64).close()
             return super().read(source, **region)
-
-
-@mutant("readback.tail-of-the-last", breaks="readback.no-stale-bytes", because="other bytes than its own")
-class TailOfTheLast(Altered):
-    """The last byte of a short read is what a longer read before it left in the block."""
-
-    def alter(self, handle: Any, array: NDArray[Any]) -> NDArray[Any]:
-        data, before = flat(array), getattr(handle.pool, "before", None)
-        handle.pool.before = flat(array)
-        if before is not None and before.size > data.size > 0:
-            data[-1] = before[data.size - 1]
-        return like(data, array)
-
-
-@mutant(
-    "readback.given-up-writes-on",
-    breaks="readback.no-stale-bytes",
-    because="other bytes than its own|given up",
-)
-class GivenUpWritesOn(Altered):
-    """The block of a cancelled read is used again while the device still writes it."""
-
-    def alter(self, handle: Any, array: NDArray[Any]) -> NDArray[Any]:
-        ghost, handle.pool.ghost = getattr(handle.pool, "ghost", None), None
-        data = flat(array)
-        if ghost is not None:
-            late = flat(ghost.wait(5))[: data.size]
-            data[: late.size] = late
-        return like(data, array)
-
-    class Handle(Altered.Handle):
-        def cancel(self) -> None:
-            self.pool.ghost = self.target
 
 
 @mutant("readback.single-buffered", breaks="readback.double-buffered", because="in flight at once")

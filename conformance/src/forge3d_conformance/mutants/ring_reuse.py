@@ -1,4 +1,4 @@
-"""Rings that use a block again too early or never, and lines in which people are not served in turn."""
+"""Rings that use a block again too early or never."""
 
 from __future__ import annotations
 
