@@ -50,8 +50,18 @@ class ValuesAreRaced(Layer):
     """A submission's value is read after it was made, without a lock: two on two threads may get one."""
 
     class Device(Layer.Device):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.between = 0
+            self.met = threading.Event()
+
         def submit(self, commands: Any, *, lane: str = "compute", after: Any = ()) -> Any:
             self.real.submit(commands, lane=lane, after=after)
+            self.between += 1  # wait a little for another thread to come between, which it need not
+            if self.between > 1:
+                self.met.set()
+            self.met.wait(0.005)
+            self.between -= 1
             timeline = self.lanes[lane].timeline
             return timeline.point(timeline.submitted)
 
