@@ -16,7 +16,6 @@ import pytest
 import wgpu
 
 from forge3d_core.driver import Driver, Fill, poll_until
-from forge3d_core.errors import DeviceLost
 from forge3d_wgpu import leftovers
 from forge3d_wgpu.lanes import Lanes
 from forge3d_wgpu.plugin import WgpuBackend
@@ -59,11 +58,9 @@ def test_close_ends_in_time_with_work_in_flight(rig: Any) -> None:
     rig.close(0.01)
     assert not any("forge3d" in thread.name for thread in threading.enumerate())
     queued = [token for token in tokens if token.signals is None]  # on a CPU, with the feeder
-    for token in queued:
-        with pytest.raises(DeviceLost, match="before this was submitted"):
-            rig.driver.query(token)
     for token in tokens[: len(tokens) - len(queued)]:  # what runs goes on, and can be asked for
         assert rig.driver.wait(token, PATIENCE)
+    assert not any(rig.driver.query(token) for token in queued)
 
 
 def test_close_lets_work_end(rig: Any) -> None:

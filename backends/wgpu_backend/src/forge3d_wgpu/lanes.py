@@ -152,7 +152,6 @@ class Lanes:
             with self._order:
                 for submission in self._queued:
                     submission.finish = None  # whoever keeps the token need not keep what it would have run
-                    submission.failure = device_lost("closed before this was submitted")
                 self._queued.clear()
         feeder = self._feeder
         if feeder is not None and feeder is not threading.current_thread():

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import attrs
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Leftover:
     """``release`` gives the device back; it is called once, when ``busy`` has said no."""
 
