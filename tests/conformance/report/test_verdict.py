@@ -113,7 +113,7 @@ def test_a_selection_is_judged_by_the_same_rule(catalogue: Catalogue, run: Calla
     [
         ("cuda-h200", Verdict.CONFORMANT),
         ("host", Verdict.CONFORMANT),
-        ("wgpu-h200", Verdict.NONCONFORMANT),  # misjudged: see the README there
+        ("wgpu-h200", Verdict.INCOMPLETE),  # of a backend that has been mended since: see the README there
         ("wgpu-llvmpipe", Verdict.CONFORMANT),
     ],
 )
