@@ -16,8 +16,7 @@ import pytest
 import wgpu
 
 from forge3d_core.driver import Driver, Fill, poll_until
-from forge3d_wgpu import leftovers
-from forge3d_wgpu.lanes import Lanes
+from forge3d_wgpu.lanes import Lanes, clear_up
 from forge3d_wgpu.plugin import WgpuBackend
 
 PATIENCE = 60.0
@@ -129,7 +128,7 @@ def test_a_forked_child_leaves_its_parents_devices_alone(rig: Any, monkeypatch: 
     parent = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: parent + 1)
     monkeypatch.setattr(Lanes, "busy", lambda _lanes: pytest.fail("the child asked about it"))
-    leftovers.clear_up()
+    clear_up()
 
 
 def test_a_device_goes_with_what_it_never_submitted(backend: WgpuBackend, rigs: Callable[[], Any]) -> None:

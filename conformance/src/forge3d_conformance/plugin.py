@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if (lifeline := config.getoption("--lifeline")) is not None:
         end_with(lifeline)
+        # SIGTERM is an interrupt here. SIGINT would not do: shells have background jobs ignore it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     try:
         session = ClauseSession.configured(config)

@@ -113,9 +113,9 @@ def _termination() -> Iterator[threading.Event]:
 
 
 def _end(process: subprocess.Popen[bytes], *, told: bool) -> None:
-    """End the run: by an interrupt, which lets it write its report, unless the terminal has ``told`` it."""
+    """End the run, which has time to write its report, unless the terminal has ``told`` it."""
     if not told:
-        process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+        process.terminate()
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:

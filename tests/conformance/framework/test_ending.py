@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,12 +62,19 @@ def test_a_command_that_is_terminated_takes_the_run_with_it(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_what_an_interrupted_run_had_found_is_kept(crooked: Callable[..., None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("interrupts", [signal.default_int_handler, signal.SIG_IGN], ids=["", "background"])
+def test_what_an_interrupted_run_had_found_is_kept(
+    crooked: Callable[..., None], tmp_path: Path, interrupts: Any
+) -> None:
+    earlier = signal.signal(signal.SIGINT, interrupts)  # shells have background jobs ignore them
     report = tmp_path / "report"
     arguments = ("--clause", "device.*", "--report", str(report))
-    with hanging(crooked, tmp_path, *arguments, where="test_device_process") as (process, number):
-        process.terminate()
-        assert process.wait(60) == 128 + signal.SIGTERM
+    try:
+        with hanging(crooked, tmp_path, *arguments, where="test_device_process") as (process, number):
+            process.terminate()
+            assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     with pytest.raises(ProcessLookupError):  # what hung was a program of the test
         os.kill(number, 0)
     found = read(report)

@@ -31,8 +31,7 @@ from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, Textu
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
 from forge3d_wgpu.kernels import LANGUAGE, Arenas, Params, Pipeline, compile_source, dispatch
-from forge3d_wgpu.lanes import Lanes, Submission
-from forge3d_wgpu.leftovers import clear_up, leave
+from forge3d_wgpu.lanes import Lanes, Submission, clear_up, leave
 from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
 from forge3d_wgpu.staging import WORD, Block
 
