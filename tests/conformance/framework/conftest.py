@@ -10,7 +10,7 @@ import pytest
 from forge3d_conformance.running import Ran, run_suite
 
 PLUGIN = """
-import os, signal, time
+import os, signal
 from forge3d_core import hookimpl
 from forge3d_core.host.plugin import HostBackend
 from forge3d_core.host.subject import HostSubject

@@ -20,10 +20,12 @@ from forge3d_conformance.report.store import read
 COMMAND = [sys.executable, "-c", "from forge3d_core.cli import main; main()", "conformance"]
 HANGS = """
             if {where!r} in os.environ["PYTEST_CURRENT_TEST"]:
+                signalled, tell = os.pipe()  # a pause would miss a signal that comes just before it
+                os.set_blocking(tell, False)
+                signal.set_wakeup_fd(tell)
                 with open({mark!r}, "w") as file:
                     print(os.getpid(), file=file)
-                while True:  # a signal just before an endless wait would not end it
-                    time.sleep(0.1)
+                os.read(signalled, 1)
 """
 
 
