@@ -162,6 +162,10 @@ class Allocator:
         for allocation in allocations:
             allocation.pins.discard(key)
 
+    def natives(self) -> list[Any]:
+        """Return what has not gone back, as the driver made it."""
+        return [allocation.native for allocation in tuple(self._live)]
+
     def sweep(self) -> None:
         """Free what was dropped and is no longer in use.
 

@@ -27,6 +27,7 @@ from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
+from forge3d_core.leftover import end
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.order import asked_for, demanded, place, tokens
 from forge3d_core.points import wait_all
@@ -65,7 +66,7 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
     try:
         return AssembledDevice(driver, options or DeviceOptions())
     except BaseException:
-        driver.close(0.0)
+        end(driver, 0.0)
         raise
 
 
@@ -339,9 +340,14 @@ class AssembledDevice:
                 self._remarks.append("a call had not come out of the driver, which was left open")
                 return
             started = time.monotonic()
-            self._driver.close(drain)
+            end(self._driver, drain, self._memory())
             if time.monotonic() - started > drain > 0:
                 self._remarks.append(f"work was still in flight after {drain:g} s and was abandoned")
+
+    def _memory(self) -> Iterator[object]:
+        """Yield all native memory that work in flight may use."""
+        yield from self.allocator.natives()
+        yield from [allocation.native for allocation in self._adopted.values()]
 
     def _close_memory(self) -> None:
         if shown := self.allocator.close():

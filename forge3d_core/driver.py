@@ -232,10 +232,13 @@ class Driver(Protocol):
     def retire(self, token: Token) -> None:
         """Take back what the token holds (an event for the pool, say)."""
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float) -> bool | None:
         """Let submitted work end for up to ``timeout`` seconds, then give everything back.
 
-        Called once. A native device that was adopted stays open.
+        False means "not yet": work is still in flight, and to give back what it uses would wait for it, or
+        take it from under it. Then the core keeps all memory and asks again later, with a timeout of 0;
+        asked again as well after an interrupt, even one that came as the last thing was given back.
+        Anything else means that the driver is closed. A native device that was adopted stays open.
         """
 
 

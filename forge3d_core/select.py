@@ -17,6 +17,7 @@ from typing import Any
 from forge3d_core.config import configuration
 from forge3d_core.decision import Decision, Request, decide, nothing_opens
 from forge3d_core.errors import BackendError, DeviceLost, ForgeError, PluginFailed, UsageError
+from forge3d_core.leftover import clear_up
 from forge3d_core.plugins import BackendSpec, Plugin, contained, import_failure
 from forge3d_core.protocols import Device, FencePoint
 from forge3d_core.registry import REGISTRY, Registry
@@ -104,6 +105,7 @@ def _open_best(decision: Decision, registry: Registry) -> Device:
 def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
     """Return what the plugin opens; what it raises that is none of ours is the plugin's failure."""
     doing = f"opening a device of {plugin.name}"
+    clear_up()  # some drivers open only so many devices at a time
     try:
         device = open_()
     except ForgeError:

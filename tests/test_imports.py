@@ -24,7 +24,7 @@ LAYERS = [
     {"errors"},
     {"units"},
     {"protocols"},
-    {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing"},
+    {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
     {"points", "timeline", "budget", "allocation", "memory", "commands", "order"},
     {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
     | {

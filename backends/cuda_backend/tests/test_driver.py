@@ -86,9 +86,23 @@ def test_it_has_what_a_driver_has(bench: Bench) -> None:
 
 def test_close_is_bounded_while_work_is_held(bench: Bench, gate: Gate) -> None:
     held = gate.hold("compute")
-    bench.driver.allocate_block(64, "upload")
-    bench.close(0.05)
+    assert bench.driver.close(0.05) is False
     assert not bench.driver.query(held)  # so close did not wait for it
+
+
+def test_a_busy_device_closes_when_its_work_has_ended(cupy: Any, bench: Bench, gate: Gate) -> None:
+    nbytes = 64 << 20
+    buffer, block = bench.buffer(nbytes), bench.driver.allocate_block(nbytes, "upload")
+    gate.hold("compute")
+    free = cupy.cuda.runtime.memGetInfo()[0]
+    assert bench.driver.close(0.0) is False
+    block.view()[:] = 1
+    gate.open()
+    bench.close()
+    assert bench.driver.close(0.0)  # an interrupt may come after the last step, too
+    assert cupy.cuda.runtime.memGetInfo()[0] - free < nbytes  # an array still shows it
+    del buffer
+    assert cupy.cuda.runtime.memGetInfo()[0] - free >= nbytes
 
 
 def test_a_closed_device_leaves_nothing(cupy: Any, open_bench: Callable[[], Bench]) -> None:

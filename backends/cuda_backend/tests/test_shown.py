@@ -39,7 +39,7 @@ def test_an_address_that_another_thread_gets_at_once_is_still_shown(
     runtime.during["freeAsync"] = lambda: elsewhere(lambda: kept.append(pool.allocate((512,))))
     del first
     assert kept[0].data.ptr == address
-    pool.close(drained=True)
+    pool.close()
     assert destroyed(runtime) == {}
     kept.clear()
     assert len(runtime.called("freeAsync")) == 2
@@ -55,5 +55,5 @@ def test_two_threads_that_drop_the_last_arrays_destroy_each_handle_once_and_as_w
         "memPoolDestroy": [[pool._pool]],
     }
     runtime.during["eventDestroy"] = lambda: elsewhere(pool._leave)
-    pool.close(drained=True)
+    pool.close()
     assert destroyed(runtime) == expected

@@ -110,8 +110,7 @@ class Rig:
 
     def close(self, timeout: float = PATIENCE) -> None:
         if not self.closed:
-            self.closed = True
-            self.driver.close(timeout)
+            self.closed = self.driver.close(timeout)
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ class CudaDriver:
                     pool.warm_up()
                     lanes = Lanes.on(runtime, pool, limits)
                 except BaseException:
-                    pool.close(drained=True)
+                    pool.close()
                     raise
                 staging = Staging(runtime, lambda: lanes.idle)
                 return cls(info, cupy.cuda.Device(index), cupy, runtime, pool, lanes, staging)
@@ -128,16 +128,14 @@ class CudaDriver:
         self._lanes.retire(token)
         self._staging.settle()
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float) -> bool:
         """Let work end, then give everything back; what arrays still show goes back with the last of them.
 
-        A device that is still busy after ``timeout``, or that an interrupt keeps us from waiting for, keeps
-        its memory: to give it back would wait for its work, however long that takes.
+        Not yet while the device is busy: CUDA would wait for it, however long that takes.
         """
-        drained = False
-        try:
-            drained = self._lanes.drain(timeout)
-        finally:
-            self._staging.close(drained)
-            self._lanes.close()
-            self._pool.close(drained)
+        if not self._lanes.drain(timeout):
+            return False
+        self._staging.close()
+        self._lanes.close()
+        self._pool.close()
+        return True

@@ -220,16 +220,13 @@ class Lanes:
         return all(self._runtime.streamQuery(stream) != NOT_READY for stream in streams)
 
     def close(self) -> None:
-        """Destroy streams and pooled events; CUDA keeps a stream until its work is done."""
-        for destroy, handles in (
-            (self._runtime.eventDestroy, self._events),
-            (self._runtime.streamDestroy, [lane.ptr for lane in self._lanes.values()]),
-        ):
-            for handle in handles:
-                try:
-                    destroy(handle)
-                except RuntimeError:
-                    pass  # a lost device refuses this too
-        self._events.clear()
+        """Destroy streams and pooled events, each once."""
         self._orphans.clear()
-        self._lanes.clear()
+        while self._events:
+            self._destroy(self._runtime.eventDestroy, self._events.pop())
+        while self._lanes:
+            self._destroy(self._runtime.streamDestroy, self._lanes.popitem()[1].ptr)
+
+    def _destroy(self, destroy: Callable[[int], None], handle: int) -> None:
+        with contextlib.suppress(RuntimeError):  # a lost device refuses this too
+            destroy(handle)

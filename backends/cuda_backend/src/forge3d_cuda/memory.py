@@ -68,7 +68,6 @@ class DevicePool:
     _shown: set[int] = attrs.field(factory=set)  # the numbers of what arrays still show
     _numbers: itertools.count[int] = attrs.field(factory=itertools.count)
     _open: bool = True
-    _abandoned: bool = False
     _lock: Any = attrs.field(factory=threading.Lock)
 
     @classmethod
@@ -159,7 +158,7 @@ class DevicePool:
 
     def release(self, allocation: Allocation) -> None:
         """Give it back behind what is queued on the memory stream; never raises."""
-        if self._abandoned or os.getpid() != self._owner:
+        if os.getpid() != self._owner:
             return  # a forked child has copies of our handles and no device behind them
         try:
             # Never ``cudaFree`` for memory of a pool, closed or not: it waits for every kernel on the device.
@@ -201,14 +200,9 @@ class DevicePool:
                 raise translate(error, "ordering behind the adopted array's stream") from error
         return self._array(address, (nbytes,), native)
 
-    def close(self, drained: bool) -> None:
-        """Give the pool back; memory that arrays still show follows with the last of them.
-
-        A device that has not drained may still use all of it, and ``cudaFree`` would wait for that: then
-        it stays until the process ends.
-        """
+    def close(self) -> None:
+        """Give the pool back; memory that arrays still show follows with the last of them."""
         self._open = False
-        self._abandoned = not drained
         self._leave()
 
     def _leave(self) -> None:
@@ -216,7 +210,7 @@ class DevicePool:
 
         Destroyed earlier, a pool would keep that memory from the driver for good (32 MiB at a time).
         """
-        if self._open or self._abandoned or self._shown:
+        if self._open or self._shown:
             return
         with contextlib.suppress(IndexError):  # none left; each is popped once, whoever else is here
             while True:

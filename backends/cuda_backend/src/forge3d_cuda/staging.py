@@ -118,11 +118,8 @@ class Staging:
             except Exception:
                 pass  # the device is lost or the process ends, and the memory goes with it
 
-    def close(self, drained: bool) -> None:
-        """Free what rests now and the other blocks with their last array.
-
-        A device that has not drained may still write to them: then they stay until the process ends.
-        """
+    def close(self) -> None:
+        """Free what rests now and the other blocks with their last array. The device has come to rest."""
+        self._idle = lambda: True
         self._closed = True
-        self._idle = (lambda: True) if drained else (lambda: False)
         self.settle()

@@ -31,7 +31,7 @@ from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, Textu
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
 from forge3d_wgpu.kernels import LANGUAGE, Arenas, Params, Pipeline, compile_source, dispatch
-from forge3d_wgpu.lanes import Lanes, Submission, clear_up, leave
+from forge3d_wgpu.lanes import Lanes, Submission
 from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
 from forge3d_wgpu.staging import WORD, Block
 
@@ -70,12 +70,12 @@ class WgpuDriver:
     _copier: Copier = attrs.field(init=False)
     _arenas: Arenas = attrs.field(init=False)
     _live: dict[int, Any] = attrs.field(factory=dict, init=False)  # what we made, by id
+    _shown: bool = attrs.field(default=False, init=False)  # whether arrays showed a block when it went
     _encoders: dict[type, Callable[..., None]] = attrs.field(init=False)
     _at_exit: Callable[[], None] = attrs.field(init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
-        clear_up()
         self._limits = limits_of(self.native)
         self.info = attrs.evolve(self.info, limits=self._limits)
         self._lanes = Lanes(self.native, one_at_a_time=self.info.kind == "cpu")
@@ -164,40 +164,25 @@ class WgpuDriver:
     def retire(self, token: Submission) -> None:
         token.recycle()
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float) -> bool:
         """Let work end, then release everything; what arrays still show goes back with the last of them.
 
-        A device that is still busy after ``timeout``, or that an interrupt keeps us from waiting for, is
-        left until its work has ended: to release it would wait for that, however long it takes.
+        Not yet while the device is busy: to release it would wait for it, however long that takes.
         """
-        clear_up()
-        idle = False
-        try:
-            idle = self._lanes.drain(timeout)
-        finally:
-            self._give_back(idle)
-            atexit.unregister(self._at_exit)  # last: until then it saves an exit from waiting
-
-    def _give_back(self, idle: bool) -> None:
-        kept = None if idle else self._keep_alive()
-        gone = [_release(native) for native in self._live.values()]
-        self._live.clear()
+        if not self._lanes.drain(timeout):
+            return False
+        while self._live:
+            if not _release(self._live.popitem()[1]):
+                self._shown = True
         self._arenas.release()
         self._copier.release()
-
-        def release() -> None:
-            if self.owned:
-                with _quiet_loss():
-                    if all(gone):
-                        self.native.destroy()  # which would take its memory from under the arrays
-                    self.native._release()
-            if kept is not None:
-                lib.wgpuDeviceRelease(kept)
-
-        if idle:
-            release()
-        else:
-            leave(self._lanes.busy, release)
+        if self.owned:
+            with _quiet_loss():
+                if not self._shown:
+                    self.native.destroy()  # which would take its memory from under the arrays
+                self.native._release()
+        atexit.unregister(self._at_exit)  # last: until then it saves an exit from waiting
+        return True
 
     def _dispatch(self, encoder: Any, command: Dispatch, params: Params) -> None:
         most_bound = self.native.limits["max-storage-buffer-binding-size"]
@@ -209,16 +194,11 @@ class WgpuDriver:
 
     def abandon(self) -> None:
         """The interpreter exits with the device open: do not let the last reference wait for its work."""
-        self._keep_alive()
-        if self._process == os.getpid():  # a forked child has our locks and none of our threads
-            self._lanes.drain(0)
-
-    def _keep_alive(self) -> Any:
-        """Take a reference of our own, so that no other is the last; None where there is no device left."""
         internal = self.native._internal
         if internal is not None:
-            lib.wgpuDeviceAddRef(internal)
-        return internal
+            lib.wgpuDeviceAddRef(internal)  # a reference of our own, so that no other is the last
+        if self._process == os.getpid():  # a forked child has our locks and none of our threads
+            self._lanes.drain(0)
 
 
 def _abandon(driver: weakref.ref[WgpuDriver]) -> None:

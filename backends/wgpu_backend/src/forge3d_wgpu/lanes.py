@@ -19,7 +19,6 @@ Adapters that are CPUs
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import deque
@@ -241,44 +240,3 @@ class Lanes:
             if self._lost is None and not is_alive(self.device):
                 self._lost = device_lost("found while waiting")
         self.check()
-
-
-@attrs.frozen(eq=False)
-class Leftover:
-    """A device that was closed while it worked, until its work has ended.
-
-    To release it waits for that, however long it takes, and a close must not. So it stays behind, and
-    whoever opens or closes another device looks whether it has come to its end: ``release`` is called
-    once, when ``busy`` has said no.
-    """
-
-    busy: Callable[[], bool]
-    release: Callable[[], None]
-    process: int = attrs.field(factory=os.getpid)
-
-
-_left: list[Leftover] = []
-_lock = threading.Lock()
-
-
-def leave(busy: Callable[[], bool], release: Callable[[], None]) -> None:
-    """Keep a device until it is no longer busy. Any thread."""
-    with _lock:
-        _left.append(Leftover(busy, release))
-
-
-def clear_up() -> None:
-    """Give back the devices whose work has ended; waits for none. Any thread.
-
-    A forked child keeps its hands off the devices of its parent.
-    """
-    if not _left or not _lock.acquire(blocking=False):  # who holds it is doing this
-        return
-    try:
-        here = os.getpid()
-        ended = [one for one in _left if one.process == here and not one.busy()]
-        _left[:] = [one for one in _left if one not in ended]
-    finally:
-        _lock.release()
-    for one in ended:
-        one.release()
