@@ -145,3 +145,35 @@ def test_the_core_assembles_a_device(cupy: Any) -> None:
             ring.upload(np.frombuffer(data, np.uint8), buffer).wait(PATIENCE)
             assert pool.read(buffer).wait(PATIENCE).tobytes() == data + bytes(100_000 - len(data))
     assert not cupy.asnumpy(cupy.zeros(4)).any()  # the adopted device is still open
+
+
+EXIT = """
+from forge3d_core.protocols import DeviceOptions, KernelSource
+from forge3d_cuda.plugin import CudaBackend
+
+CODE = '''
+extern "C" __global__ void spin() {{
+    unsigned long long begin, now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begin));
+    do asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)); while (now - begin < 30000000000ull);
+}}
+'''
+device = CudaBackend().open("", DeviceOptions(drain_timeout=0.05))
+ring, buffer = device.staging_ring(), device.create_buffer(1 << 20)
+spin = device.create_kernel(KernelSource("spin", {{"cuda": CODE}}, workgroup=(1, 1, 1)))
+point = device.submit(device.command_list().dispatch(spin, [], threads=1))
+assert not point.done
+{then}
+"""
+
+
+@pytest.mark.parametrize("then", ["", "del device, ring, buffer, spin, point", "device.close()"])
+def test_the_interpreter_exits_with_work_in_flight(cupy: Any, then: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", EXIT.format(then=then)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
