@@ -10,9 +10,10 @@ from typing import Any
 import attrs
 
 from forge3d_core.driver import Direction, Driver
-from forge3d_core.errors import Closed, TooLarge
+from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
 from forge3d_core.formats import texture_bytes
 from forge3d_core.gate import Gate
+from forge3d_core.leftover import clear_up
 from forge3d_core.protocols import BudgetTracker, FencePoint, Heap, MemoryKind, Reservation, TextureFormat
 from forge3d_core.units import format_bytes
 
@@ -162,9 +163,10 @@ class Allocator:
         for allocation in allocations:
             allocation.pins.discard(key)
 
-    def natives(self) -> list[Any]:
-        """Return what has not gone back, as the driver made it."""
-        return [allocation.native for allocation in tuple(self._live)]
+    @property
+    def live(self) -> Collection[Allocation]:
+        """What has not gone back; as it is when the allocator closes, for who keeps it then."""
+        return self._live
 
     def sweep(self) -> None:
         """Free what was dropped and is no longer in use.
@@ -188,8 +190,7 @@ class Allocator:
         Return how many host-visible blocks numpy arrays still show.
         """
         self._closed = True
-        rest = list(self._live)
-        self._live.clear()
+        rest, self._live = self._live, set()
         self._dropped.clear()  # a note that nobody reads would keep its memory for good
         for allocation in rest:
             if allocation.reservation is not None:
@@ -230,7 +231,13 @@ class Allocator:
         )
         try:
             with self.gate.passing():
-                allocation = Allocation(allocate(), reservation)
+                try:
+                    native = allocate()
+                except OutOfDeviceMemory:
+                    if not clear_up():
+                        raise
+                    native = allocate()
+            allocation = Allocation(native, reservation)
             self._live.add(allocation)
         except BaseException:
             reservation.release()

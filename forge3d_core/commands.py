@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from operator import index
 from typing import Any, Protocol
 
@@ -31,6 +31,12 @@ class CompiledKernel:
     language: str
     native: Any
     owner: object = attrs.field(repr=False)
+
+
+def identity(source: KernelSource) -> Hashable:
+    """Return what makes two sources the same kernel; a mapping does not hash, its items do."""
+    sources = tuple(sorted(source.sources.items(), key=lambda item: item[0]))
+    return source.name, sources, source.bindings, source.params, source.workgroup
 
 
 @attrs.define(eq=False)

@@ -21,13 +21,13 @@ from forge3d_core import protocols
 from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import Ending, close_elsewhere
-from forge3d_core.commands import CompiledKernel, RecordedCommands
+from forge3d_core.commands import CompiledKernel, RecordedCommands, identity
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
-from forge3d_core.leftover import end
+from forge3d_core.leftover import Leftover, clear_up
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.order import asked_for, demanded, place, tokens
 from forge3d_core.points import wait_all
@@ -63,10 +63,11 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
 
     If it raises, the driver has been closed.
     """
+    clear_up()
     try:
         return AssembledDevice(driver, options or DeviceOptions())
     except BaseException:
-        end(driver, 0.0)
+        Leftover(driver.info.name, driver.close).end(0.0)
         raise
 
 
@@ -99,6 +100,9 @@ class AssembledDevice:
         )
         self._compiling = threading.RLock()
         self._submission = threading.Lock()
+        self._leftover = Leftover(
+            info.name, partial(_close, self._gate, self._submission, driver), [self.allocator.live]
+        )
         self._state = threading.RLock()
         self._closed = False
         self._ending = Ending()
@@ -156,7 +160,7 @@ class AssembledDevice:
     def create_kernel(self, source: KernelSource) -> CompiledKernel:
         self.check()
         with self._compiling:  # each source once
-            key = _identity(source)
+            key = identity(source)
             kernel = self._kernels.get(key)
             if kernel is None:
                 with self._noticing_loss(), self._gate.passing():
@@ -319,13 +323,16 @@ class AssembledDevice:
     def _last_steps(self) -> Iterator[Callable[[], object]]:
         """Yield what closing takes, in order; nothing here may hinder what follows it."""
         ended = Closed(f"device {self.info.name!r} was closed")
+        yield clear_up
         for timeline in self._timelines:
             yield timeline.poll
             yield partial(timeline.fail, ended)
         yield partial(self.budget.end, ended)
         for child in self._children:
             yield child.abandon
+        yield self._leftover.note
         yield self._gate.shut
+        yield self._keep_what_is_used
         yield self._close_driver
         yield self._close_memory
         yield self._close_budget
@@ -333,21 +340,21 @@ class AssembledDevice:
         yield self._kernels.clear
         yield self._report
 
+    def _keep_what_is_used(self) -> None:
+        """Work in flight may use what the allocator does not know, too: kernels and adopted memory."""
+        self._leftover.memory += [kernel.native for kernel in tuple(self._kernels.values())]
+        with self._state:
+            self._leftover.memory += [allocation.native for allocation in self._adopted.values()]
+
     def _close_driver(self) -> None:
         drain = 0.0 if self._lost else self._options.drain_timeout
-        with self._submission:  # a submission under way ends first
-            if not self._gate.shut(0):  # it has been waited for: native code would not survive this
-                self._remarks.append("a call had not come out of the driver, which was left open")
-                return
-            started = time.monotonic()
-            end(self._driver, drain, self._memory())
-            if time.monotonic() - started > drain > 0:
-                self._remarks.append(f"work was still in flight after {drain:g} s and was abandoned")
-
-    def _memory(self) -> Iterator[object]:
-        """Yield all native memory that work in flight may use."""
-        yield from self.allocator.natives()
-        yield from [allocation.native for allocation in self._adopted.values()]
+        started = time.monotonic()
+        closed = self._leftover.end(drain)
+        late = time.monotonic() - started > drain > 0
+        if not self._gate.shut(0):
+            self._remarks.append("a call had not come out of the driver, which stays open until it has")
+        elif not self._lost and (late or not closed):
+            self._remarks.append(f"work was still in flight after {drain:g} s, and keeps what it uses")
 
     def _close_memory(self) -> None:
         if shown := self.allocator.close():
@@ -395,11 +402,13 @@ class AssembledDevice:
                 timeline.fail(error)
 
 
+def _close(gate: Gate, submission: threading.Lock, driver: Driver, timeout: float) -> bool | None:
+    """Close a driver that nobody is inside; native code would not survive anything else."""
+    if not gate.shut(0):
+        return False
+    with submission:  # what is under way has left the driver, and is noted first
+        return driver.close(timeout)
+
+
 def _let_go(_driver: Driver) -> None:
     """Do nothing: what calls this has kept the driver until now."""
-
-
-def _identity(source: KernelSource) -> Hashable:
-    """Return what makes two sources the same kernel; a mapping does not hash, its items do."""
-    sources = tuple(sorted(source.sources.items(), key=lambda item: item[0]))
-    return source.name, sources, source.bindings, source.params, source.workgroup

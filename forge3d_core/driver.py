@@ -236,9 +236,10 @@ class Driver(Protocol):
         """Let submitted work end for up to ``timeout`` seconds, then give everything back.
 
         False means "not yet": work is still in flight, and to give back what it uses would wait for it, or
-        take it from under it. Then the core keeps all memory and asks again later, with a timeout of 0;
-        asked again as well after an interrupt, even one that came as the last thing was given back.
-        Anything else means that the driver is closed. A native device that was adopted stays open.
+        take it from under it. Nothing is submitted any more, and the core keeps all memory. It asks again
+        with a timeout of 0, which must not wait, whenever a device is opened or closed, on that thread; and
+        after an interrupt or an error, even one that came as the last thing was given back. Anything else
+        means that the driver is closed. A native device that was adopted stays open.
         """
 
 

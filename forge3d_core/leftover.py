@@ -1,4 +1,4 @@
-"""Drivers whose device was closed while it worked: kept, with its memory, until they can go."""
+"""What is left of a device that was closed while it worked: its driver and memory, until they can go."""
 
 from __future__ import annotations
 
@@ -7,66 +7,71 @@ import ctypes
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import partial
 
 import attrs
 
-from forge3d_core.driver import Driver
-
 _log = logging.getLogger(__name__)
+_left: list[Leftover] = []
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Leftover:
-    """A driver that has not closed yet, and the memory that its work may still use."""
+    """A driver that is to be closed, and what its work may use, kept until it has closed.
 
-    driver: Driver
-    memory: tuple[object, ...]
-    process: int = attrs.field(factory=os.getpid, init=False)
-    closing: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # held while its device closes
+    ``close`` takes a timeout and says False for "not yet". Then whoever opens or closes a device asks again,
+    so a process that does neither any more keeps the memory until it ends.
 
-    def gone(self) -> bool:
-        """Whether it has closed by now."""
-        if self.closing.locked() or self.process != os.getpid():  # a forked child: it is the parent's
-            return False
+    Thread-safety: any thread. One at a time asks.
+    """
+
+    name: str
+    close: Callable[[float], bool | None]
+    memory: list[object] = attrs.field(factory=list)
+    ended: bool = attrs.field(default=False, init=False)  # by its device: from now on others ask
+    _process: int = attrs.field(factory=os.getpid, init=False)
+    _asking: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    @property
+    def note(self) -> Callable[[], None]:
+        """What keeps it from now on. C code: an interrupt comes before it or after it."""
+        return partial(_left.append, self)
+
+    def end(self, timeout: float) -> bool:
+        """Close, now or later; whether it has closed. An error or an interrupt leaves it for later, too."""
+        if self not in _left:
+            self.note()
         try:
-            return self.driver.close(0.0) is not False
+            return self._ask(timeout)
+        finally:
+            self.ended = True
+
+    def look(self) -> bool:
+        """Close if it can be closed now and nobody else is about to; whether it has. Raises nothing."""
+        if not self.ended or self._asking.locked() or self._process != os.getpid():
+            return False  # in a forked child it is the parent's
+        try:
+            return self._ask(0.0)
         except Exception:  # whoever opens or closes another device is not to blame
-            _log.exception("closing %r, whose device was closed while it worked, failed", self.driver)
+            self.ended = False  # its work may still run, for all that anybody knows
+            _log.exception("%s cannot be closed, and keeps what it uses until the process ends", self.name)
+            return False
+
+    def _ask(self, timeout: float) -> bool:
+        with self._asking:
+            if self in _left:  # else another thread has closed it
+                if self.close(timeout) is False:
+                    return False
+                self.memory.clear()
+                _left.remove(self)
             return True
 
 
-_left: list[Leftover] = []
-_looking = threading.Lock()
-
-
-def end(driver: Driver, timeout: float, memory: Iterable[object] = ()) -> None:
-    """Close a driver. One that says "not yet" or is interrupted is asked again by the next open or close.
-
-    ``memory`` is what its work may still use, kept until then: in a process that opens and closes nothing
-    any more, until it ends. Raises what the driver raises, which has then closed as far as it can.
-    Thread-safety: any thread; once for each driver.
-    """
-    leftover = Leftover(driver, tuple(memory))
-    with leftover.closing:
-        _left.append(leftover)  # first, as an interrupt may come at any moment
-        try:
-            if driver.close(timeout) is not False:
-                _left.remove(leftover)
-        except Exception:
-            _left.remove(leftover)
-            raise
-    clear_up()
-
-
-def clear_up() -> None:
-    """Close the drivers that were left and have come to their end; waits for none. Any thread."""
-    if not _left or _looking.locked():  # who holds it is doing this
-        return
-    with _looking:
-        for leftover in tuple(_left):
-            if leftover.gone():
-                _left.remove(leftover)
+def clear_up() -> bool:
+    """Close what was left and has come to its end; whether anything has. Waits for no device. Any thread."""
+    closed = [leftover for leftover in tuple(_left) if leftover.look()]
+    return bool(closed)
 
 
 @atexit.register

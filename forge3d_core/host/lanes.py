@@ -153,6 +153,7 @@ class Lanes:
         A kernel that runs longer is left behind on its daemon thread.
         """
         deadline = time.monotonic() + timeout
+        patience = 0.0 if isinstance(self._ended, Closed) else JOIN_SECONDS  # once is enough
         with self._lock:
             for lane in self._lanes.values():
                 lane.holds.clear()
@@ -165,7 +166,7 @@ class Lanes:
         finally:  # an interrupt gives up waiting for the work, and nothing else
             halt.set()
             self.end(closed)
-            deadline = time.monotonic() + JOIN_SECONDS
+            deadline = time.monotonic() + patience
             for lane in self._lanes.values():
                 if lane.thread is not None and lane.thread is not threading.current_thread():
                     lane.thread.join(max(0.0, deadline - time.monotonic()))

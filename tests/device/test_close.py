@@ -250,30 +250,6 @@ def test_who_closes_meanwhile_is_not_in_the_way(
     assert driver.closed == 1
 
 
-def test_a_driver_that_somebody_is_in_for_good_is_left_open(
-    background: Callable[..., Any], patience: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entered, leave = threading.Event(), threading.Event()
-
-    class Stuck(Counted):
-        def compile(self, source: KernelSource) -> Any:
-            entered.set()
-            assert leave.wait(patience)
-            return super().compile(source)
-
-    driver, shut = Stuck(), Gate.shut
-    device = assemble(driver)
-    compiling = background(device.create_kernel, KernelSource("late", {"host": print}))
-    assert entered.wait(patience)
-    monkeypatch.setattr(Gate, "shut", lambda gate, timeout=0.0: shut(gate, timeout))
-    with pytest.warns(ResourceWarning, match="had not come out of the driver, which was left open"):
-        device.close()
-    assert not driver.closed
-    leave.set()
-    compiling.result(patience)
-    driver.close(1.0)
-
-
 def test_the_warning_names_who_closed(device: AssembledDevice) -> None:
     kept = device.budget.reserve(64)
     with pytest.warns(ResourceWarning, match=r"1 reservation.* not released") as caught:

@@ -145,6 +145,7 @@ class Runtime:
     _handles: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
     _free: list[int] = attrs.field(factory=lambda: [0x2000, 0x1000])  # device memory, the next one last
     _host: dict[int, Any] = attrs.field(factory=dict)
+    _streams: dict[int, int] = attrs.field(factory=dict)  # of the events that were recorded
 
     streamNonBlocking = eventDisableTiming = hostAllocPortable = 0
     cudaDevAttrMemoryPoolsSupported = cudaMemPoolAttrReleaseThreshold = 0
@@ -174,8 +175,11 @@ class Runtime:
                 return NOT_READY if arguments[0] in self.pending else SUCCESS
             case "getDevice":
                 return 0
+            case "eventRecord":
+                self._streams[arguments[0]] = arguments[1]
             case "streamQuery":
-                return NOT_READY if self.pending else SUCCESS
+                busy = {self._streams.get(event) for event in self.pending}
+                return NOT_READY if arguments[0] in busy else SUCCESS
             case "mallocFromPoolAsync":
                 return self._free.pop()
             case "freeAsync":
@@ -215,15 +219,23 @@ def hollow(runtime: Runtime) -> Any:
 
 
 @pytest.fixture
-def hollow_driver(hollow: Any, runtime: Runtime) -> CudaDriver:
-    """A driver without a device."""
+def hollow_drivers(hollow: Any, runtime: Runtime) -> Callable[[], CudaDriver]:
+    """Makes drivers without a device."""
     limits = Limits(max_buffer_size=GIB)
     info = DeviceInfo("cuda", "hollow", "discrete", "0", "none", 0, limits=limits)
-    pool = DevicePool.on(hollow, 0)
-    lanes = Lanes.on(runtime, pool, limits)
-    return CudaDriver(
-        info, SimpleNamespace(id=0), hollow, runtime, pool, lanes, Staging(runtime, lambda: lanes.idle)
-    )
+
+    def make() -> CudaDriver:
+        pool = DevicePool.on(hollow, 0)
+        lanes = Lanes.on(runtime, pool, limits)
+        staging = Staging(runtime, 0, lambda: lanes.idle)
+        return CudaDriver(info, SimpleNamespace(id=0), hollow, runtime, pool, lanes, staging)
+
+    return make
+
+
+@pytest.fixture
+def hollow_driver(hollow_drivers: Callable[[], CudaDriver]) -> CudaDriver:
+    return hollow_drivers()
 
 
 @pytest.fixture(scope="session")

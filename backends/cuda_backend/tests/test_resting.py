@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,3 +78,25 @@ def test_and_is_used_again_clean(device: AssembledDevice, runtime: Runtime) -> N
     runtime.pending.clear()
     ring.close()
     device.close()
+
+
+def test_memory_of_one_device_rests_while_another_works(
+    hollow_drivers: Callable[[], CudaDriver], runtime: Runtime
+) -> None:
+    """``cudaFreeHost`` waits for them all."""
+    one, other = hollow_drivers(), hollow_drivers()
+    block, derived = one.allocate_block(NBYTES, "upload"), one.allocate_block(2 * NBYTES, "upload").view()[1:]
+    token = other.submit("compute", [], ())
+    assert token.event is not None
+    runtime.pending.add(token.event)
+    address = block.address
+    assert one.free(block)
+    assert one.close(0.0)
+    del derived
+    assert runtime.called("freeHost") == []
+    again = other.allocate_block(NBYTES, "readback")
+    assert again.address == address
+    assert not again.view().any()
+    runtime.pending.clear()
+    other.retire(token)
+    assert len(runtime.called("freeHost")) == 1

@@ -34,7 +34,7 @@ def test_a_derived_array_survives_close(rig: Any, busy: bool) -> None:
     derived[:] = 3
     if busy:
         rig.submit(work)
-        rig.driver.close(0.0)
+        assert not rig.driver.close(0.0)
         derived[:] = 3
     rig.close()
     assert other.native is None

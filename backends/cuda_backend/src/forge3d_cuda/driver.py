@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import attrs
@@ -15,35 +14,8 @@ from forge3d_core.units import align_up
 from forge3d_cuda import kernels
 from forge3d_cuda.errors import translate
 from forge3d_cuda.lanes import Lanes, Token
-from forge3d_cuda.memory import GRANULE, DevicePool, texture_shape
+from forge3d_cuda.memory import GRANULE, DevicePool, OnDevice, texture_shape
 from forge3d_cuda.staging import HostBlock, Staging
-
-
-class OnDevice:
-    """Makes a device current for a block of code and gives the caller's back, as the thread's own."""
-
-    __slots__ = ("_index", "_previous", "_runtime")
-
-    def __init__(self, runtime: Any, index: int) -> None:
-        self._runtime = runtime
-        self._index = index
-
-    def __enter__(self) -> None:
-        try:
-            self._previous = self._runtime.getDevice()
-            if self._previous != self._index:
-                self._runtime.setDevice(self._index)
-        except RuntimeError as error:
-            raise translate(error, f"making CUDA device {self._index} current") from error
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._previous != self._index:
-            try:
-                self._runtime.setDevice(self._previous)
-            except RuntimeError:
-                pass  # the caller's device is lost; its own next call will say so
 
 
 @attrs.define(eq=False)
@@ -72,7 +44,7 @@ class CudaDriver:
                 except BaseException:
                     pool.close()
                     raise
-                staging = Staging(runtime, lambda: lanes.idle)
+                staging = Staging(runtime, index, lambda: lanes.idle)
                 return cls(info, cupy.cuda.Device(index), cupy, runtime, pool, lanes, staging)
         except RuntimeError as error:
             raise translate(error, f"opening CUDA device {index} ({info.name})") from error
@@ -126,16 +98,16 @@ class CudaDriver:
 
     def retire(self, token: Token) -> None:
         self._lanes.retire(token)
-        self._staging.settle()
+        self._staging.resting.settle()
 
     def close(self, timeout: float) -> bool:
         """Let work end, then give everything back; what arrays still show goes back with the last of them.
 
-        Not yet while the device is busy: CUDA would wait for it, however long that takes.
+        Not yet while our lanes are busy: it would be taken from under their work, or CUDA would wait for it.
         """
         if not self._lanes.drain(timeout):
             return False
-        self._staging.close()
         self._lanes.close()
+        self._staging.close()
         self._pool.close()
         return True

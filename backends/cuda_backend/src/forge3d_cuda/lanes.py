@@ -24,6 +24,7 @@ from forge3d_core.protocols import Limits
 from forge3d_cuda import kernels, memory
 from forge3d_cuda.errors import NOT_READY, SUCCESS, lost, translate
 from forge3d_cuda.memory import DevicePool
+from forge3d_cuda.staging import Resting
 
 _TRANSFERS: dict[type, Callable[[Any, int, Any], None]] = {
     Upload: memory.upload,
@@ -53,7 +54,10 @@ class Token:
 
 @attrs.define(eq=False)
 class Lane:
-    """A stream, and the newest of the pool's zeroings that it is ordered behind."""
+    """A stream, and the newest of the pool's zeroings that it is ordered behind.
+
+    It goes when nobody has the lane any more, as another thread could be asking for it until then.
+    """
 
     name: str
     ptr: int  # the name that CuPy's launch asks a stream for
@@ -63,12 +67,15 @@ class Lane:
 
     def discard(self, event: int) -> None:
         """Destroy an event that nobody asks for any more; CUDA lets it finish first."""
-        if os.getpid() != self._owner:
-            return  # a forked child has no device behind its copy
-        try:
-            self._runtime.eventDestroy(event)
-        except Exception:
-            pass  # the device is lost or the process ends, and the event goes with it
+        self._destroy(self._runtime.eventDestroy, event)
+
+    def __del__(self) -> None:
+        self._destroy(self._runtime.streamDestroy, self.ptr)
+
+    def _destroy(self, destroy: Callable[[int], None], handle: int) -> None:
+        if os.getpid() == self._owner:  # a forked child has no device behind its copy
+            with contextlib.suppress(Exception):  # lost, or the process ends, and all goes with it
+                destroy(handle)
 
 
 @attrs.frozen(eq=False)
@@ -101,7 +108,9 @@ class Lanes:
         """Make one stream for each lane of ``limits`` on the current device."""
         flags = runtime.streamNonBlocking
         lanes = {name: Lane(name, runtime.streamCreateWithFlags(flags), runtime) for name in limits.lanes}
-        return cls(runtime, pool, limits, lanes)
+        made = cls(runtime, pool, limits, lanes)
+        Resting.of(runtime).watch(made)
+        return made
 
     @property
     def idle(self) -> bool:
@@ -216,17 +225,14 @@ class Lanes:
         return poll_until(self._all_done, seconds)
 
     def _all_done(self) -> bool:
-        streams = (lane.ptr for lane in self._lanes.values())
-        return all(self._runtime.streamQuery(stream) != NOT_READY for stream in streams)
+        lanes = tuple(self._lanes.values())
+        return all(self._runtime.streamQuery(lane.ptr) != NOT_READY for lane in lanes)
 
     def close(self) -> None:
-        """Destroy streams and pooled events, each once."""
+        """Let go of the streams, and of the pooled events, each of which is destroyed once."""
         self._orphans.clear()
         while self._events:
-            self._destroy(self._runtime.eventDestroy, self._events.pop())
-        while self._lanes:
-            self._destroy(self._runtime.streamDestroy, self._lanes.popitem()[1].ptr)
-
-    def _destroy(self, destroy: Callable[[int], None], handle: int) -> None:
-        with contextlib.suppress(RuntimeError):  # a lost device refuses this too
-            destroy(handle)
+            event = self._events.pop()
+            with contextlib.suppress(RuntimeError):  # a lost device refuses this too
+                self._runtime.eventDestroy(event)
+        self._lanes.clear()

@@ -1,4 +1,4 @@
-"""Device memory: buffers, textures and the copies between them and staging blocks."""
+"""Device memory: which device is current, its buffers and textures, and the copies to and from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import attrs
@@ -25,6 +26,33 @@ _LEGACY_STREAM = 1
 _PINNED, _NO_HANDLE, _ON_DEVICE = 1, 0, 1  # cudaMemPoolProps
 _DEVICE_MEMORY, _MANAGED_MEMORY = 2, 3  # cudaMemoryType
 _TO_DEVICE, _TO_HOST, _ON_THE_DEVICE = 1, 2, 3  # cudaMemcpyKind
+
+
+class OnDevice:
+    """Makes a device current for a block of code and gives the caller's back, as the thread's own."""
+
+    __slots__ = ("_index", "_previous", "_runtime")
+
+    def __init__(self, runtime: Any, index: int) -> None:
+        self._runtime = runtime
+        self._index = index
+
+    def __enter__(self) -> None:
+        try:
+            self._previous = self._runtime.getDevice()
+            if self._previous != self._index:
+                self._runtime.setDevice(self._index)
+        except RuntimeError as error:
+            raise translate(error, f"making CUDA device {self._index} current") from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._previous != self._index:
+            try:
+                self._runtime.setDevice(self._previous)
+            except RuntimeError:
+                pass  # the caller's device is lost; its own next call will say so
 
 
 class Allocation:

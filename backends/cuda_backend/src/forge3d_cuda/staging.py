@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -13,8 +15,69 @@ from numpy.typing import NDArray
 
 from forge3d_core.units import align_up
 from forge3d_cuda.errors import translate
+from forge3d_cuda.memory import OnDevice
 
 PAGE = 4096
+
+
+class Worker(Protocol):
+    @property
+    def idle(self) -> bool: ...
+
+
+_EVERYWHERE: dict[Any, Resting] = {}
+
+
+@attrs.define(eq=False)
+class Resting:
+    """The memory of all devices of the process: each may use it all, as it is portable.
+
+    So ``cudaFreeHost`` waits for all work in flight, on every lane of every device: a caller who only closed
+    a ring would stall, and one whose lane waits for the host would never return. It is called when no lane
+    of ours has work; before, whoever asks for as much gets what rests. (Of work that a program submits past
+    forge3d nobody knows here, and CUDA does wait for that.)
+
+    Thread-safety: any thread; the lists are only appended to and popped from, each of which is atomic.
+    """
+
+    _runtime: Any
+    _blocks: list[tuple[int, int, int]] = attrs.field(factory=list, init=False)  # address, bytes, device
+    _workers: list[weakref.ref[Worker]] = attrs.field(factory=list, init=False)
+
+    @classmethod
+    def of(cls, runtime: Any) -> Resting:
+        """Return the one of ``runtime``, which is CUDA's: there is one in a process."""
+        return _EVERYWHERE.setdefault(runtime, cls(runtime))
+
+    def watch(self, worker: Worker) -> None:
+        """Free nothing while ``worker`` has work."""
+        self._workers.append(weakref.ref(worker, self._workers.remove))
+
+    def give(self, address: int, nbytes: int, device: int) -> None:
+        self._blocks.append((address, nbytes, device))
+
+    def take(self, nbytes: int) -> int | None:
+        """Return the address of ``nbytes`` that rest, with what was in them, or None."""
+        for block in tuple(self._blocks):
+            if block[1] == nbytes:
+                with contextlib.suppress(ValueError):  # another thread has taken it
+                    self._blocks.remove(block)
+                    return block[0]
+        return None
+
+    def settle(self) -> None:
+        """Free what rests, if that would wait for nothing."""
+        while self._blocks and self._idle():
+            try:
+                address, _nbytes, device = self._blocks.pop()
+            except IndexError:
+                return  # another thread freed the last
+            with contextlib.suppress(Exception), OnDevice(self._runtime, device):
+                self._runtime.freeHost(address)  # fails where the device is lost, and the memory with it
+
+    def _idle(self) -> bool:
+        workers = (watched() for watched in tuple(self._workers))
+        return all(worker.idle for worker in workers if worker is not None)
 
 
 class PinnedMemory:
@@ -35,7 +98,7 @@ class PinnedMemory:
         return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (self.address, False)}
 
     def __del__(self) -> None:
-        self._staging.rest(self.address)
+        self._staging.rest(self)
 
 
 @attrs.define(eq=False)
@@ -61,65 +124,59 @@ class HostBlock:
 
 @attrs.define(eq=False)
 class Staging:
-    """Allocates blocks and gives them back without ever waiting for the device.
+    """Allocates the blocks of one device and gives them back without ever waiting for it.
 
-    ``cudaFreeHost`` may wait for all work in flight, on every lane: a caller who only closed a ring
-    would stall, and one whose lane waits for the host would never return. So while the device is busy
-    no block is freed: it stays the core's, in the budget and ready to be used again. Memory that an
-    array showed until then, past its block, rests in ``_resting`` until the device is idle.
+    While the device is busy no block is freed: it stays the core's, in the budget and ready to be used
+    again. What is freed rests (see :class:`Resting`), and so does memory that an array showed past its block.
 
-    Thread-safety: any thread; the list is only appended to and popped from, each of which is atomic.
+    Thread-safety: any thread.
     """
 
     _runtime: Any
+    _device: int
     _idle: Callable[[], bool]
-    _resting: list[int] = attrs.field(factory=list)
+    resting: Resting = attrs.field(init=False)
     _closed: bool = False
     _owner: int = attrs.field(factory=os.getpid)
+
+    def __attrs_post_init__(self) -> None:
+        self.resting = Resting.of(self._runtime)
 
     @staticmethod
     def footprint(nbytes: int) -> int:
         return align_up(nbytes, PAGE)
 
     def allocate(self, nbytes: int) -> HostBlock:
-        self.settle()
+        self.resting.settle()
         size = self.footprint(nbytes)
-        try:
-            address = int(self._runtime.hostAlloc(size, self._runtime.hostAllocPortable))
-        except RuntimeError as error:
-            raise translate(error, f"page-locking {size} bytes of host memory") from error
+        address = self.resting.take(size) or self._take(size)
         memory = PinnedMemory(self, address, nbytes)  # first: an interrupt from here on gives it back
-        ctypes.memset(address, 0, size)  # CUDA does not promise it
+        ctypes.memset(address, 0, size)  # CUDA does not promise it, nor does who had it before
         return HostBlock(address, nbytes, np.asarray(memory))
 
+    def _take(self, size: int) -> int:
+        try:
+            return int(self._runtime.hostAlloc(size, self._runtime.hostAllocPortable))
+        except RuntimeError as error:
+            raise translate(error, f"page-locking {size} bytes of host memory") from error
+
     def free(self, block: HostBlock) -> bool:
-        """Free a block, or return False and change nothing where that would wait for the device."""
+        """Free a block, or return False and change nothing while the device is busy."""
         if not block.released and not self._idle():
             return False
         block.release()
-        self.settle()
+        self.resting.settle()
         return True
 
-    def rest(self, address: int) -> None:
-        """Take note of memory that nobody shows any more; called by the garbage collector too."""
+    def rest(self, memory: PinnedMemory) -> None:
+        """Take back memory that nobody shows any more; called by the garbage collector too."""
         if os.getpid() != self._owner:
             return  # a forked child has no device behind its copy
-        self._resting.append(address)
-        if self._closed:
-            self.settle()
-
-    def settle(self) -> None:
-        """Really free what rests, if that would wait for nothing."""
-        while self._resting and self._idle():
-            try:
-                self._runtime.freeHost(self._resting.pop())
-            except IndexError:
-                return  # another thread freed the last
-            except Exception:
-                pass  # the device is lost or the process ends, and the memory goes with it
+        self.resting.give(memory.address, self.footprint(memory.nbytes), self._device)
+        if self._closed:  # else somebody who asks for something settles
+            self.resting.settle()
 
     def close(self) -> None:
-        """Free what rests now and the other blocks with their last array. The device has come to rest."""
-        self._idle = lambda: True
+        """Let go; the blocks that arrays still show follow with the last of them."""
         self._closed = True
-        self.settle()
+        self.resting.settle()

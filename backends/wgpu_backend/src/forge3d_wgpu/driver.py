@@ -70,7 +70,7 @@ class WgpuDriver:
     _copier: Copier = attrs.field(init=False)
     _arenas: Arenas = attrs.field(init=False)
     _live: dict[int, Any] = attrs.field(factory=dict, init=False)  # what we made, by id
-    _shown: bool = attrs.field(default=False, init=False)  # whether arrays showed a block when it went
+    _shown: bool = attrs.field(default=False, init=False)  # whether an array may show a block that has gone
     _encoders: dict[type, Callable[..., None]] = attrs.field(init=False)
     _at_exit: Callable[[], None] = attrs.field(init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
@@ -167,18 +167,22 @@ class WgpuDriver:
     def close(self, timeout: float) -> bool:
         """Let work end, then release everything; what arrays still show goes back with the last of them.
 
-        Not yet while the device is busy: to release it would wait for it, however long that takes.
+        Not yet while the device is busy: to release it would wait for it, however long that takes. All else
+        goes at once, as wgpu keeps what its work uses; so little is left of a device that never says that
+        its work has ended.
         """
-        if not self._lanes.drain(timeout):
-            return False
+        drained = self._lanes.drain(timeout)
+        shown, self._shown = self._shown, True  # who is interrupted in here cannot tell
         while self._live:
-            if not _release(self._live.popitem()[1]):
-                self._shown = True
+            shown |= not _release(self._live.popitem()[1])
         self._arenas.release()
         self._copier.release()
+        self._shown = shown
+        if not drained:
+            return False
         if self.owned:
             with _quiet_loss():
-                if not self._shown:
+                if not shown:
                     self.native.destroy()  # which would take its memory from under the arrays
                 self.native._release()
         atexit.unregister(self._at_exit)  # last: until then it saves an exit from waiting
