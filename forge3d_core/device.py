@@ -27,7 +27,7 @@ from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
-from forge3d_core.leftover import Leftover, clear_up
+from forge3d_core.leftover import Leftover, clear_up, keep_at_exit
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.order import asked_for, demanded, place, tokens
 from forge3d_core.points import wait_all
@@ -113,6 +113,7 @@ class AssembledDevice:
         # In a garbage cycle every finalizer runs before one of them can save anything. With a root of its
         # own the driver is never part of the device's cycle: its native objects stay for close to release.
         weakref.finalize(self, _let_go, driver).atexit = False
+        keep_at_exit(self)
 
     @property
     def native(self) -> Any:

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +15,7 @@ import attrs
 
 _log = logging.getLogger(__name__)
 _left: list[Leftover] = []
+_open: weakref.WeakSet[object] = weakref.WeakSet()
 
 
 @attrs.define(eq=False)
@@ -74,7 +76,12 @@ def clear_up() -> bool:
     return bool(closed)
 
 
+def keep_at_exit(device: object) -> None:
+    """Have the interpreter end with ``device`` as it is: destroying its parts could wait for its work."""
+    _open.add(device)
+
+
 @atexit.register
 def _keep() -> None:
-    """The interpreter ends, and destroys what it finds: what is left here could wait for its work."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_left))
+    for kept in (_left, *_open):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

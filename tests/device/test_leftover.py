@@ -334,8 +334,25 @@ Leftover("busy", lambda timeout: False, [Native()]).end(0.0)
 """
 
 
-def test_an_interpreter_that_exits_lets_them_be() -> None:
+OPEN_AT_EXIT = """
+import os
+import forge3d_core
+
+class Native:
+    def __call__(self, threads):
+        pass
+
+    def __del__(self, write=os.write):
+        write(2, b"the device is waited for")
+
+device = forge3d_core.open_device("host")
+device.create_kernel(forge3d_core.KernelSource("k", {"host": Native()}))
+"""
+
+
+@pytest.mark.parametrize("script", [AT_EXIT, OPEN_AT_EXIT], ids=["left", "open"])
+def test_an_interpreter_that_exits_lets_them_be(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stderr == ""

@@ -39,7 +39,7 @@ def test_freeing_never_waits_for_held_work(bench: Bench, gate: Gate) -> None:
         bench.finish(token)
     assert bench.driver.free(idle)  # whether anybody has retired them or not
     assert bench.driver.free(idle)
-    assert bench.driver._staging._resting == []
+    assert bench.driver._staging.resting._blocks == []
 
 
 def test_a_derived_array_survives_free_and_close(open_bench: Callable[[], Bench]) -> None:
