@@ -15,7 +15,7 @@ import attrs
 
 _log = logging.getLogger(__name__)
 _left: list[Leftover] = []
-_open: weakref.WeakSet[object] = weakref.WeakSet()
+_open: set[weakref.ref[object]] = set()
 
 
 @attrs.define(eq=False)
@@ -78,10 +78,11 @@ def clear_up() -> bool:
 
 def keep_at_exit(device: object) -> None:
     """Have the interpreter end with ``device`` as it is: destroying its parts could wait for its work."""
-    _open.add(device)
+    _open.add(weakref.ref(device, _open.discard))
 
 
 @atexit.register
 def _keep() -> None:
-    for kept in (_left, *_open):
+    """Give everything one reference that nobody drops; the interpreter destroys the rest on its way out."""
+    for kept in (_left, *(device() for device in tuple(_open))):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

@@ -42,6 +42,25 @@ def test_freeing_never_waits_for_held_work(bench: Bench, gate: Gate) -> None:
     assert bench.driver._staging.resting._blocks == []
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["", "closed before"])
+def test_a_device_that_closes_waits_for_no_other(
+    open_bench: Callable[[], Bench], bench: Bench, gate: Gate, late: bool
+) -> None:
+    """Nor does the garbage collector, wherever it finds the last array over its memory."""
+    other = open_bench()
+    derived = other.driver.allocate_block(5000, "upload").view()[1:]
+    if late:
+        other.close()
+    held = gate.hold("compute")
+    other.close()
+    del derived
+    assert not bench.driver.query(held)  # it has not been waited for
+    gate.open()
+    bench.finish(held)
+    bench.driver.retire(held)
+    assert bench.driver._staging.resting._blocks == []
+
+
 def test_a_derived_array_survives_free_and_close(open_bench: Callable[[], Bench]) -> None:
     bench = open_bench()
     block = bench.driver.allocate_block(4096, "upload")
