@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from typing import Any, Self
 
 import attrs
@@ -54,12 +56,43 @@ class Flag:
 
 
 @attrs.define(eq=False)
+class Stillness:
+    """Keeps Python's garbage collector still while a kernel spins.
+
+    It may find the last array over page-locked memory of a device that was closed earlier, and
+    ``cudaFreeHost`` waits for every kernel of the process: also for the one that spins until the very
+    thread which is inside the collector lets go of it.
+    """
+
+    _spinning: set[Flag] = attrs.field(factory=set)
+    _collecting: bool = False  # whether it was on before
+    _lock: Any = attrs.field(factory=threading.Lock)
+
+    def begin(self, flag: Flag) -> None:
+        with self._lock:
+            if not self._spinning:
+                self._collecting = gc.isenabled()
+                gc.disable()
+            self._spinning.add(flag)
+
+    def end(self, flag: Flag) -> None:
+        """Let it work again when no kernel spins; ends once for each flag, however often it is asked."""
+        with self._lock:
+            if flag not in self._spinning:
+                return
+            self._spinning.discard(flag)
+            if self._collecting and not self._spinning:
+                gc.enable()
+
+
+@attrs.define(eq=False)
 class SpinningLane:
     """A lane on which a kernel spins until the flag is set."""
 
     _driver: Any
     _token: Any
     _flag: Flag
+    _stillness: Stillness
     _released: bool = False
 
     @property
@@ -77,6 +110,7 @@ class SpinningLane:
     def release(self) -> None:
         self._released = True
         self._flag.word[0] = 1
+        self._stillness.end(self._flag)
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +130,7 @@ class CudaSubject:
 
     def __init__(self) -> None:
         self._holding: list[SpinningLane] = []  # keeps each flag until its kernel has seen it
+        self._stillness = Stillness()
 
     def hold(self, device: Any, lane: str, seconds: float) -> SpinningLane:
         import cupy
@@ -105,7 +140,13 @@ class CudaSubject:
             flag = Flag.make(cupy, device.native.id)
         flag.word[0] = 0
         command = Dispatch(kernel, (flag,), (ESCAPE_SECONDS,), (1, 1, 1))
-        held = SpinningLane(device.driver, device.driver.submit(lane, [command], ()), flag)
+        self._stillness.begin(flag)
+        try:
+            token = device.driver.submit(lane, [command], ())
+        except BaseException:
+            self._stillness.end(flag)
+            raise
+        held = SpinningLane(device.driver, token, flag, self._stillness)
         self._holding = [*(earlier for earlier in self._holding if not earlier.over), held]
         return held
 
