@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import logging
 import threading
 from collections import deque
@@ -24,6 +23,11 @@ class Ending:
 
     _steps: deque[Callable[[], object]] = attrs.field(factory=deque)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+
+    @property
+    def over(self) -> bool:
+        """Whether no step is left that nobody is taking."""
+        return not self._steps
 
     def run(self) -> None:
         """Take the steps that are left, then raise the first error that one of them met."""
@@ -47,14 +51,17 @@ class Ending:
                 self._steps = mine
 
 
-def close_elsewhere(close: Callable[[], None], name: str) -> None:
-    """Close what the garbage collector found, on another thread; nothing while the interpreter ends.
+def close_elsewhere(close: Callable[[], None], name: str) -> bool:
+    """Close what the garbage collector found, on another thread; False where none can start.
 
     The collector runs on any thread, under whatever locks that thread holds, so nothing may be waited for
     here: not for work, and not for the locks that ``threading.Thread`` takes when it starts.
     """
-    with contextlib.suppress(RuntimeError):
+    try:
         _thread.start_new_thread(_start, (close, name))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _start(close: Callable[[], None], name: str) -> None:

@@ -63,8 +63,8 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
 
     If it raises, the driver has been closed.
     """
-    clear_up()
     try:
+        clear_up()
         return AssembledDevice(driver, options or DeviceOptions())
     except BaseException:
         Leftover(driver.info.name, driver.close).end(0.0)
@@ -100,14 +100,13 @@ class AssembledDevice:
         )
         self._compiling = threading.RLock()
         self._submission = threading.Lock()
-        self._leftover = Leftover(
-            info.name, partial(_close, self._gate, self._submission, driver), [self.allocator.live]
-        )
+        used: list[object] = [self.allocator.live, self._kernels]
+        self._leftover = Leftover(info.name, partial(_close, self._gate, driver), used)
         self._state = threading.RLock()
-        self._closed = False
         self._ending = Ending()
         self._remarks: list[str] = []  # of what closing found
         self._lost: Exception | None = None
+        self._closed = False  # last: from now on there is something to close
         # The ledger must not keep the device alive: it settles through the allocator alone.
         self.budget.settle = self.allocator.sweep
         # In a garbage cycle every finalizer runs before one of them can save anything. With a root of its
@@ -223,7 +222,7 @@ class AssembledDevice:
     ) -> FencePoint:
         with self._submission:
             behind = tokens([*explicit, *demanded(lane, reads, writes)], self._timelines)
-            with self._noticing_loss():
+            with self._noticing_loss(), self._gate.passing():
                 point = timeline.enqueue(lambda: self._driver.submit(lane, commands, behind))
             for allocation in reads:
                 allocation.used(lane, point, writes=False)
@@ -305,11 +304,16 @@ class AssembledDevice:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) or self._pid != os.getpid() or sys.is_finalizing():
+        if not hasattr(self, "_closed") or self._pid != os.getpid() or sys.is_finalizing():
             return  # in an interpreter that ends, the lanes' threads are gone and nobody could be waited for
-        with contextlib.suppress(Exception):
-            warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
-        close_elsewhere(self.close, f"device {self.info.name!r}")
+        if self._closed and self._ending.over:
+            return
+        if not self._closed:
+            with contextlib.suppress(Exception):
+                warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
+        if not close_elsewhere(self.close, f"device {self.info.name!r}"):
+            self._leftover.note()
+            self._leftover.ended = True
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
@@ -335,15 +339,15 @@ class AssembledDevice:
         yield self._gate.shut
         yield self._keep_what_is_used
         yield self._close_driver
+        yield partial(setattr, self._leftover, "ended", True)  # if an interrupt came before it could be
         yield self._close_memory
         yield self._close_budget
         yield self.copier.close
-        yield self._kernels.clear
+        yield self._forget_kernels
         yield self._report
 
     def _keep_what_is_used(self) -> None:
-        """Work in flight may use what the allocator does not know, too: kernels and adopted memory."""
-        self._leftover.memory += [kernel.native for kernel in tuple(self._kernels.values())]
+        """Work in flight may use what the allocator does not know, too: adopted memory."""
         with self._state:
             self._leftover.memory += [allocation.native for allocation in self._adopted.values()]
 
@@ -351,11 +355,14 @@ class AssembledDevice:
         drain = 0.0 if self._lost else self._options.drain_timeout
         started = time.monotonic()
         closed = self._leftover.end(drain)
-        late = time.monotonic() - started > drain > 0
+        late = closed is None and time.monotonic() - started > drain > 0
         if not self._gate.shut(0):
             self._remarks.append("a call had not come out of the driver, which stays open until it has")
-        elif not self._lost and (late or not closed):
+        elif not self._lost and (late or closed is False):
             self._remarks.append(f"work was still in flight after {drain:g} s, and keeps what it uses")
+
+    def _forget_kernels(self) -> None:
+        self._kernels = {}
 
     def _close_memory(self) -> None:
         if shown := self.allocator.close():
@@ -403,12 +410,9 @@ class AssembledDevice:
                 timeline.fail(error)
 
 
-def _close(gate: Gate, submission: threading.Lock, driver: Driver, timeout: float) -> bool | None:
+def _close(gate: Gate, driver: Driver, timeout: float) -> bool | None:
     """Close a driver that nobody is inside; native code would not survive anything else."""
-    if not gate.shut(0):
-        return False
-    with submission:  # what is under way has left the driver, and is noted first
-        return driver.close(timeout)
+    return gate.shut(0) and driver.close(timeout)
 
 
 def _let_go(_driver: Driver) -> None:

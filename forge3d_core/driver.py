@@ -237,7 +237,7 @@ class Driver(Protocol):
 
         False means "not yet": work is still in flight, and to give back what it uses would wait for it, or
         take it from under it. Nothing is submitted any more, and the core keeps all memory. It asks again
-        with a timeout of 0, which must not wait, whenever a device is opened or closed, on that thread; and
+        with a timeout of 0, which must not wait, when a device is opened or closed or has no memory left; and
         after an interrupt or an error, even one that came as the last thing was given back. Anything else
         means that the driver is closed. A native device that was adopted stays open.
         """

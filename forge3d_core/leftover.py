@@ -14,6 +14,10 @@ from functools import partial
 import attrs
 
 _log = logging.getLogger(__name__)
+
+MOST_FAILURES = 2
+"""After so many nobody asks again: its work may still run, for all that anybody knows."""
+
 _left: list[Leftover] = []
 _open: set[weakref.ref[object]] = set()
 
@@ -22,8 +26,8 @@ _open: set[weakref.ref[object]] = set()
 class Leftover:
     """A driver that is to be closed, and what its work may use, kept until it has closed.
 
-    ``close`` takes a timeout and says False for "not yet". Then whoever opens or closes a device asks again,
-    so a process that does neither any more keeps the memory until it ends.
+    ``close`` takes a timeout and says False for "not yet". Then whoever opens or closes a device, or finds no
+    memory left, asks again, so a process that does nothing of the kind any more keeps it until it ends.
 
     Thread-safety: any thread. One at a time asks.
     """
@@ -32,6 +36,7 @@ class Leftover:
     close: Callable[[float], bool | None]
     memory: list[object] = attrs.field(factory=list)
     ended: bool = attrs.field(default=False, init=False)  # by its device: from now on others ask
+    _failures: int = attrs.field(default=0, init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
     _asking: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
@@ -40,8 +45,8 @@ class Leftover:
         """What keeps it from now on. C code: an interrupt comes before it or after it."""
         return partial(_left.append, self)
 
-    def end(self, timeout: float) -> bool:
-        """Close, now or later; whether it has closed. An error or an interrupt leaves it for later, too."""
+    def end(self, timeout: float) -> bool | None:
+        """Close, now or later, and return what ``close`` said. What an error cuts short is left for later."""
         if self not in _left:
             self.note()
         try:
@@ -54,20 +59,22 @@ class Leftover:
         if not self.ended or self._asking.locked() or self._process != os.getpid():
             return False  # in a forked child it is the parent's
         try:
-            return self._ask(0.0)
+            return self._ask(0.0) is not False
         except Exception:  # whoever opens or closes another device is not to blame
-            self.ended = False  # its work may still run, for all that anybody knows
-            _log.exception("%s cannot be closed, and keeps what it uses until the process ends", self.name)
+            self._failures += 1
+            self.ended = self._failures < MOST_FAILURES
+            _log.exception("closing %s failed; until it succeeds, what its work uses stays", self.name)
             return False
 
-    def _ask(self, timeout: float) -> bool:
+    def _ask(self, timeout: float) -> bool | None:
         with self._asking:
-            if self in _left:  # else another thread has closed it
-                if self.close(timeout) is False:
-                    return False
+            if self not in _left:
+                return True  # another thread has closed it
+            answer = self.close(timeout)
+            if answer is not False:
                 self.memory.clear()
                 _left.remove(self)
-            return True
+            return answer
 
 
 def clear_up() -> bool:
@@ -84,5 +91,5 @@ def keep_at_exit(device: object) -> None:
 @atexit.register
 def _keep() -> None:
     """Give everything one reference that nobody drops; the interpreter destroys the rest on its way out."""
-    for kept in (_left, *(device() for device in tuple(_open))):
+    for kept in (_left, *(device() for device in _open.copy())):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

@@ -65,6 +65,7 @@ class Lanes:
     _outstanding: set[Submission] = attrs.field(init=False, factory=set)
     _submissions: int = attrs.field(init=False, default=0)
     _ended: ForgeError | None = attrs.field(init=False, default=None)
+    _closed: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self._lanes = {name: LaneState(threading.Condition(self._lock)) for name in self.names}
@@ -153,7 +154,8 @@ class Lanes:
         A kernel that runs longer is left behind on its daemon thread.
         """
         deadline = time.monotonic() + timeout
-        patience = 0.0 if isinstance(self._ended, Closed) else JOIN_SECONDS  # once is enough
+        patience = 0.0 if self._closed else JOIN_SECONDS  # once is enough
+        self._closed = True
         with self._lock:
             for lane in self._lanes.values():
                 lane.holds.clear()

@@ -165,9 +165,11 @@ class Lanes:
         """Keep all memory that ``commands`` name until they have ended, and order every lane behind them."""
         blocks = (getattr(command, "block", None) for command in commands)
         shown = tuple(block.view() for block in blocks if block is not None)
-        self._orphans.append(Orphan(token, tuple(commands), shown))
+        orphan = Orphan(token, tuple(commands), shown)
         with contextlib.suppress(RuntimeError):  # the device is lost, and the next call says so
             self._runtime.eventRecord(token.event, token.lane.ptr)
+        self._orphans.append(orphan)  # not before its event stands for it: other threads look after them
+        with contextlib.suppress(RuntimeError):
             for lane in self._lanes.values():
                 if lane is not token.lane:
                     self._runtime.streamWaitEvent(lane.ptr, token.event)

@@ -34,15 +34,15 @@ class Resting:
 
     So ``cudaFreeHost`` waits for all work in flight, on every lane of every device: a caller who only closed
     a ring would stall, and one whose lane waits for the host would never return. It is called when no lane
-    of ours has work; before, whoever asks for as much gets what rests. (Of work that a program submits past
-    forge3d nobody knows here, and CUDA does wait for that.)
+    of ours has work; before, whoever asks for as much gets what rests. (It does wait for work that a program
+    submits past forge3d, and for what another thread submits at that very moment.)
 
     Thread-safety: any thread; the lists are only appended to and popped from, each of which is atomic.
     """
 
     _runtime: Any
     _blocks: list[tuple[int, int, int]] = attrs.field(factory=list, init=False)  # address, bytes, device
-    _workers: list[weakref.ref[Worker]] = attrs.field(factory=list, init=False)
+    _workers: set[weakref.ref[Worker]] = attrs.field(factory=set, init=False)
 
     @classmethod
     def of(cls, runtime: Any) -> Resting:
@@ -51,14 +51,14 @@ class Resting:
 
     def watch(self, worker: Worker) -> None:
         """Free nothing while ``worker`` has work."""
-        self._workers.append(weakref.ref(worker, self._workers.remove))
+        self._workers.add(weakref.ref(worker, self._workers.discard))
 
     def give(self, address: int, nbytes: int, device: int) -> None:
         self._blocks.append((address, nbytes, device))
 
     def take(self, nbytes: int) -> int | None:
         """Return the address of ``nbytes`` that rest, with what was in them, or None."""
-        for block in tuple(self._blocks):
+        for block in self._blocks:  # no copy of it: one that meets the collector has what it removes
             if block[1] == nbytes:
                 with contextlib.suppress(ValueError):  # another thread has taken it
                     self._blocks.remove(block)
@@ -67,7 +67,7 @@ class Resting:
 
     def settle(self) -> None:
         """Free what rests, if that would wait for nothing."""
-        while self._blocks and self._idle():
+        while self._blocks and self.idle():
             try:
                 address, _nbytes, device = self._blocks.pop()
             except IndexError:
@@ -75,8 +75,9 @@ class Resting:
             with contextlib.suppress(Exception), OnDevice(self._runtime, device):
                 self._runtime.freeHost(address)  # fails where the device is lost, and the memory with it
 
-    def _idle(self) -> bool:
-        workers = (watched() for watched in tuple(self._workers))
+    def idle(self) -> bool:
+        """Whether nobody who is watched has work."""
+        workers = (watched() for watched in self._workers.copy())
         return all(worker.idle for worker in workers if worker is not None)
 
 
@@ -126,8 +127,8 @@ class HostBlock:
 class Staging:
     """Allocates the blocks of one device and gives them back without ever waiting for it.
 
-    While the device is busy no block is freed: it stays the core's, in the budget and ready to be used
-    again. What is freed rests (see :class:`Resting`), and so does memory that an array showed past its block.
+    While a device is busy no block is freed: it stays the core's, in the budget and ready to be used again.
+    Memory that an array showed past its block rests so long (see :class:`Resting`).
 
     Thread-safety: any thread.
     """
@@ -161,8 +162,8 @@ class Staging:
             raise translate(error, f"page-locking {size} bytes of host memory") from error
 
     def free(self, block: HostBlock) -> bool:
-        """Free a block, or return False and change nothing while the device is busy."""
-        if not block.released and not self._idle():
+        """Free a block, or return False and change nothing while it would have to rest."""
+        if not block.released and not (self._idle() and self.resting.idle()):
             return False
         block.release()
         self.resting.settle()
