@@ -164,9 +164,12 @@ class Allocator:
             allocation.pins.discard(key)
 
     @property
-    def live(self) -> Collection[Allocation]:
-        """What has not gone back; as it is when the allocator closes, for who keeps it then."""
-        return self._live
+    def holdings(self) -> list[object]:
+        """What has not gone back, also adopted memory whose last use is to come: for who keeps it at the end.
+
+        As it is when the allocator closes, whenever this was asked.
+        """
+        return [self._live, self._dropped]
 
     def sweep(self) -> None:
         """Free what was dropped and is no longer in use.
@@ -191,7 +194,7 @@ class Allocator:
         """
         self._closed = True
         rest, self._live = self._live, set()
-        self._dropped.clear()  # a note that nobody reads would keep its memory for good
+        self._dropped = {}  # a note that nobody reads would keep its memory for good
         for allocation in rest:
             if allocation.reservation is not None:
                 allocation.reservation.release()

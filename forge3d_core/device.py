@@ -100,7 +100,7 @@ class AssembledDevice:
         )
         self._compiling = threading.RLock()
         self._submission = threading.Lock()
-        used: list[object] = [self.allocator.live, self._kernels]
+        used = [*self.allocator.holdings, self._kernels]
         self._leftover = Leftover(info.name, partial(_close, self._gate, driver), used)
         self._state = threading.RLock()
         self._ending = Ending()
@@ -347,7 +347,7 @@ class AssembledDevice:
         yield self._report
 
     def _keep_what_is_used(self) -> None:
-        """Work in flight may use what the allocator does not know, too: adopted memory."""
+        """Work in flight may use what the allocator does not hold, too: adopted memory that somebody has."""
         with self._state:
             self._leftover.memory += [allocation.native for allocation in self._adopted.values()]
 

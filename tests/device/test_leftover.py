@@ -331,10 +331,11 @@ def test_no_interrupt_of_a_close_gives_back_what_may_be_used(busy: bool, patienc
 
 
 def in_flight(made: AssembledDevice) -> list[weakref.ref[Any]]:
-    """Submit work that uses a buffer and a kernel, and drop them."""
-    buffer, kernel = made.create_buffer(64), made.create_kernel(KernelSource("k", {"host": print}))
-    made.submit(made.command_list().fill(buffer, 1).dispatch(kernel, [], threads=1))
-    return [weakref.ref(buffer.native), weakref.ref(kernel.native)]
+    """Submit work that uses buffers, one of them adopted, and a kernel, and drop them."""
+    buffer, adopted = made.create_buffer(64), made.adopt(np.zeros(64, np.uint8))
+    kernel = made.create_kernel(KernelSource("k", {"host": print}))
+    made.submit(made.command_list().copy(buffer, adopted).dispatch(kernel, [], threads=1))
+    return [weakref.ref(used.native) for used in (buffer, adopted, kernel)]
 
 
 def test_a_busy_device_that_is_dropped_where_no_thread_can_start_is_left(
@@ -348,10 +349,10 @@ def test_a_busy_device_that_is_dropped_where_no_thread_can_start_is_left(
         patch.setattr("_thread.start_new_thread", refuse)
         with pytest.warns(ResourceWarning, match="never closed"):
             gc.collect()
-    assert alive(used) == [True, True]
+    assert alive(used) == [True] * 3
     driver.busy = False
     clear_up()
-    assert alive(used) == [False, False]
+    assert alive(used) == [False] * 3
 
 
 AT_EXIT = """
