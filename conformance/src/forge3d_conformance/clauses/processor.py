@@ -43,6 +43,15 @@ def share(clock: Clock, seconds: float) -> float:
     return used / (time.monotonic() - started)
 
 
+def least_share(clock: Clock, seconds: float) -> float:
+    """Return the smaller of two shares, one after the other.
+
+    Who spins does so all the time; a machine that takes its processor away for a moment, and counts that as
+    used, seldom does so twice.
+    """
+    return min(share(clock, seconds) for _ in range(2))
+
+
 def _threads() -> dict[int, float]:
     """Return the processor seconds of each thread by its native id; empty where nobody tells."""
     found = {}

@@ -14,7 +14,7 @@ import pytest
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.lanes import asleep, fill, unsubmitted
-from forge3d_conformance.clauses.processor import clock_beside, share, whole_process
+from forge3d_conformance.clauses.processor import clock_beside, least_share, share, whole_process
 from forge3d_conformance.clauses.staging import BLOCK
 from forge3d_core.protocols import FencePoint, ReadbackHandle
 
@@ -35,7 +35,7 @@ def test_a_wait_for_the_future_burns_no_core(bench: Bench) -> None:
     device = bench.open()
     buffer = device.create_buffer(256)
     with waited(bench, *waiters(bench, unsubmitted(device))):
-        used = share(whole_process, SPAN) - others
+        used = least_share(whole_process, SPAN) - others
         fill(device, buffer, 1)
     bench.check(used < MOST, f"waits for a value not submitted use {used:.0%} of a core")
 
@@ -51,7 +51,7 @@ def test_a_wait_on_a_held_lane_burns_no_core(bench: Bench) -> None:
         if clock is None:
             return  # the test above is all that can be told here
         with waited(bench, *waiters(bench, point)):
-            used = hold.observe(share, clock, SPAN) - (others if clock is whole_process else 0.0)
+            used = hold.observe(least_share, clock, SPAN) - (others if clock is whole_process else 0.0)
             hold.release()
     bench.check(used < MOST, f"waits on a held lane use {used:.0%} of a core")
 
@@ -82,7 +82,7 @@ def test_a_call_that_waits_for_the_device_burns_no_core(bench: Bench, call: str)
             return  # as above
         waiter = bench.thread(waiting)
         with waited(bench, waiter):
-            used = hold.observe(share, clock, SPAN) - (others if clock is whole_process else 0.0)
+            used = hold.observe(least_share, clock, SPAN) - (others if clock is whole_process else 0.0)
             early = hold.observe(waiter.done)
             hold.release()
     bench.check(not early, f"{CALLS[call]} came back while the device still held what it waits for")
