@@ -266,7 +266,7 @@ def start_thread(thread: threading.Thread) -> None:
 
 SPIN_SECONDS = 30e-6
 SHORTEST_SLEEP = 20e-6
-LONGEST_SLEEP = 2e-3
+LONGEST_SLEEP = 5e-3
 
 
 def poll_until(query: Callable[[], bool], seconds: float) -> bool:
