@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -84,6 +85,9 @@ class Allocator:
     gate: Gate = attrs.field(factory=Gate)
     _live: set[Allocation] = attrs.field(factory=set, init=False)  # all that has not gone back
     _dropped: dict[Allocation, None] = attrs.field(factory=dict, init=False)  # what nobody owns, in order
+    _adopted: weakref.WeakValueDictionary[tuple[int, int], Allocation] = attrs.field(
+        factory=weakref.WeakValueDictionary, init=False
+    )
     _sweeper: int | None = attrs.field(default=None, init=False)  # the thread that makes a pass
     _passes: int = attrs.field(default=0, init=False)  # that came to their end
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
@@ -162,6 +166,20 @@ class Allocator:
         """Let go what ``key`` kept: the commands are submitted, or never will be. Takes no lock."""
         for allocation in allocations:
             allocation.pins.discard(key)
+
+    def adopted(self, native: Any, nbytes: int) -> Allocation:
+        """Return the allocation of the caller's own memory; adopted twice, it is one and its users in order."""
+        key = _place(native), nbytes
+        with self._lock:
+            allocation = self._adopted.get(key)
+            if allocation is None:
+                allocation = self._adopted[key] = Allocation(native, None, owned=False)
+        return allocation
+
+    def hold_adopted(self) -> None:
+        """Have the holdings count adopted memory that somebody has: from the end on it may be in use, too."""
+        with self._lock:
+            self._live.update(self._adopted.values())
 
     @property
     def holdings(self) -> list[object]:
@@ -296,3 +314,12 @@ class Allocator:
                 allocation.reservation.release()
             self._live.discard(allocation)
             self._dropped.pop(allocation, None)  # last: whoever is about to refuse others must still find it
+
+
+def _place(native: Any) -> int:
+    """Return what two natives over the same memory have in common: the address, or being one object."""
+    for interface in ("__cuda_array_interface__", "__array_interface__"):
+        described = getattr(native, interface, None)
+        if described is not None:
+            return int(described["data"][0])
+    return id(native)

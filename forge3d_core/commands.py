@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -13,6 +13,7 @@ from forge3d_core import protocols
 from forge3d_core.allocation import Allocation
 from forge3d_core.driver import Command, Copy, Dispatch, Fill
 from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateError, UsageError
+from forge3d_core.kernels import CompiledKernel
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.protocols import KernelSource, Limits, Param
 
@@ -21,22 +22,6 @@ class Owner(Protocol):
     """The device that a list is recorded for; ``check`` raises where it can take no work any more."""
 
     def check(self) -> None: ...
-
-
-@attrs.frozen(eq=False)
-class CompiledKernel:
-    """See :class:`forge3d_core.protocols.Kernel`."""
-
-    source: KernelSource
-    language: str
-    native: Any
-    owner: object = attrs.field(repr=False)
-
-
-def identity(source: KernelSource) -> Hashable:
-    """Return what makes two sources the same kernel; a mapping does not hash, its items do."""
-    sources = tuple(sorted(source.sources.items(), key=lambda item: item[0]))
-    return source.name, sources, source.bindings, source.params, source.workgroup
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol, Self
@@ -21,15 +21,16 @@ from forge3d_core import protocols
 from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import Ending, close_elsewhere
-from forge3d_core.commands import CompiledKernel, RecordedCommands, identity
+from forge3d_core.commands import RecordedCommands
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
+from forge3d_core.kernels import CompiledKernel, Kernels
 from forge3d_core.leftover import Leftover, clear_up, keep_at_exit
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
-from forge3d_core.order import asked_for, demanded, place, tokens
+from forge3d_core.order import asked_for, demanded, tokens
 from forge3d_core.points import wait_all
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
@@ -61,7 +62,7 @@ class _Closable(Protocol):
 def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledDevice:
     """Return a device over ``driver``: rings, pools, fences, ordering and budget are the core's.
 
-    If it raises, the driver has been closed.
+    If it raises, the driver has been closed, or will be as soon as its work has ended.
     """
     try:
         clear_up()
@@ -93,14 +94,10 @@ class AssembledDevice:
         }
         self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
         self._timelines = [lane.timeline for lane in self._lanes.values()]
-        self._kernels: dict[Hashable, CompiledKernel] = {}
+        self._kernels = Kernels(driver, self._gate)
         self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
-        self._adopted: weakref.WeakValueDictionary[tuple[int, int], Allocation] = (
-            weakref.WeakValueDictionary()
-        )
-        self._compiling = threading.RLock()
         self._submission = threading.Lock()
-        used = [*self.allocator.holdings, self._kernels]
+        used = [*self.allocator.holdings, self._kernels.compiled]
         self._leftover = Leftover(info.name, partial(_close, self._gate, driver), used)
         self._state = threading.RLock()
         self._ending = Ending()
@@ -159,14 +156,8 @@ class AssembledDevice:
 
     def create_kernel(self, source: KernelSource) -> CompiledKernel:
         self.check()
-        with self._compiling:  # each source once
-            key = identity(source)
-            kernel = self._kernels.get(key)
-            if kernel is None:
-                with self._noticing_loss(), self._gate.passing():
-                    language, native = self._driver.compile(source)
-                kernel = self._kernels[key] = CompiledKernel(source, language, native, self)
-            return kernel
+        with self._noticing_loss():
+            return self._kernels.of(source, self)
 
     def command_list(self, *, label: str = "") -> RecordedCommands:
         self.check()
@@ -260,12 +251,7 @@ class AssembledDevice:
         self.check()
         with self._gate.passing():
             memory, nbytes = self._driver.adopt(native)
-        key = place(memory), nbytes
-        with self._state:  # adopted twice it is one memory, whose users are put in order
-            allocation = self._adopted.get(key)
-            if allocation is None:
-                allocation = self._adopted[key] = Allocation(memory, None, owned=False)
-        return DeviceBuffer(self, self.allocator, allocation, nbytes, label)
+        return DeviceBuffer(self, self.allocator, self.allocator.adopted(memory, nbytes), nbytes, label)
 
     def wait_idle(self, timeout: float | None = None) -> None:
         self.check()
@@ -337,19 +323,14 @@ class AssembledDevice:
             yield child.abandon
         yield self._leftover.note
         yield self._gate.shut
-        yield self._keep_what_is_used
+        yield self.allocator.hold_adopted
         yield self._close_driver
         yield partial(setattr, self._leftover, "ended", True)  # if an interrupt came before it could be
         yield self._close_memory
         yield self._close_budget
         yield self.copier.close
-        yield self._forget_kernels
+        yield self._kernels.forget
         yield self._report
-
-    def _keep_what_is_used(self) -> None:
-        """Work in flight may use what the allocator does not hold, too: adopted memory that somebody has."""
-        with self._state:
-            self._leftover.memory += [allocation.native for allocation in self._adopted.values()]
 
     def _close_driver(self) -> None:
         drain = 0.0 if self._lost else self._options.drain_timeout
@@ -360,9 +341,6 @@ class AssembledDevice:
             self._remarks.append("a call had not come out of the driver, which stays open until it has")
         elif not self._lost and (late or closed is False):
             self._remarks.append(f"work was still in flight after {drain:g} s, and keeps what it uses")
-
-    def _forget_kernels(self) -> None:
-        self._kernels = {}
 
     def _close_memory(self) -> None:
         if shown := self.allocator.close():

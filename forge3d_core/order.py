@@ -47,12 +47,3 @@ def tokens(points: Iterable[FencePoint], timelines: Collection[Timeline]) -> lis
         newest[point.timeline] = max(point.value, newest.get(point.timeline, 0))
     found = (timeline.token(value) for timeline, value in newest.items())
     return [token for token in found if token is not None]
-
-
-def place(native: Any) -> int:
-    """Return what two natives over the same memory have in common: the address, or being one object."""
-    for interface in ("__cuda_array_interface__", "__array_interface__"):
-        described = getattr(native, interface, None)
-        if described is not None:
-            return int(described["data"][0])
-    return id(native)

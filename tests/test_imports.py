@@ -25,7 +25,7 @@ LAYERS = [
     {"units"},
     {"protocols"},
     {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
-    {"points", "timeline", "budget", "allocation", "memory", "commands", "order"},
+    {"points", "timeline", "budget", "allocation", "memory", "kernels", "commands", "order"},
     {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
     | {
         "readback",

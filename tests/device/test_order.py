@@ -193,4 +193,4 @@ def test_adopted_memory_is_its_owners_alone_once_the_device_is_done(device: Asse
     del native
     device.allocator.sweep()
     assert alive() is None
-    assert not device._adopted
+    assert not device.allocator._adopted
