@@ -168,7 +168,7 @@ class Allocator:
             allocation.pins.discard(key)
 
     def adopted(self, native: Any, nbytes: int) -> Allocation:
-        """Return the allocation of the caller's own memory; adopted twice, it is one and its users in order."""
+        """Return the allocation of the caller's memory: adopted twice it is one, with its users in order."""
         key = _place(native), nbytes
         with self._lock:
             allocation = self._adopted.get(key)
