@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 import attrs
 
+from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Forked, UsageError, again
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes
@@ -142,11 +142,12 @@ class Ledger:
         timeout: float | None = 0.0,
     ) -> LedgerReservation:
         entry = _entry(nbytes, kind, heap)
+        deadline = Deadline.after(timeout)
         self._usable()
         reservation = LedgerReservation(self, entry)
         try:
             self._catch_up()
-            crossed = self._obtain(entry, timeout)
+            crossed = self._obtain(entry, deadline)
             if crossed is None:
                 raise self._refused(entry)
             self._report(crossed)
@@ -250,11 +251,10 @@ class Ledger:
             with contextlib.suppress(ValueError):
                 self._abandoned.remove(entry)
 
-    def _obtain(self, entry: Entry, timeout: float | None) -> list[_Watermark] | None:
+    def _obtain(self, entry: Entry, deadline: Deadline) -> list[_Watermark] | None:
         """Take ``entry``, in its turn if it may wait; return the marks that it crossed, None if refused."""
-        if entry.heap == "device_local" or (timeout is not None and timeout <= 0):
+        if entry.heap == "device_local" or not deadline.left():
             return self._try(entry)
-        deadline = None if timeout is None else time.monotonic() + timeout
         ticket = _Ticket(threading.current_thread())
         try:
             self._waiting.append(ticket)
@@ -264,11 +264,11 @@ class Ledger:
                 first = self._waiting[0].thread is ticket.thread
                 if first and (crossed := self._try(entry)) is not None:
                     return crossed
-                left = SETTLE_SECONDS if deadline is None else deadline - time.monotonic()
+                left = deadline.left(SETTLE_SECONDS)
                 if left <= 0:
                     return None
                 with self._lock:
-                    self._changed.wait(min(left, SETTLE_SECONDS))
+                    self._changed.wait(left)
                 self._catch_up()
             return None
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
+from forge3d_core.deadline import Deadline
 from forge3d_core.errors import Closed
 
 SHUT_SECONDS = 10.0
@@ -61,9 +62,9 @@ class Gate:
         """Let nobody in any more, and wait until everybody is out; whether they are. Idempotent."""
         with self._lock:
             self._shut = True
-        deadline = time.monotonic() + timeout
+        deadline = Deadline.after(timeout)
         while any(passage.locked() for passage in self._passages):
-            if time.monotonic() >= deadline:
+            if not deadline.left():
                 return False
             time.sleep(LOOK_SECONDS)
         return True

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import threading
-import time
 from collections.abc import Callable, Iterable
 
 from forge3d_core import protocols
+from forge3d_core.deadline import Deadline
 from forge3d_core.errors import FenceTimeout, UsageError, again
 
 Settled = Callable[[protocols.FencePoint, Exception | None], None]
@@ -45,9 +44,9 @@ async def told(tell: Callable[[Settled], None], withdraw: Callable[[Settled], No
 
 def wait_all(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> None:
     """Wait until every point is complete. Raises as a single wait does; ``timeout`` covers them all."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = Deadline.after(timeout)
     for point in points:
-        point.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        point.wait(deadline.timeout)
 
 
 def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> protocols.FencePoint:
@@ -55,6 +54,7 @@ def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = Non
 
     Raises :class:`FenceTimeout` naming the lanes, :class:`UsageError` without points.
     """
+    deadline = Deadline.after(timeout)
     candidates = list(points)
     if not candidates:
         raise UsageError("wait_any needs at least one point")
@@ -69,8 +69,7 @@ def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = Non
     try:
         for point in candidates:
             point.on_done(settle)
-        longest = None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
-        point, error = outcomes.get(timeout=longest)
+        point, error = outcomes.get(timeout=deadline.left())
     except queue.Empty:
         lanes = ", ".join(f"{p.timeline.name!r} value {p.value}" for p in candidates)
         raise FenceTimeout(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.copying import HostCopier
+from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
@@ -281,8 +281,7 @@ class Pool:
             )
         if self.config.backpressure == "degrade":
             return False
-        timeout = self.config.timeout
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline.after(self.config.timeout)
         while True:
             self._await_one(deadline)
             if self._try_acquire(promise, nbytes):
@@ -304,11 +303,11 @@ class Pool:
         promise.block = self._blocks.take(nbytes)
         return True
 
-    def _await_one(self, deadline: float | None) -> None:
+    def _await_one(self, deadline: Deadline) -> None:
         """Wait until something may have become free."""
         with self._lock:
             oldest = next((op for op in self._pending if op.movable), None)
-            left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            left = deadline.left(LOOK_SECONDS)
             if left <= 0:
                 raise FenceTimeout(
                     f"readback pool on lane {self.lane!r}: no block came free in {self.config.timeout} s; "
@@ -316,10 +315,10 @@ class Pool:
                     + ("" if oldest else ", all of them leased: release a lease")
                 )
             if oldest is None:
-                self._changed.wait(min(left, LOOK_SECONDS))
+                self._changed.wait(left)
                 return
         try:
-            oldest.point.wait(min(left, LOOK_SECONDS))
+            oldest.point.wait(left)
         except FenceTimeout:
             pass  # the caller looks for a lease that ended, a cancelled read, a close, and the deadline
         except Exception:
@@ -336,7 +335,7 @@ class Pool:
             with self._lock:
                 self._counts.total += 1
             operation = Operation(self, self._host.copier, region, block, point)
-            operation.take(None)
+            operation.take(NEVER)
         finally:
             self._host.allocator.release(block)
         return Handle(operation, self)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from forge3d_core.allocation import Allocation
 from forge3d_core.copying import HostCopier
+from forge3d_core.deadline import Deadline
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
 from forge3d_core.points import Settled, forget, told
 from forge3d_core.protocols import FencePoint
@@ -93,11 +94,11 @@ class Operation:
                 "fork: take its bytes there, or open a device in the child"
             )
 
-    def take(self, timeout: float | None) -> NDArray[Any]:
+    def take(self, deadline: Deadline) -> NDArray[Any]:
         """Wait, and return the owned array."""
         self.check()
         if self._state is _State.FLYING:
-            self._await(timeout)
+            self._await(deadline)
         return self.land_and_get()
 
     def land_and_get(self) -> NDArray[Any]:
@@ -140,11 +141,11 @@ class Operation:
             if self._state is not _State.CANCELLED or self.point.done:
                 self._part()
 
-    def lease(self, timeout: float | None) -> BlockLease:
+    def lease(self, deadline: Deadline) -> BlockLease:
         """Wait, and lend the block itself (or the owned array, if the bytes have landed)."""
         self.check()
         if self._state is _State.FLYING:
-            self._await(timeout)
+            self._await(deadline)
         with self._lock:
             if self._state is _State.LEASED:
                 raise StateError("this readback is leased already; release that lease first")
@@ -244,15 +245,14 @@ class Operation:
             self.pool.give_back(self, self.block)
             self.block = None
 
-    def _await(self, timeout: float | None) -> None:
+    def _await(self, deadline: Deadline) -> None:
         """Wait for the point, or until the read is over in another way: a cancel cannot settle the point."""
-        deadline = None if timeout is None else time.monotonic() + timeout
         while self._state is _State.FLYING:
-            left = LEASH_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            left = deadline.left(LEASH_SECONDS)
             try:
-                self.point.wait(min(left, LEASH_SECONDS))
+                self.point.wait(left)
             except FenceTimeout:
-                if deadline is not None and left <= LEASH_SECONDS and self._state is _State.FLYING:
+                if left < LEASH_SECONDS and self._state is _State.FLYING:
                     raise  # it may still come
             except Exception:
                 self.heed_failure()
@@ -325,7 +325,7 @@ class Handle:
         return self._operation.point
 
     def wait(self, timeout: float | None = None) -> NDArray[Any]:
-        return self._operation.take(timeout)
+        return self._operation.take(Deadline.after(timeout))
 
     def try_get(self) -> NDArray[Any] | None:
         self._operation.check()
@@ -335,7 +335,7 @@ class Handle:
         return self._operation.land_and_get()
 
     def lease(self, timeout: float | None = None) -> BlockLease:
-        return self._operation.lease(timeout)
+        return self._operation.lease(Deadline.after(timeout))
 
     def cancel(self) -> None:
         self._operation.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import weakref
 from collections import deque
 from typing import Protocol, Self
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation
 from forge3d_core.copying import HostCopier
+from forge3d_core.deadline import Deadline
 from forge3d_core.errors import (
     Closed,
     FenceTimeout,
@@ -94,8 +94,11 @@ class Ring:
         return found
 
     def reserve(self, nbytes: int, timeout: float | None = None) -> Slice:
+        return self.reserve_until(nbytes, Deadline.after(timeout))
+
+    def reserve_until(self, nbytes: int, deadline: Deadline) -> Slice:
+        """Do what ``reserve`` does, for a call with a deadline of its own."""
         self._fits(nbytes)
-        deadline = None if timeout is None else time.monotonic() + timeout
         ticket = object()
         stalled = False
         try:
@@ -125,11 +128,11 @@ class Ring:
                 self._circle.changed.notify_all()
 
     def advance(self, timeout: float | None = None) -> FencePoint:
-        point = self.submit(None if timeout is None else time.monotonic() + timeout)
+        point = self.submit(Deadline.after(timeout))
         self._outbox.tell_refused()
         return point
 
-    def submit(self, deadline: float | None) -> FencePoint:
+    def submit(self, deadline: Deadline) -> FencePoint:
         """Do what ``advance`` does, and leave copies that were refused for others to tell of."""
         self.check()
         with self._lock:
@@ -157,6 +160,7 @@ class Ring:
         origin: tuple[int, int] = (0, 0),
         timeout: float | None = None,
     ) -> FencePoint:
+        deadline = Deadline.after(timeout)
         self.check()
         array = np.asarray(data)
         byte_dtype(array.dtype)
@@ -164,7 +168,6 @@ class Ring:
             self._circle.reap()
             for block in self._blocks:
                 self._own_slices("upload", block)
-        deadline = None if timeout is None else time.monotonic() + timeout
         if isinstance(target, DeviceTexture):
             upload_rows(self, self._host.copier, array, target, offset, origin, deadline)
         elif isinstance(target, DeviceBuffer):
@@ -316,14 +319,13 @@ class Ring:
                 "released, and waiting for them would never end; commit or release them first"
             )
 
-    def _wait(self, point: FencePoint | None, deadline: float | None, why: str) -> None:
-        left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+    def _wait(self, point: FencePoint | None, deadline: Deadline, why: str) -> None:
+        left = deadline.left(LOOK_SECONDS)
         if left <= 0:
             raise FenceTimeout(
                 f"staging ring on lane {self.lane!r}: {why}, {self.ring_count} block(s) of "
                 f"{format_bytes(self.buffer_size)} in flight or being written"
             )
-        left = min(left, LOOK_SECONDS)
         if point is not None:
             try:
                 point.wait(left)

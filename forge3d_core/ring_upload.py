@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.copying import HostCopier
+from forge3d_core.deadline import Deadline
 from forge3d_core.errors import TooLarge, UsageError
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits
@@ -25,9 +25,9 @@ class UploadHost(Protocol):
 
     def check_target(self, target: DeviceBuffer | DeviceTexture) -> None: ...
 
-    def reserve(self, nbytes: int, timeout: float | None = None) -> Slice: ...
+    def reserve_until(self, nbytes: int, deadline: Deadline) -> Slice: ...
 
-    def submit(self, deadline: float | None) -> FencePoint: ...
+    def submit(self, deadline: Deadline) -> FencePoint: ...
 
 
 def upload_bytes(
@@ -36,7 +36,7 @@ def upload_bytes(
     array: NDArray[Any],
     target: DeviceBuffer,
     offset: int,
-    deadline: float | None,
+    deadline: Deadline,
 ) -> None:
     """Stage all bytes of ``array`` for ``target``; the last block is left for the caller to submit."""
     ring.check_target(target)
@@ -44,7 +44,7 @@ def upload_bytes(
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for start in range(0, flat.nbytes, ring.buffer_size):
         piece = flat[start : start + ring.buffer_size]
-        slot = ring.reserve(piece.nbytes, time_left(deadline))
+        slot = ring.reserve_until(piece.nbytes, deadline)
         try:
             slot.fill(partial(copier.copy, source=piece))
             slot.commit(target, offset + start)
@@ -62,7 +62,7 @@ def upload_rows(
     target: DeviceTexture,
     offset: int,
     origin: tuple[int, int],
-    deadline: float | None,
+    deadline: Deadline,
 ) -> None:
     """Stage the rows of ``array``, each at the pitch that the device wants, for ``target`` at ``origin``."""
     ring.check_target(target)
@@ -90,7 +90,7 @@ def upload_rows(
         )
     for y in range(0, height, at_once):
         part = rows[y : y + at_once]
-        slot = ring.reserve((len(part) - 1) * pitch + row, time_left(deadline))
+        slot = ring.reserve_until((len(part) - 1) * pitch + row, deadline)
         try:
             slot.fill(partial(_copy_rows, copier, part, pitch))
             slot.commit_rows(
@@ -103,8 +103,3 @@ def upload_rows(
 
 def _copy_rows(copier: HostCopier, rows: NDArray[np.uint8], pitch: int, memory: NDArray[np.uint8]) -> None:
     copier.copy(np.ndarray(rows.shape, np.uint8, memory.data, 0, (pitch, 1)), rows)
-
-
-def time_left(deadline: float | None) -> float | None:
-    """Return the seconds until ``deadline`` (of the monotonic clock), None for none."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -7,13 +7,13 @@ import itertools
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import attrs
 
+from forge3d_core.deadline import Deadline
 from forge3d_core.driver import start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
 from forge3d_core.points import Settled, settled
@@ -184,10 +184,10 @@ class Timeline:
 
     def wait(self, value: int, timeout: float | None = None) -> None:
         """Block until ``value`` is complete; see :meth:`FencePoint.wait`."""
+        deadline = Deadline.after(timeout)
         if self.passed(value):
             return
         self.check()
-        deadline = None if timeout is None else time.monotonic() + timeout
         me = object()
         try:
             while (lead := self._rest(me, value, deadline)) is not None:
@@ -196,7 +196,7 @@ class Timeline:
                     self._look()
                     continue
                 try:
-                    self.signals.wait(token, _remaining(deadline, LEASH_SECONDS))
+                    self.signals.wait(token, deadline.left(LEASH_SECONDS))
                 except ForgeError as error:
                     _drop_frames(error)  # poll meets it again and makes it stick; the driver may keep it
                 self.poll()
@@ -254,7 +254,7 @@ class Timeline:
             self.fail(error)
             self.on_failure(error)
 
-    def _rest(self, me: object, value: int, deadline: float | None) -> tuple[int, Any] | None:
+    def _rest(self, me: object, value: int, deadline: Deadline) -> tuple[int, Any] | None:
         """Sleep until ``value`` is settled (None) or it is this call's turn to lead (value and token).
 
         With nothing in flight there is nothing to lead to: then it is time to look at the device.
@@ -262,7 +262,7 @@ class Timeline:
         with self._lock:
             while self._completed < value:
                 self.check()
-                remaining = _remaining(deadline, LOOK_SECONDS)
+                remaining = deadline.left(LOOK_SECONDS)
                 if remaining <= 0:
                     raise FenceTimeout(
                         f"lane {self.name!r}: value {value} was not complete in time; completed "
@@ -368,7 +368,3 @@ def _drop_frames(error: BaseException) -> None:
             seen.add(id(one))
             one.__traceback__ = None
             linked += [one.__cause__, one.__context__]
-
-
-def _remaining(deadline: float | None, most: float) -> float:
-    return most if deadline is None else max(0.0, min(deadline - time.monotonic(), most))

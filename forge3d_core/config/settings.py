@@ -11,6 +11,7 @@ import attrs
 import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
+from forge3d_core.deadline import seconds
 from forge3d_core.errors import UsageError
 from forge3d_core.plugins import BackendSpec, Policy
 from forge3d_core.units import parse_bytes
@@ -84,9 +85,10 @@ def _spec(value: Any, _: object) -> BackendSpec:
 
 
 def _seconds(value: Any, _: object) -> Seconds:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    number = seconds(value, "a time")
+    if not 0 <= number < math.inf:  # a negative one is a slip: it is not what is left of something
         raise UsageError(f"a time is a number of seconds from 0 up, not {value!r}")
-    return Seconds(float(value))
+    return Seconds(number)
 
 
 def _names(value: Any, _: object) -> Names:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
+from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command, Direction
 from forge3d_core.errors import ForgeError, KernelError, UsageError
 from forge3d_core.host.chaos import Decision
@@ -138,10 +138,10 @@ class HostDriver:
         if self.owned:
             self.machine.close(timeout)
             return
-        deadline = time.monotonic() + timeout
+        deadline = Deadline.after(timeout)
         for submission in self._newest.values():
             with contextlib.suppress(ForgeError):  # who waits for it hears of the failure, close does not
-                self.machine.wait(submission, deadline - time.monotonic())
+                self.machine.wait(submission, deadline.left())
 
     def hold(self, lane: str) -> Hold:
         return self.machine.hold(lane)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import attrs
 
+from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command, start_thread
 from forge3d_core.errors import Closed, DeviceLost, ForgeError, again
 from forge3d_core.host.chaos import Act, Decision, Schedule
@@ -153,7 +153,7 @@ class Lanes:
 
         A kernel that runs longer is left behind on its daemon thread.
         """
-        deadline = time.monotonic() + timeout
+        deadline = Deadline.after(timeout)
         patience = 0.0 if self._closed else JOIN_SECONDS  # once is enough
         self._closed = True
         with self._lock:
@@ -164,14 +164,14 @@ class Lanes:
             outstanding = tuple(self._outstanding)
         try:
             for submission in outstanding:
-                submission.landed.wait(max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+                submission.landed.wait(deadline.left())
         finally:  # an interrupt gives up waiting for the work, and nothing else
             halt.set()
             self.end(closed)
-            deadline = time.monotonic() + patience
+            deadline = Deadline.after(patience)
             for lane in self._lanes.values():
                 if lane.thread is not None and lane.thread is not threading.current_thread():
-                    lane.thread.join(max(0.0, deadline - time.monotonic()))
+                    lane.thread.join(deadline.left())
 
     def _landed(self, submission: Submission) -> bool:
         if submission.retired:

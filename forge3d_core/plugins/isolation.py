@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BackendError, PluginFailed
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ def isolated(call: Callable[[], T], seconds: float, doing: str, *, backend: str 
             ended.set()
 
     threading.Thread(target=run, name=f"forge3d plugin {backend}".strip(), daemon=True).start()
-    if not ended.wait(seconds):
+    if not ended.wait(Deadline.after(seconds).left()):
         raise Hung(f"{doing} did not return within {seconds:g} s", backend=backend)
     if failures:
         raise contained(failures[0], doing, backend) from failures[0]

@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import attrs
 
+from forge3d_core.deadline import seconds
+from forge3d_core.errors import UsageError
 from forge3d_core.protocols.budget import BudgetTracker
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
@@ -48,6 +50,13 @@ class DeviceInfo:
     limits: Limits | None = None
 
 
+def _drain_timeout(value: float) -> float:
+    number = seconds(value, "drain_timeout")
+    if number < 0:
+        raise UsageError(f"drain_timeout is a number of seconds from 0 up, not {value!r}")
+    return number
+
+
 @attrs.frozen
 class DeviceOptions:
     """What the core asks of every backend when it opens a device; the same keys as in a config file.
@@ -57,7 +66,7 @@ class DeviceOptions:
     """
 
     budget: int = attrs.field(default=512 * MIB, converter=parse_bytes)
-    drain_timeout: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
+    drain_timeout: float = attrs.field(default=10.0, converter=_drain_timeout)
 
 
 @runtime_checkable

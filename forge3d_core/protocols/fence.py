@@ -60,7 +60,8 @@ class FencePoint(Protocol):
     def wait(self, timeout: float | None = None) -> None:
         """Block until the work is complete.
 
-        ``timeout`` in seconds; None and infinity wait for ever, 0 only looks. Raises :class:`FenceTimeout`,
+        ``timeout`` in seconds, as everywhere: None, infinity and what is too far away wait for ever, 0 and
+        less only look. Raises :class:`UsageError` for nan and what is no number, :class:`FenceTimeout`,
         naming the lane and what is outstanding, and the timeline's failure if it has one
         (:class:`DeviceLost`, :class:`KernelError`, :class:`Closed`).
         """

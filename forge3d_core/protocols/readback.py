@@ -8,11 +8,16 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import attrs
 from numpy.typing import NDArray
 
+from forge3d_core.deadline import seconds
 from forge3d_core.protocols.fence import FencePoint
 from forge3d_core.protocols.memory import Buffer, Texture
 from forge3d_core.units import parse_bytes
 
 Backpressure = Literal["wait", "raise", "degrade"]
+
+
+def _timeout(value: float | None) -> float | None:
+    return None if value is None else seconds(value)
 
 
 @attrs.frozen
@@ -36,7 +41,7 @@ class AsyncReadbackConfig:
         default="wait", validator=attrs.validators.in_(("wait", "raise", "degrade"))
     )
     buffer_size: int = attrs.field(default=1024**2, converter=parse_bytes, validator=attrs.validators.ge(1))
-    timeout: float | None = 30.0
+    timeout: float | None = attrs.field(default=30.0, converter=_timeout)
 
 
 @attrs.frozen
