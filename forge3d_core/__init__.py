@@ -35,6 +35,7 @@ from forge3d_core.errors import (
     UnknownBackend,
     UsageError,
     ViewHeld,
+    WrongType,
 )
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.points import wait_all, wait_any
@@ -127,6 +128,7 @@ __all__ = [
     "UnknownBackend",
     "UsageError",
     "ViewHeld",
+    "WrongType",
     "adopt_device",
     "assemble",
     "hookimpl",

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import attrs
 
+from forge3d_core.arguments import real, shown
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Forked, UsageError, again
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
@@ -23,6 +24,9 @@ DEFAULT_LIMIT = 512 * MIB
 
 SETTLE_SECONDS = 0.005
 """How often a waiting reservation looks for memory that the device has finished with."""
+
+KINDS: tuple[MemoryKind, ...] = ("buffer", "texture")
+HEAPS: tuple[Heap, ...] = ("host_visible", "device_local")
 
 _log = logging.getLogger(__name__)
 
@@ -175,6 +179,7 @@ class Ledger:
         return lambda: self._forget(self._reclaimers, reclaim)
 
     def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:
+        fraction = real("a watermark, a fraction of the limit,", fraction)
         if not 0 < fraction <= 1:
             raise UsageError(f"a watermark is a fraction of the limit in (0, 1], not {fraction!r}")
         self._usable()
@@ -385,8 +390,8 @@ def _refusal(now: BudgetMetrics, entry: Entry) -> BudgetError:
 
 
 def _entry(nbytes: int, kind: MemoryKind, heap: Heap) -> Entry:
-    if kind not in ("buffer", "texture"):
-        raise UsageError(f"kind is 'buffer' or 'texture', not {kind!r}")
-    if heap not in ("host_visible", "device_local"):
-        raise UsageError(f"heap is 'host_visible' or 'device_local', not {heap!r}")
+    if kind not in KINDS:
+        raise UsageError(f"kind is 'buffer' or 'texture', not {shown(kind)}")
+    if heap not in HEAPS:
+        raise UsageError(f"heap is 'host_visible' or 'device_local', not {shown(heap)}")
     return Entry(parse_bytes(nbytes), kind, heap)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import struct
+from collections.abc import Sequence
 from operator import index
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
 
-from forge3d_core import protocols
+from forge3d_core import arguments, protocols
 from forge3d_core.allocation import Allocation
+from forge3d_core.arguments import integer, sequence, shown
 from forge3d_core.driver import Command, Copy, Dispatch, Fill
 from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateError, UsageError
 from forge3d_core.kernels import CompiledKernel
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.protocols import KernelSource, Limits, Param
+
+RANGES = {"u4": range(1 << 32), "i4": range(-(1 << 31), 1 << 31)}
+WANTED = {
+    "u4": "a u4, a whole number from 0 to 2**32 - 1",
+    "i4": "an i4, a whole number from -2**31 to 2**31 - 1",
+    "f4": "an f4, a number of at most 3.4e38 or an explicit inf or nan",
+}
 
 
 class Owner(Protocol):
@@ -50,8 +60,11 @@ class RecordedCommands:
         target_offset: int = 0,
     ) -> RecordedCommands:
         origin, goal = self._buffer(source), self._buffer(target)
+        source_offset = integer("source_offset", source_offset)
+        target_offset = integer("target_offset", target_offset)
         if nbytes is None:
             nbytes = min(origin.nbytes - source_offset, goal.nbytes - target_offset)
+        nbytes = integer("nbytes", nbytes)
         origin.region(source_offset, nbytes)
         goal.region(target_offset, nbytes)
         if origin.allocation is goal.allocation and abs(source_offset - target_offset) < nbytes:
@@ -68,9 +81,10 @@ class RecordedCommands:
         self, target: protocols.Buffer, value: int = 0, *, offset: int = 0, nbytes: int | None = None
     ) -> RecordedCommands:
         goal = self._buffer(target)
-        if not isinstance(value, int) or not 0 <= value <= 255:
-            raise UsageError(f"a fill value is a byte, 0 to 255, not {value!r}")
-        nbytes = goal.nbytes - offset if nbytes is None else nbytes
+        value, offset = integer("a fill value", value), integer("offset", offset)
+        if not 0 <= value <= 255:
+            raise UsageError(f"a fill value is a byte, 0 to 255, not {shown(value)}")
+        nbytes = goal.nbytes - offset if nbytes is None else integer("nbytes", nbytes)
         goal.region(offset, nbytes)
         if nbytes:
             self._record(Fill(goal.memory, offset, nbytes, value), (), (goal,))
@@ -85,9 +99,10 @@ class RecordedCommands:
         threads: int | tuple[int, ...],
     ) -> RecordedCommands:
         if not isinstance(kernel, CompiledKernel) or kernel.owner is not self.owner:
-            raise ForeignObject(f"{kernel!r} was not made by this device's create_kernel")
+            raise ForeignObject(f"{shown(kernel)} was not made by this device's create_kernel")
         source = kernel.source
-        bound = tuple(self._buffer(buffer) for buffer in buffers)
+        bound = tuple(self._buffer(buffer) for buffer in sequence("buffers", buffers))
+        params = sequence("params", params)
         if len(bound) != len(source.bindings) or len(params) != len(source.params):
             raise KernelError(
                 f"kernel {source.name!r} takes {len(source.bindings)} buffer(s) "
@@ -125,22 +140,19 @@ class RecordedCommands:
     def _buffer(self, buffer: protocols.Buffer) -> DeviceBuffer:
         self._open()
         if not isinstance(buffer, DeviceBuffer):
-            raise ForeignObject(f"{buffer!r} is not a buffer of this device; adopt() wraps native memory")
+            raise ForeignObject(
+                f"{shown(buffer)} is not a buffer of this device; upload() brings arrays to one, and adopt() "
+                "wraps native memory"
+            )
         buffer.check(self.owner)
         return buffer
 
     def _threads(self, source: KernelSource, threads: int | tuple[int, ...]) -> tuple[int, int, int]:
-        try:
-            given = tuple(index(n) for n in (threads if isinstance(threads, Iterable) else (threads,)))
-        except TypeError:
-            given = ()
-        if not 1 <= len(given) <= 3 or min(given) < 1:
-            raise UsageError(f"threads is an int or up to three of them, each from 1, not {threads!r}")
-        x, y, z = (*given, 1, 1)[:3]
+        x, y, z = arguments.threads("threads", threads)
         groups = [-(-n // size) for n, size in zip((x, y, z), source.workgroup, strict=True)]
         if any(n > most for n, most in zip(groups, self.limits.max_groups, strict=True)):
             raise UsageError(
-                f"{threads!r} threads of kernel {source.name!r} are {groups} workgroups of "
+                f"{shown(threads)} threads of kernel {source.name!r} are {shown(groups)} workgroups of "
                 f"{source.workgroup}; this device runs at most {list(self.limits.max_groups)} at once: "
                 "use larger workgroups or several dispatches"
             )
@@ -155,16 +167,33 @@ class RecordedCommands:
         self.named.update((buffer, None) for buffer in (*reads, *writes))
 
 
-def _scalar(kernel: str, param: Param, value: float) -> int | float:
-    number: int | float | None = None
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        if param.dtype == "f4":
-            number = float(value)
-        elif float(value).is_integer():
-            bounds = np.iinfo(param.dtype)
-            number = int(value) if bounds.min <= value <= bounds.max else None
-    if number is None:
-        raise KernelError(
-            f"parameter {param.name!r} of kernel {kernel!r} is a {param.dtype}; {value!r} is not one"
-        )
-    return number
+def _scalar(kernel: str, param: Param, value: Any) -> int | float:
+    """Return a parameter as every backend will see it; a bool counts as 0 or 1."""
+    if isinstance(value, (int, float, np.integer, np.floating, np.bool_)) or _scalar_array(value):
+        number = _float(value) if param.dtype == "f4" else _whole(value)
+        if number is not None and (param.dtype == "f4" or number in RANGES[param.dtype]):
+            return number
+    raise KernelError(
+        f"parameter {param.name!r} of kernel {kernel!r} is {WANTED[param.dtype]}, not {shown(value)}"
+    )
+
+
+def _scalar_array(value: object) -> bool:
+    return type(value) is np.ndarray and value.ndim == 0 and value.dtype.kind in "biuf"
+
+
+def _float(value: Any) -> float | None:
+    """Return the nearest f4; None for a number that has none, so that no backend makes it infinite."""
+    try:
+        (nearest,) = struct.unpack("<f", struct.pack("<f", value))
+    except (OverflowError, struct.error):
+        return None
+    return None if math.isinf(nearest) and not np.isinf(value) else float(nearest)
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return index(value)
+    except TypeError:
+        number = float(value)
+        return int(number) if number.is_integer() else None

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 
 import attrs
 
-from forge3d_core import protocols
+from forge3d_core import arguments, protocols
 from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import Ending, close_elsewhere
@@ -129,6 +129,7 @@ class AssembledDevice:
         size = parse_bytes(nbytes)
         if size < 1:
             raise UsageError("a buffer has at least 1 byte")
+        arguments.text("label", label)
         with self._noticing_loss():
             allocation = self.allocator.buffer(size)
         return DeviceBuffer(self, self.allocator, allocation, size, label)
@@ -137,12 +138,13 @@ class AssembledDevice:
         self, width: int, height: int, format: TextureFormat | str = "rgba8unorm", *, label: str = ""
     ) -> DeviceTexture:
         self.check()
+        arguments.text("label", label)
+        width, height = arguments.integer("width", width), arguments.integer("height", height)
         most = self.limits.max_texture_size
-        if not (isinstance(width, int) and isinstance(height, int)) or not (
-            1 <= width <= most and 1 <= height <= most
-        ):
+        if not (1 <= width <= most and 1 <= height <= most):
             raise UsageError(
-                f"a texture is 1 to {most} texels wide and high here, not {width!r} x {height!r}"
+                f"a texture is 1 to {most} texels wide and high here, not "
+                f"{arguments.shown(width)} x {arguments.shown(height)}"
             )
         layout = texture_format(format)
         if layout.block != (1, 1):

@@ -14,7 +14,8 @@
     ├── UsageError (ValueError)             an argument is wrong; nothing has changed
     │   ├── OutOfRange                      a region does not lie inside the memory it names
     │   ├── TooLarge                        can never fit, however long one waits
-    │   └── ForeignObject                   an object of another device was passed
+    │   ├── ForeignObject                   an object of another device was passed
+    │   └── WrongType (TypeError)           an argument, or a use of an object, is of the wrong kind
     ├── StateError (RuntimeError)           right call, wrong moment; nothing has changed
     │   ├── Closed                          used after close
     │   ├── SliceSpent                      a staging slice was used after commit or release
@@ -36,6 +37,8 @@ happened, with figures, and what to do next.
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 
 class ForgeError(Exception):
@@ -106,6 +109,10 @@ class ForeignObject(UsageError):
     """An object that belongs to another device (or to none) was passed."""
 
 
+class WrongType(UsageError, TypeError):
+    """Something of the wrong kind was passed, or an object was used as what it is not."""
+
+
 class StateError(ForgeError, RuntimeError):
     """The call is right and the moment is wrong; nothing has changed."""
 
@@ -136,6 +143,10 @@ class Forked(StateError):
 
 class BudgetError(ForgeError, MemoryError):
     """Memory was refused; the refusal left no trace."""
+
+    def __new__(cls, *args: object) -> Self:
+        # ``MemoryError.__new__``, which would be found first, refuses every class but its own.
+        return Exception.__new__(cls, *args)
 
 
 class BudgetExceeded(BudgetError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from operator import index
 from typing import Any, Self
 
 import attrs
 
 from forge3d_core.allocation import Allocation, Allocator
-from forge3d_core.errors import Closed, ForeignObject, OutOfRange, UsageError
+from forge3d_core.arguments import pair, shown
+from forge3d_core.errors import Closed, ForeignObject, OutOfRange
 from forge3d_core.formats import texture_bytes
 from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import format_bytes
@@ -93,10 +93,10 @@ class DeviceBuffer(DeviceMemory):
 
     def region(self, offset: int, nbytes: int) -> None:
         """Raise :class:`OutOfRange` unless the bytes lie inside."""
-        _whole("offset and nbytes", offset, nbytes)
         if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
             raise OutOfRange(
-                f"bytes {offset} to {offset + nbytes} do not lie inside {self!r} of {self.nbytes} bytes"
+                f"bytes {shown(offset)} to {shown(offset + nbytes)} do not lie inside {self!r} of "
+                f"{self.nbytes} bytes"
             )
 
     def __repr__(self) -> str:
@@ -121,21 +121,21 @@ class DeviceTexture(DeviceMemory):
         self.nbytes = texture_bytes(*size, format)
         self.memory = TextureMemory(allocation.native, self.nbytes, *size, format)
 
-    def region(self, origin: tuple[int, int], size: tuple[int, int]) -> None:
-        """Raise :class:`OutOfRange` unless the texels lie inside."""
-        (x, y), (w, h) = origin, size
-        _whole("origin and size", x, y, w, h)
+    def rectangle(
+        self, origin: tuple[int, int], size: tuple[int, int] | None
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return origin and size (default: the rest) in Python ints.
+
+        Raises :class:`OutOfRange` unless the texels lie inside, :class:`UsageError` for other than two
+        pairs of whole numbers.
+        """
+        x, y = pair("origin", origin)
+        w, h = (self.width - x, self.height - y) if size is None else pair("size", size)
         if min(x, y, w, h) < 0 or x + w > self.width or y + h > self.height:
-            raise OutOfRange(f"{w}x{h} texels at ({x}, {y}) do not lie inside {self!r}")
+            raise OutOfRange(
+                f"{shown(w)}x{shown(h)} texels at ({shown(x)}, {shown(y)}) do not lie inside {self!r}"
+            )
+        return (x, y), (w, h)
 
     def __repr__(self) -> str:
         return f"<texture {self.label or ''} {self.width}x{self.height} {self.format.name}>"
-
-
-def _whole(what: str, *numbers: int) -> None:
-    """Raise unless all are ints: a lane would meet a float only when it runs, and fail for good."""
-    try:
-        for number in numbers:
-            index(number)
-    except TypeError:
-        raise UsageError(f"{what} are whole numbers, not {', '.join(map(repr, numbers))}") from None

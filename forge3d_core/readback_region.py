@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation
+from forge3d_core.arguments import extents, integer, pair, shown
 from forge3d_core.driver import Command, Download, DownloadRows, HostBlock
+from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import ForeignObject, UsageError
 from forge3d_core.memory import BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
 from forge3d_core.protocols import Limits
 from forge3d_core.units import align_up
-from forge3d_core.views import Loan, byte_dtype, extents
+from forge3d_core.views import Loan
 
 
 @attrs.frozen(eq=False)
@@ -52,12 +54,12 @@ class Region:
         """Check a read and return its region; raises as :meth:`ReadbackPool.read` does."""
         if isinstance(source, DeviceBuffer):
             source.check(owner)
-            if origin != (0, 0) or size is not None:
+            if size is not None or pair("origin", origin) != (0, 0):
                 raise UsageError("origin= and size= are for textures; a buffer takes offset= and nbytes=")
             return cls._of_buffer(limits, source, offset, nbytes, dtype, shape)
         if isinstance(source, DeviceTexture):
             source.check(owner)
-            if offset or nbytes is not None:
+            if nbytes is not None or integer("offset", offset):
                 raise UsageError("offset= and nbytes= are for buffers; a texture takes origin= and size=")
             return cls._of_texture(limits, source, dtype, shape, origin, size)
         raise ForeignObject(f"{source!r} is not memory of this device; adopt() wraps native memory")
@@ -73,18 +75,20 @@ class Region:
         shape: int | tuple[int, ...] | None,
     ) -> Region:
         item = byte_dtype(np.uint8 if dtype is None else dtype)
-        wanted = None if shape is None else extents(shape)
+        wanted = None if shape is None else extents("shape", shape)
+        offset = integer("offset", offset)
         if wanted is not None and nbytes is None:
             nbytes = item.itemsize * math.prod(wanted)
         if nbytes is None:
             nbytes = max(0, source.nbytes - offset)
+        nbytes = integer("nbytes", nbytes)
         source.region(offset, nbytes)
         if nbytes % item.itemsize:
             raise UsageError(f"{nbytes} bytes are not a whole number of {item}, {item.itemsize} bytes each")
         if wanted is None:
             wanted = (nbytes // item.itemsize,)
         elif item.itemsize * math.prod(wanted) != nbytes:
-            raise UsageError(f"{nbytes} bytes are not {item} of shape {wanted}")
+            raise UsageError(f"{nbytes} bytes are not {item} of shape {shown(wanted)}")
         lead = offset % limits.copy_alignment
         return cls(
             source.allocation,
@@ -107,8 +111,7 @@ class Region:
         origin: tuple[int, int],
         size: tuple[int, int] | None,
     ) -> Region:
-        size = (source.width - origin[0], source.height - origin[1]) if size is None else size
-        source.region(origin, size)
+        origin, size = source.rectangle(origin, size)
         (width, height), format = size, source.format
         row = width * format.block_bytes
         if dtype is None and format.dtype is not None:
@@ -119,7 +122,7 @@ class Region:
             raise UsageError(f"a texel of {format.name} is {format.block_bytes} bytes, not a whole {item}")
         channels = format.block_bytes // item.itemsize
         natural = (height, width) if channels == 1 else (height, width, channels)
-        if shape is not None and extents(shape) != natural:
+        if shape is not None and extents("shape", shape) != natural:
             raise UsageError(f"a read of {width}x{height} texels of {format.name} as {item} is {natural}")
         pitch = align_up(row, limits.row_pitch_alignment)
         return cls(

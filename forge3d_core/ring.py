@@ -8,13 +8,14 @@ import weakref
 from collections import deque
 from typing import Protocol, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation
+from forge3d_core.arguments import integer, shown
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import Deadline
+from forge3d_core.dtypes import array_of
 from forge3d_core.errors import (
     Closed,
     FenceTimeout,
@@ -25,14 +26,13 @@ from forge3d_core.errors import (
     UsageError,
     again,
 )
-from forge3d_core.memory import DeviceBuffer, DeviceTexture
+from forge3d_core.memory import DeviceBuffer, DeviceMemory, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring_block import Block, Circle, Staged, State, failure_before
 from forge3d_core.ring_outbox import Outbox, Submitter
 from forge3d_core.ring_slice import Slice
 from forge3d_core.ring_upload import upload_bytes, upload_rows
 from forge3d_core.units import align_up, format_bytes
-from forge3d_core.views import byte_dtype
 
 MOST_BLOCKS = 8
 LOOK_SECONDS = 0.05
@@ -59,8 +59,9 @@ class Ring:
     """
 
     def __init__(self, host: RingHost, ring_count: int, buffer_size: int, lane: str) -> None:
-        if not isinstance(ring_count, int) or not 1 <= ring_count <= MOST_BLOCKS:
-            raise UsageError(f"ring_count is 1 to {MOST_BLOCKS}, not {ring_count!r}; 3 is a good choice")
+        ring_count = integer("ring_count, from 1 to 8,", ring_count)
+        if not 1 <= ring_count <= MOST_BLOCKS:
+            raise UsageError(f"ring_count is 1 to {MOST_BLOCKS}, not {shown(ring_count)}; 3 is a good choice")
         if buffer_size < 1:
             raise UsageError("a ring's buffer_size is at least 1 byte; '1 MiB' to '4 MiB' suits mixed loads")
         self.ring_count = ring_count
@@ -85,7 +86,7 @@ class Ring:
         return self._closed
 
     def allocate(self, nbytes: int) -> Slice | None:
-        self._fits(nbytes)
+        nbytes = self._fits(nbytes)
         with self._lock:
             found = self._place(nbytes)
             if found is None:
@@ -98,7 +99,7 @@ class Ring:
 
     def reserve_until(self, nbytes: int, deadline: Deadline) -> Slice:
         """Do what ``reserve`` does, for a call with a deadline of its own."""
-        self._fits(nbytes)
+        nbytes = self._fits(nbytes)
         ticket = object()
         stalled = False
         try:
@@ -162,18 +163,18 @@ class Ring:
     ) -> FencePoint:
         deadline = Deadline.after(timeout)
         self.check()
-        array = np.asarray(data)
-        byte_dtype(array.dtype)
+        if not isinstance(target, (DeviceBuffer, DeviceTexture)):
+            swapped = "; data comes first: upload(data, target)" if isinstance(data, DeviceMemory) else ""
+            raise ForeignObject(f"{shown(target)} is not memory of this device{swapped}")
+        array = array_of(data)
         with self._lock:
             self._circle.reap()
             for block in self._blocks:
                 self._own_slices("upload", block)
         if isinstance(target, DeviceTexture):
             upload_rows(self, self._host.copier, array, target, offset, origin, deadline)
-        elif isinstance(target, DeviceBuffer):
-            upload_bytes(self, self._host.copier, array, target, offset, deadline)
         else:
-            raise ForeignObject(f"{target!r} is not memory of this device")
+            upload_bytes(self, self._host.copier, array, target, offset, deadline)
         point = self.submit(deadline)
         self._outbox.tell_refused(target.allocation)
         return point
@@ -285,9 +286,9 @@ class Ring:
                 return None
             self._seal(block)
             block, start = following, 0
-        block.cursor = start + int(nbytes)
+        block.cursor = start + nbytes
         self._allocated += 1
-        found = Slice(self, block, start, int(nbytes))
+        found = Slice(self, block, start, nbytes)
         block.outstanding[found.key] = threading.current_thread()
         self._slices[found.key] = found
         return found
@@ -335,12 +336,14 @@ class Ring:
         with self._lock:
             self._circle.changed.wait(left)
 
-    def _fits(self, nbytes: int) -> None:
+    def _fits(self, nbytes: int) -> int:
         self.check()
-        if not isinstance(nbytes, (int, np.integer)) or nbytes < 1:
-            raise UsageError(f"a slice has at least 1 byte, not {nbytes!r}")
+        nbytes = integer("the size of a slice, at least 1 byte,", nbytes)
+        if nbytes < 1:
+            raise UsageError(f"a slice has at least 1 byte, not {shown(nbytes)}")
         if nbytes > self.buffer_size:
             raise TooLarge(
                 f"{format_bytes(nbytes)} never fit in one slice of this ring, whose blocks are "
                 f"{format_bytes(self.buffer_size)}; use upload(), which takes any size, or larger blocks"
             )
+        return nbytes

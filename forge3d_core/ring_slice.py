@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation
+from forge3d_core.arguments import integer, shown
 from forge3d_core.driver import Command, Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
@@ -79,6 +80,7 @@ class Slice:
         if not isinstance(target, DeviceBuffer):
             raise ForeignObject(f"{target!r} is not a buffer of this device; textures take commit_rows")
         self._ring.check_target(target)
+        offset = integer("offset", offset)
         target.region(offset, self.nbytes)
         block = self._block
         self._commit(
@@ -98,16 +100,19 @@ class Slice:
         if not isinstance(target, DeviceTexture):
             raise ForeignObject(f"{target!r} is not a texture of this device; buffers take commit")
         self._ring.check_target(target)
-        size = (target.width - origin[0], target.height - origin[1]) if size is None else size
-        target.region(origin, size)
+        origin, size = target.rectangle(origin, size)
         row, alignment = size[0] * target.format.block_bytes, self._ring.limits.row_pitch_alignment
-        pitch = align_up(row, alignment) if row_pitch is None else row_pitch
+        pitch = align_up(row, alignment) if row_pitch is None else integer("row_pitch", row_pitch)
         if pitch < row or pitch % alignment:
             raise UsageError(
-                f"row_pitch {pitch} must be a multiple of {alignment} and hold a row of {row} bytes"
+                f"row_pitch {shown(pitch)} must be a multiple of {alignment} and hold a row of {row} bytes"
             )
         if size[1] and (size[1] - 1) * pitch + row > self.nbytes:
-            raise OutOfRange(f"{size[1]} rows of pitch {pitch} do not fit in a slice of {self.nbytes} bytes")
+            raise OutOfRange(
+                f"{size[1]} rows of pitch {shown(pitch)} do not fit in a slice of {self.nbytes} bytes"
+            )
+        if size[1] == 1:
+            pitch = align_up(row, alignment)  # no second row, and an API may have a limit of its own
         native = self._block.allocation.native
         self._commit(
             target.allocation,

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.arguments import integer
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import TooLarge, UsageError
@@ -40,6 +41,7 @@ def upload_bytes(
 ) -> None:
     """Stage all bytes of ``array`` for ``target``; the last block is left for the caller to submit."""
     ring.check_target(target)
+    offset = integer("offset", offset)
     target.region(offset, array.nbytes)
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for start in range(0, flat.nbytes, ring.buffer_size):
@@ -67,7 +69,7 @@ def upload_rows(
     """Stage the rows of ``array``, each at the pitch that the device wants, for ``target`` at ``origin``."""
     ring.check_target(target)
     texel = target.format.block_bytes
-    if offset:
+    if integer("offset", offset):
         raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
     if array.ndim not in (2, 3) or array.itemsize * int(np.prod(array.shape[2:])) != texel:
         raise UsageError(
@@ -76,7 +78,7 @@ def upload_rows(
             f"{target.format.channels})"
         )
     height, width = array.shape[:2]
-    target.region(origin, (width, height))
+    origin, _ = target.rectangle(origin, (width, height))
     if not array.size:
         return
     row = width * texel

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from forge3d_core.arguments import at_least
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
@@ -115,9 +116,7 @@ class Timeline:
         return self._failure
 
     def point(self, value: int) -> Point:
-        if not isinstance(value, int) or value < 0:
-            raise UsageError(f"a timeline value is an int from 0 up, not {value!r}")
-        return Point(self, value)
+        return Point(self, at_least(0, "a timeline value", value))
 
     def passed(self, value: int) -> bool:
         """Whether ``value`` is complete; a value already passed costs no driver call."""

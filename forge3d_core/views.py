@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import weakref
-from collections.abc import Callable, Iterable
-from operator import index
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.arguments import extents, shown
+from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import StateError, UsageError, ViewHeld
 
 # What `sys.getrefcount` counts for an array that only the loan knows: where it keeps it, and the argument.
@@ -55,18 +56,19 @@ class Loan:
         With ``row_pitch`` the first axis steps that many bytes, and the padding does not show.
         Raises :class:`UsageError` when the items do not fit or the dtype holds Python objects.
         """
-        root = self._root
-        if root is None:
-            raise StateError("this host-visible memory was taken back")  # by another thread, just now
         item = byte_dtype(dtype)
-        wanted = (root.nbytes // item.itemsize,) if shape is None else extents(shape)
+        room = 0 if self._root is None else self._root.nbytes
+        wanted = (room // item.itemsize,) if shape is None else extents("shape", shape)
         row = item.itemsize * math.prod(wanted[1:])
         pitch = row if row_pitch is None else row_pitch
         rows = wanted[0] if wanted else 1
-        if math.prod(wanted) and (rows - 1) * pitch + row > root.nbytes:
-            raise UsageError(f"{item} of shape {shape} does not fit in the {root.nbytes} bytes lent")
+        if math.prod(wanted) and (rows - 1) * pitch + row > room:
+            raise UsageError(f"{item} of shape {shown(shape)} does not fit in the {room} bytes lent")
         inner = [item.itemsize * math.prod(wanted[axis + 1 :]) for axis in range(1, len(wanted))]
         strides = (pitch, *inner)[: len(wanted)]
+        root = self._root  # only here: an error that is kept would keep it, and look like an array derived
+        if root is None:
+            raise StateError("this host-visible memory was taken back")  # by another thread, just now
         lent: NDArray[Any] = np.ndarray(wanted, item, buffer=root, strides=strides)
         lent.flags.writeable = root.flags.writeable
         self._lent.append(lent)
@@ -113,25 +115,3 @@ class Loan:
             lent.flags.writeable = False
         self._lent.clear()
         self._root = None
-
-
-def byte_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return ``dtype`` as a numpy dtype whose items are plain bytes, or raise :class:`UsageError`."""
-    try:
-        item: np.dtype[Any] = np.dtype(dtype)
-    except TypeError as error:
-        raise UsageError(f"{dtype!r} is not a numpy dtype: {error}") from None
-    if item.hasobject or item.itemsize == 0 or item.subdtype is not None:
-        raise UsageError(f"dtype {item} has no byte layout; use a fixed-size numeric dtype such as float32")
-    return item
-
-
-def extents(shape: int | Iterable[int]) -> tuple[int, ...]:
-    """Return a shape as a tuple, or raise :class:`UsageError` for what numpy would not take as one."""
-    try:
-        wanted = tuple(index(n) for n in shape) if isinstance(shape, Iterable) else (index(shape),)
-    except TypeError:
-        raise UsageError(f"shape is an int or a tuple of ints, not {shape!r}") from None
-    if any(n < 0 for n in wanted):
-        raise UsageError(f"shape {shape!r} has a negative extent")
-    return wanted

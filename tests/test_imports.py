@@ -22,7 +22,8 @@ PUBLIC_CORE = {"driver", "device", "errors", "protocols", "hookspecs", "units", 
 # Lowest first; a module imports from its own layer or from below. What stands in no layer is above them all.
 LAYERS = [
     {"errors"},
-    {"deadline", "units"},
+    {"arguments", "deadline"},
+    {"units", "dtypes"},
     {"protocols"},
     {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
     {"points", "timeline", "budget", "allocation", "memory", "kernels", "commands", "order"},

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import attrs
-import numpy as np
 
+from forge3d_core import arguments
+from forge3d_core.arguments import one_of, shown
+from forge3d_core.dtypes import element_dtype
+from forge3d_core.errors import UsageError, WrongType
 from forge3d_core.protocols.memory import Buffer
 
 Access = Literal["read", "write", "readwrite"]
+
+T = TypeVar("T")
+
+EXAMPLE = """{"wgsl": "...", "host": function}"""
+
+
+def _name(value: str) -> str:
+    return arguments.text("name", value)
 
 
 @attrs.frozen
@@ -18,34 +29,41 @@ class Binding:
     """One buffer that a kernel takes, in order.
 
     ``access`` is what the device orders by, so it must be the truth; ``write`` still keeps what the
-    kernel does not overwrite. ``dtype`` is the element type that a host callable sees.
+    kernel does not overwrite. ``dtype`` is the element type that a host callable sees: anything that
+    numpy takes as a dtype, of plain bytes in this machine's order. Raises :class:`UsageError`.
     """
 
-    name: str
-    access: Access = attrs.field(
-        default="readwrite", validator=attrs.validators.in_(("read", "write", "readwrite"))
-    )
-    dtype: str = attrs.field(default="u1")
-
-    @dtype.validator
-    def _known(self, _attribute: object, value: str) -> None:
-        np.dtype(value)
+    name: str = attrs.field(converter=_name)
+    access: Access = attrs.field(default="readwrite", validator=one_of("read", "write", "readwrite"))
+    dtype: str = attrs.field(default="u1", converter=element_dtype)
 
 
 @attrs.frozen
 class Param:
     """One scalar that a kernel takes, in order, after the buffers: ``u4``, ``i4`` or ``f4``."""
 
-    name: str
-    dtype: str = attrs.field(default="u4", validator=attrs.validators.in_(("u4", "i4", "f4")))
+    name: str = attrs.field(converter=_name)
+    dtype: str = attrs.field(default="u4", validator=one_of("u4", "i4", "f4"))
 
 
 def _bindings(given: Iterable[Binding]) -> tuple[Binding, ...]:
-    return tuple(given)
+    return _all("bindings", Binding, given)
 
 
 def _params(given: Iterable[Param]) -> tuple[Param, ...]:
-    return tuple(given)
+    return _all("params", Param, given)
+
+
+def _all(what: str, kind: type[T], given: Iterable[T]) -> tuple[T, ...]:
+    items = arguments.sequence(what, given)
+    for item in items:
+        if not isinstance(item, kind):
+            raise WrongType(f"{what} are {kind.__name__} objects, not {shown(item)}")
+    return items
+
+
+def _workgroup(given: int | Iterable[int]) -> tuple[int, int, int]:
+    return arguments.threads("workgroup", given)
 
 
 @attrs.frozen
@@ -65,19 +83,32 @@ class KernelSource:
         CUDA C++ with ``extern "C" __global__ void name(T*..., scalars...)``.
 
     ``workgroup`` is the number of threads in a group; a WGSL source must declare the same. It raises
-    ``ValueError`` for a name that is not an identifier.
+    :class:`UsageError` for a name that is not an identifier, and for a source that is neither text nor
+    callable.
     """
 
     name: str = attrs.field()
-    sources: Mapping[str, str | Callable[..., None]]
+    sources: Mapping[str, str | Callable[..., None]] = attrs.field()
     bindings: tuple[Binding, ...] = attrs.field(default=(), converter=_bindings)
     params: tuple[Param, ...] = attrs.field(default=(), converter=_params)
-    workgroup: tuple[int, int, int] = (64, 1, 1)
+    workgroup: tuple[int, int, int] = attrs.field(default=(64, 1, 1), converter=_workgroup)
 
     @name.validator
     def _identifier(self, _attribute: object, value: str) -> None:
-        if not value.isidentifier():
-            raise ValueError(f"a kernel's name is its entry point, an identifier, not {value!r}")
+        if not isinstance(value, str) or not value.isidentifier():
+            raise UsageError(f"a kernel's name is its entry point, an identifier, not {shown(value)}")
+
+    @sources.validator
+    def _by_language(self, _attribute: object, value: Mapping[str, Any]) -> None:
+        if not isinstance(value, Mapping):
+            raise WrongType(f"sources maps a language to its source, {EXAMPLE}, not {shown(value)}")
+        for language, source in value.items():
+            if not isinstance(language, str):
+                raise WrongType(f"sources maps a language to its source, {EXAMPLE}; no {shown(language)}")
+            if isinstance(source, (bytes, bytearray)):
+                raise WrongType(f"the {language} source is bytes; give text: source.decode()")
+            if not isinstance(source, str) and not callable(source):
+                raise WrongType(f"the {language} source is text or a callable, not {shown(source)}")
 
 
 @runtime_checkable

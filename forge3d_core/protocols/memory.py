@@ -5,17 +5,55 @@ from __future__ import annotations
 from typing import Any, Protocol, Self, runtime_checkable
 
 import attrs
+import numpy as np
+
+from forge3d_core import arguments
+from forge3d_core.dtypes import element_dtype
+from forge3d_core.errors import UsageError
+
+
+def _name(value: str) -> str:
+    return arguments.text("a texture format's name", value)
+
+
+def _block_bytes(value: int) -> int:
+    return arguments.at_least(1, "block_bytes", value)
+
+
+def _block(value: tuple[int, int]) -> tuple[int, int]:
+    across, down = arguments.pair("block", value)
+    return arguments.at_least(1, "block", across), arguments.at_least(1, "block", down)
+
+
+def _channels(value: int) -> int:
+    return arguments.at_least(1, "channels", value)
+
+
+def _dtype(value: str | None) -> str | None:
+    return None if value is None else element_dtype(value)
 
 
 @attrs.frozen
 class TextureFormat:
-    """A texel layout. ``block`` is (1, 1) for plain formats, (4, 4) and up for compressed ones."""
+    """A texel layout. ``block`` is (1, 1) for plain formats, (4, 4) and up for compressed ones.
 
-    name: str  # as in WebGPU: "rgba8unorm"
-    block_bytes: int
-    block: tuple[int, int] = (1, 1)
-    dtype: str | None = None  # numpy dtype of one channel, None where there is none
-    channels: int = 1
+    Raises :class:`UsageError` for sizes that contradict each other.
+    """
+
+    name: str = attrs.field(converter=_name)  # as in WebGPU: "rgba8unorm"
+    block_bytes: int = attrs.field(converter=_block_bytes)
+    block: tuple[int, int] = attrs.field(default=(1, 1), converter=_block)
+    dtype: str | None = attrs.field(
+        default=None, converter=_dtype
+    )  # of one channel; None where there is none
+    channels: int = attrs.field(default=1, converter=_channels)
+
+    def __attrs_post_init__(self) -> None:
+        if self.dtype is not None and np.dtype(self.dtype).itemsize * self.channels != self.block_bytes:
+            raise UsageError(
+                f"texture format {self.name!r}: {self.channels} channel(s) of {self.dtype} are not "
+                f"{self.block_bytes} bytes"
+            )
 
 
 class _Memory(Protocol):

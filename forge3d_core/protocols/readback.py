@@ -8,12 +8,30 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import attrs
 from numpy.typing import NDArray
 
+from forge3d_core import arguments
+from forge3d_core.arguments import one_of
 from forge3d_core.deadline import seconds
 from forge3d_core.protocols.fence import FencePoint
 from forge3d_core.protocols.memory import Buffer, Texture
 from forge3d_core.units import parse_bytes
 
 Backpressure = Literal["wait", "raise", "degrade"]
+
+
+def _double_buffered(value: bool) -> bool:
+    return arguments.flag("double_buffered", value)
+
+
+def _pre_allocate(value: bool) -> bool:
+    return arguments.flag("pre_allocate", value)
+
+
+def _max_pending_ops(value: int) -> int:
+    return arguments.at_least(1, "max_pending_ops", value)
+
+
+def _buffer_size(value: int | str) -> int:
+    return arguments.at_least(1, "buffer_size", parse_bytes(value))
 
 
 def _timeout(value: float | None) -> float | None:
@@ -29,18 +47,14 @@ class AsyncReadbackConfig:
     ``buffer_size`` when the pool is made rather than when first needed. ``max_pending_ops``: reads
     that hold a block at any one time. ``backpressure``: what a read beyond that does: *wait* until
     the oldest has landed, *raise* :class:`Busy`, or *degrade* to a synchronous read. ``timeout``:
-    seconds that *wait* waits.
+    seconds that *wait* waits. Raises :class:`UsageError`.
     """
 
-    double_buffered: bool = True
-    pre_allocate: bool = True
-    max_pending_ops: int = attrs.field(
-        default=4, validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)]
-    )
-    backpressure: Backpressure = attrs.field(
-        default="wait", validator=attrs.validators.in_(("wait", "raise", "degrade"))
-    )
-    buffer_size: int = attrs.field(default=1024**2, converter=parse_bytes, validator=attrs.validators.ge(1))
+    double_buffered: bool = attrs.field(default=True, converter=_double_buffered)
+    pre_allocate: bool = attrs.field(default=True, converter=_pre_allocate)
+    max_pending_ops: int = attrs.field(default=4, converter=_max_pending_ops)
+    backpressure: Backpressure = attrs.field(default="wait", validator=one_of("wait", "raise", "degrade"))
+    buffer_size: int = attrs.field(default=1024**2, converter=_buffer_size)
     timeout: float | None = attrs.field(default=30.0, converter=_timeout)
 
 
