@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -12,11 +13,14 @@ import attrs
 
 from forge3d_core.driver import Direction, Driver
 from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
+from forge3d_core.foreign import asking, from_signal_handler, shown
 from forge3d_core.formats import texture_bytes
 from forge3d_core.gate import Gate
 from forge3d_core.leftover import clear_up
 from forge3d_core.protocols import BudgetTracker, FencePoint, Heap, MemoryKind, Reservation, TextureFormat
 from forge3d_core.units import format_bytes
+
+_log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 """How long a sweep waits for one that another thread is making, which takes no longer than freeing does."""
@@ -136,7 +140,7 @@ class Allocator:
 
     def afford(self, count: int, nbytes: int) -> None:
         """Raise :class:`BudgetExceeded` where so many blocks can never fit, before any of them is taken."""
-        total = count * self.driver.footprint(nbytes, "host_visible")
+        total = count * self._footprint(nbytes, "host_visible")
         if total > self.budget.limit:
             self.budget.reserve(total).release()  # refused, counted, and in the budget's own words
 
@@ -233,7 +237,7 @@ class Allocator:
                 return None
         try:
             with self.gate.passing():
-                again.native.view()[:] = 0
+                shown(again.native)[:] = 0
         except BaseException:
             self.drop(again)
             raise
@@ -248,10 +252,10 @@ class Allocator:
         timeout: float | None = 0.0,
     ) -> Allocation:
         reservation = self.budget.reserve(
-            self.driver.footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout
+            self._footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout
         )
         try:
-            with self.gate.passing():
+            with self.gate.passing(), asking("the driver's allocation"):
                 try:
                     native = allocate()
                 except OutOfDeviceMemory:
@@ -264,6 +268,10 @@ class Allocator:
             reservation.release()
             raise
         return allocation
+
+    def _footprint(self, nbytes: int, heap: Heap) -> int:
+        with asking("the driver's footprint"):
+            return self.driver.footprint(nbytes, heap)
 
     def _pass(self) -> bool:
         """Give back what can go; False if another thread is doing that."""
@@ -309,6 +317,12 @@ class Allocator:
                 allocation.resting = self.driver.free(allocation.native) is False
         except Closed:
             pass  # it went with the driver
+        except Exception as error:
+            if from_signal_handler(error):
+                raise  # asked again by the next pass
+            _log.exception("the driver failed to free memory, which stays charged until the device closes")
+            self._dropped.pop(allocation, None)
+            return
         if not allocation.resting:
             if allocation.reservation is not None:
                 allocation.reservation.release()

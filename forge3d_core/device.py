@@ -24,7 +24,8 @@ from forge3d_core.closing import Ending, close_elsewhere
 from forge3d_core.commands import RecordedCommands
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
-from forge3d_core.errors import Closed, DeviceLost, ForeignObject, Forked, UsageError, again
+from forge3d_core.errors import Closed, DeviceLost, DriverError, ForeignObject, Forked, UsageError, again
+from forge3d_core.foreign import asking
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
 from forge3d_core.kernels import CompiledKernel, Kernels
@@ -216,11 +217,13 @@ class AssembledDevice:
         with self._submission:
             behind = tokens([*explicit, *demanded(lane, reads, writes)], self._timelines)
             with self._noticing_loss(), self._gate.passing():
-                point = timeline.enqueue(lambda: self._driver.submit(lane, commands, behind))
-            for allocation in reads:
-                allocation.used(lane, point, writes=False)
-            for allocation in writes:
-                allocation.used(lane, point, writes=True)
+                timeline.check()
+                try:
+                    point = timeline.enqueue(lambda: self._driver.submit(lane, commands, behind))
+                except DriverError:  # nobody can tell what the device does: as by a point that never comes
+                    _note_uses(lane, timeline.point(timeline.submitted + 1), reads, writes)
+                    raise
+            _note_uses(lane, point, reads, writes)
         return point
 
     def staging_ring(
@@ -251,7 +254,7 @@ class AssembledDevice:
 
     def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
         self.check()
-        with self._gate.passing():
+        with self._gate.passing(), asking("the driver's adopt"):
             memory, nbytes = self._driver.adopt(native)
         return DeviceBuffer(self, self.allocator, self.allocator.adopted(memory, nbytes), nbytes, label)
 
@@ -390,9 +393,17 @@ class AssembledDevice:
                 timeline.fail(error)
 
 
+def _note_uses(lane: str, point: FencePoint, reads: list[Allocation], writes: list[Allocation]) -> None:
+    for allocation in reads:
+        allocation.used(lane, point, writes=False)
+    for allocation in writes:
+        allocation.used(lane, point, writes=True)
+
+
 def _close(gate: Gate, driver: Driver, timeout: float) -> bool | None:
     """Close a driver that nobody is inside; native code would not survive anything else."""
-    return gate.shut(0) and driver.close(timeout)
+    with asking("the driver's close"):
+        return gate.shut(0) and driver.close(timeout)
 
 
 def _let_go(_driver: Driver) -> None:

@@ -13,7 +13,9 @@ What the core promises a driver
 
 What a driver promises the core
     * Native errors become forge3d errors at its own edge: ``DeviceLost``, ``OutOfDeviceMemory``,
-      ``KernelError``; nothing native leaks out.
+      ``KernelError``; nothing native leaks out. What does all the same becomes a ``DriverError``: of the
+      caller, where it came out of a call that one caller made, and of the lane, for good, where it came
+      out of ``submit``, ``query``, ``wait``, ``retire`` or ``check``.
     * A failed call has changed nothing.
 """
 

@@ -30,6 +30,7 @@
     ├── Busy                                too many operations are pending and the policy says raise
     ├── FenceTimeout (TimeoutError)         the wait ended before the work did
     ├── KernelError                         a kernel failed to compile or to run; says where
+    ├── DriverError                         a driver raised what is none of these; that is its cause
     └── DeviceLost                          the device is gone, and with it all that was in flight
 
 A built-in exception is a second base wherever a caller would expect one. Every message says what
@@ -173,15 +174,25 @@ class KernelError(ForgeError):
     """A kernel failed to compile, was given wrong arguments, or failed while it ran."""
 
 
+class DriverError(ForgeError):
+    """A driver raised what is no error of forge3d's; that is the cause. The lane it comes from fails."""
+
+
 class DeviceLost(ForgeError):
     """The device is gone. Every present and later wait raises this, and nothing is recycled."""
 
 
 def again(error: Exception) -> Exception:
-    """Return a fresh exception like ``error``: one instance raised on many threads shares a traceback."""
+    """Return a fresh exception like ``error``: one instance raised on many threads shares a traceback.
+
+    Cause, attributes and notes are those of ``error``.
+    """
     try:
         fresh = type(error)(*error.args)
-    except TypeError:
+    except Exception:  # a plugin's own, which is made of something else than its args
         return error
-    fresh.__cause__ = error
+    fresh.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        fresh.__notes__ = [*notes]
+    fresh.__cause__ = error.__cause__
     return fresh

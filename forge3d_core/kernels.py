@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from forge3d_core.driver import Driver
+from forge3d_core.foreign import asking
 from forge3d_core.gate import Gate
 from forge3d_core.protocols import KernelSource
 
@@ -38,7 +39,7 @@ class Kernels:
             key = _identity(source)
             kernel = self.compiled.get(key)
             if kernel is None:
-                with self._gate.passing():
+                with self._gate.passing(), asking(f"the driver, compiling kernel {source.name!r},"):
                     language, native = self._driver.compile(source)
                 kernel = self.compiled[key] = CompiledKernel(source, language, native, owner)
             return kernel

@@ -14,6 +14,7 @@ from forge3d_core.allocation import Allocation
 from forge3d_core.arguments import integer, shown
 from forge3d_core.driver import Command, Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
+from forge3d_core.foreign import shown
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import Limits
 from forge3d_core.ring_block import Block, Staged
@@ -60,7 +61,11 @@ class Slice:
 
         key = self.key
         holds.add(key)
-        whole: NDArray[np.uint8] = block.allocation.native.view()
+        try:
+            whole = shown(block.allocation.native)
+        except BaseException:
+            holds.discard(key)
+            raise
         self._memory = whole[offset : offset + nbytes]
         self._loan: Loan | None = Loan(self._memory, writable=True, gone=gone)
         self._view: NDArray[np.uint8] | None = None

@@ -17,6 +17,7 @@ from forge3d_core.arguments import at_least
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
+from forge3d_core.foreign import from_signal_handler, keep, translated
 from forge3d_core.points import Settled, settled
 
 LEASH_SECONDS = 0.05
@@ -126,9 +127,19 @@ class Timeline:
         return self._completed >= value
 
     def enqueue(self, submit: Callable[[], Any]) -> Point:
-        """Call ``submit`` and give its token the next value. The caller serializes submissions."""
+        """Call ``submit`` and give its token the next value. The caller serializes submissions.
+
+        What is no error of forge3d's fails the lane: nobody can tell what the device does with the work.
+        """
         self.check()
-        token = submit()
+        try:
+            token = submit()
+        except ForgeError:
+            raise  # refused: nothing has changed
+        except Exception as error:
+            self._meet(error, "submit")
+            failure = again(self._failure or error)
+            raise failure from failure.__cause__
         with self._lock:
             self._submitted += 1
             self._pending.append((self._submitted, token))
@@ -172,11 +183,16 @@ class Timeline:
             with self._lock:
                 if self._poller is None:
                     self._poller = me
-            while self._poller is me and (finished := self._finished()) and self._publish(finished):
-                pass
-        except ForgeError as error:
-            self.fail(error)
-            self.on_failure(error)
+            while self._poller is me:
+                finished, error = self._finished()
+                if finished and not self._publish(finished):
+                    break
+                if error is not None:
+                    raise error
+                if not finished:
+                    break
+        except Exception as error:
+            self._meet(error, "query")
         finally:
             if self._poller is me:
                 self._poller = None
@@ -196,9 +212,15 @@ class Timeline:
                     continue
                 try:
                     self.signals.wait(token, deadline.left(LEASH_SECONDS))
-                except ForgeError as error:
-                    _drop_frames(error)  # poll meets it again and makes it stick; the driver may keep it
-                self.poll()
+                except Exception as error:
+                    if from_signal_handler(error):
+                        raise
+                    self.poll()  # what was complete before stays complete
+                    if self._completed < target and not isinstance(error, FenceTimeout):
+                        self._meet(error, "wait")
+                    keep(error)  # the driver may raise it again
+                else:
+                    self.poll()
         finally:
             if self._led.pop(me, None) is not None:
                 with self._lock:
@@ -233,11 +255,23 @@ class Timeline:
 
     def fail(self, error: Exception) -> None:
         """Make ``error`` the timeline's failure unless it has one, and wake everybody."""
-        _drop_frames(error)
+        keep(error)
         with self._lock:
             if self._failure is None:
                 self._failure = error
             self._changed.notify_all()
+
+    def _meet(self, error: BaseException, call: str) -> None:
+        """Make what a driver's ``call`` raised the failure; raise it if it is a signal handler's."""
+        failure = translated(
+            error,
+            f"lane {self.name!r}: the driver's {call}",
+            "nothing more runs on this lane: open the device again, and tell the backend's author",
+        )
+        if not isinstance(failure, ForgeError):
+            raise failure
+        self.fail(failure)
+        self.on_failure(failure)
 
     def _error_of(self, point: Point) -> Exception | None:
         """Return what a settled point raises, an error for each who is told; the lock is held."""
@@ -249,9 +283,8 @@ class Timeline:
         """Learn of a loss that no submission can tell of, as there is none in flight."""
         try:
             self.look()
-        except ForgeError as error:
-            self.fail(error)
-            self.on_failure(error)
+        except Exception as error:
+            self._meet(error, "check")
 
     def _rest(self, me: object, value: int, deadline: Deadline) -> tuple[int, Any] | None:
         """Sleep until ``value`` is settled (None) or it is this call's turn to lead (value and token).
@@ -286,8 +319,11 @@ class Timeline:
                     return NOTHING_PENDING, None
         return None
 
-    def _finished(self) -> list[tuple[int, Any]]:
-        """Return the leading submissions that are complete, some at a time; only the poller calls this."""
+    def _finished(self) -> tuple[list[tuple[int, Any]], Exception | None]:
+        """Return the leading submissions that are complete, some at a time, and the failure behind them.
+
+        Only the poller calls this.
+        """
         with self._lock:
             head = list(itertools.islice(self._pending, 64))
         finished: list[tuple[int, Any]] = []
@@ -295,12 +331,10 @@ class Timeline:
             try:
                 if not self.signals.query(entry[1]):
                     break
-            except ForgeError:
-                if not finished:
-                    raise
-                break  # what was complete before the failure stays complete; the next call meets it again
+            except Exception as error:
+                return finished, error  # what was complete before the failure stays complete
             finished.append(entry)
-        return finished
+        return finished, None
 
     def _publish(self, finished: list[tuple[int, Any]]) -> bool:
         with self._lock:
@@ -311,8 +345,11 @@ class Timeline:
                 self._pending.popleft()
             self._changed.notify_all()
         for _, token in finished:
-            self.signals.retire(token)
-        return True
+            try:
+                self.signals.retire(token)
+            except Exception as error:
+                self._meet(error, "retire")
+        return self._failure is None
 
     def _ensure_watcher(self) -> None:
         if self._watcher is not None and self._watcher.is_alive():
@@ -342,6 +379,8 @@ class Timeline:
                     self.wait(following, WATCH_IDLE_SECONDS)
                 except ForgeError:
                     pass  # a failure has made the callbacks due; else perhaps nobody waits any more
+                except BaseException as error:  # a driver that calls sys.exit(): here no program means it
+                    self._meet(error, "wait")
 
     def _call_back(self) -> bool:
         """Call the first callback if it is due; whether it was."""
@@ -355,15 +394,3 @@ class Timeline:
         except BaseException:  # SystemExit included: the others still have to hear
             _log.exception("a callback of lane %r, value %d, failed", self.name, point.value)
         return True
-
-
-def _drop_frames(error: BaseException) -> None:
-    """Make an error fit to be kept: its tracebacks hold the frames, so the locals, of all who called."""
-    linked: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while linked:
-        one = linked.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            one.__traceback__ = None
-            linked += [one.__cause__, one.__context__]

@@ -25,7 +25,7 @@ LAYERS = [
     {"arguments", "deadline"},
     {"units", "dtypes"},
     {"protocols"},
-    {"driver", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
+    {"driver", "foreign", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
     {"points", "timeline", "budget", "allocation", "memory", "kernels", "commands", "order"},
     {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
     | {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 import threading
 import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any, assert_never
 
 import attrs
@@ -29,6 +32,14 @@ from forge3d_core.protocols import Binding, TextureFormat
 from forge3d_core.units import align_up
 
 Bytes = NDArray[np.uint8]
+
+LIBRARIES = (
+    *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+    os.path.dirname(np.__file__),
+    "numpy/",
+    "<frozen",
+)
+"""How the names of files begin that are no part of the program."""
 
 
 @attrs.frozen(eq=False)
@@ -69,7 +80,7 @@ def block_grid(format: TextureFormat, width: int, height: int) -> tuple[int, int
 
 @attrs.frozen(eq=False)
 class Executor:
-    """Runs commands one after the other. Raises only :class:`KernelError`."""
+    """Runs commands one after the other. A kernel that raises becomes a :class:`KernelError`."""
 
     link: Link
     alignment: int
@@ -145,10 +156,19 @@ def _dispatch(command: Dispatch) -> None:
     try:
         command.kernel.native(command.threads, *arrays, *scalars)
     except BaseException as error:  # a kernel that calls sys.exit() must not end the lane silently
-        where = traceback.extract_tb(error.__traceback__)[1:]
-        place = f" at {where[-1].filename}:{where[-1].lineno}" if where else " when it was called"
-        traceback.clear_frames(error.__traceback__)  # its locals are views of device memory
+        frames = error.__traceback__.tb_next if error.__traceback__ else None  # without this one
         raise KernelError(
             f"kernel {source.name!r} over {command.threads} threads raised "
-            f"{type(error).__name__}: {error}{place}; this lane runs nothing more"
-        ) from error
+            f"{type(error).__name__}: {error} {_place(frames)}; nothing more runs on "
+            "this lane: mend the kernel, and open the device again"
+        ) from error.with_traceback(frames)
+
+
+def _place(frames: TracebackType | None) -> str:
+    """Say where a kernel failed: at the program's own line, not at that of a library which it called."""
+    where = traceback.extract_tb(frames)
+    if not where:
+        return "when it was called"
+    own = [frame for frame in where if not frame.filename.startswith(LIBRARIES)]
+    last = own[-1] if own else where[0]
+    return f"at {last.filename}:{last.lineno} in {last.name}"

@@ -11,11 +11,13 @@ import attrs
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command, start_thread
 from forge3d_core.errors import Closed, DeviceLost, ForgeError, again
+from forge3d_core.foreign import keep, translated
 from forge3d_core.host.chaos import Act, Decision, Schedule
 from forge3d_core.host.submission import Submission
 
 CATCH_UP_SECONDS = 0.1
 JOIN_SECONDS = 1.0
+ADVICE = "nothing more runs on it: look at what was submitted, and open the device again"
 
 
 @attrs.define(eq=False)
@@ -52,7 +54,7 @@ class LaneState:
 class Lanes:
     """Runs submissions, in order on each lane, each after the tokens that it names.
 
-    ``run`` carries out commands and raises forge3d errors only. The first failure of a lane sticks: what
+    ``run`` carries out commands. The first failure of a lane sticks: what
     comes after it there, and what depends on it elsewhere, fails with the same error.
     """
 
@@ -208,8 +210,10 @@ class Lanes:
             if error is None:
                 try:
                     self._run(submission.commands)
-                except Exception as raised:
-                    error = raised
+                except BaseException as raised:  # not even an exit ends the lane without a word
+                    keep(failure := translated(raised, f"lane {submission.lane!r}", ADVICE))
+                    assert isinstance(failure, Exception)
+                    error = failure
             self._finish(lane, submission, error)
 
     def _take(self, lane: LaneState) -> Submission | None:

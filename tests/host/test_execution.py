@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Any
 
 import numpy as np
@@ -154,9 +155,28 @@ def test_a_failing_kernel_says_where(rig: Any) -> None:
     token = rig.call("compute", explode)
     with pytest.raises(
         KernelError,
-        match=rf"'probe'.*ZeroDivisionError: by nought at .*{__name__.split('.')[-1]}\.py:{line};",
+        match=rf"'probe'.*ZeroDivisionError: by nought at .*{__name__.split('.')[-1]}\.py:{line} in explode;",
     ):
         rig.finish(token)
+
+
+def test_a_typo_in_a_kernel_is_shown_where_it_is(rig: Any) -> None:
+    def slip(_threads: object, array: Any) -> None:
+        np.mutliply(array, 2, out=array)
+
+    kernel = rig.kernel(slip, (Binding("a", "readwrite"),))
+    token = rig.driver.submit("compute", [Dispatch(kernel, (rig.buffer(4),), (), (1, 1, 1))], ())
+    line = slip.__code__.co_firstlineno + 1
+    for _ in range(2):  # every waiter is told the same
+        with pytest.raises(
+            KernelError, match=rf"AttributeError.*test_execution\.py:{line} in slip;"
+        ) as caught:
+            rig.finish(token)
+        assert isinstance(caught.value.__cause__, AttributeError)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "np.mutliply(array, 2, out=array)" in shown
+        assert "open the device again" in shown
+        assert "_dispatch" not in shown  # the traceback is the kernel's, not that of how it was called
 
 
 def test_a_kernel_that_exits_is_a_failed_kernel(rig: Any) -> None:
