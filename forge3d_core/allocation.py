@@ -13,7 +13,7 @@ import attrs
 
 from forge3d_core.driver import Direction, Driver
 from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
-from forge3d_core.foreign import asking, from_signal_handler, shown
+from forge3d_core.foreign import asking, from_signal_handler, view_of
 from forge3d_core.formats import texture_bytes
 from forge3d_core.gate import Gate
 from forge3d_core.leftover import clear_up
@@ -237,7 +237,7 @@ class Allocator:
                 return None
         try:
             with self.gate.passing():
-                shown(again.native)[:] = 0
+                view_of(again.native)[:] = 0
         except BaseException:
             self.drop(again)
             raise

@@ -44,7 +44,7 @@ def asking(doing: str) -> Iterator[None]:
         raise other from error
 
 
-def shown(block: HostBlock) -> NDArray[np.uint8]:
+def view_of(block: HostBlock) -> NDArray[np.uint8]:
     """Return all of ``block`` as the driver shows it."""
     with asking("the driver's view of a host block"):
         return block.view()

@@ -15,7 +15,7 @@ from forge3d_core.arguments import extents, integer, pair, shown
 from forge3d_core.driver import Command, Download, DownloadRows, HostBlock
 from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import ForeignObject, UsageError
-from forge3d_core.foreign import shown
+from forge3d_core.foreign import view_of
 from forge3d_core.memory import BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
 from forge3d_core.protocols import Limits
 from forge3d_core.units import align_up
@@ -165,7 +165,7 @@ class Region:
         end = self.block_offset + self.nbytes
         if self.row_pitch is not None:
             end = self.block_offset + (self.size[1] - 1) * self.row_pitch + self.nbytes // self.size[1]
-        return shown(block)[self.block_offset : end]
+        return view_of(block)[self.block_offset : end]
 
     def lend(self, loan: Loan) -> NDArray[Any]:
         """Return the array over a loan of :meth:`bytes_in`."""

@@ -14,7 +14,7 @@ from forge3d_core.allocation import Allocation
 from forge3d_core.arguments import integer, shown
 from forge3d_core.driver import Command, Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
-from forge3d_core.foreign import shown
+from forge3d_core.foreign import view_of
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import Limits
 from forge3d_core.ring_block import Block, Staged
@@ -62,7 +62,7 @@ class Slice:
         key = self.key
         holds.add(key)
         try:
-            whole = shown(block.allocation.native)
+            whole = view_of(block.allocation.native)
         except BaseException:
             holds.discard(key)
             raise
