@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
 from forge3d_core.foreign import asking, from_signal_handler, view_of
 from forge3d_core.formats import texture_bytes
 from forge3d_core.gate import Gate
+from forge3d_core.hold import Users, note, strike
 from forge3d_core.leftover import clear_up
 from forge3d_core.protocols import BudgetTracker, FencePoint, Heap, MemoryKind, Reservation, TextureFormat
 from forge3d_core.units import format_bytes
@@ -32,8 +34,8 @@ class Allocation:
 
     ``write`` is the last submission that wrote it, ``reads`` the last of each lane that read it since:
     what a later submission on another lane has to wait for, and what must be over before it is freed.
-    ``holds`` has a key for every loan of the memory: numpy arrays may not outlive what they show.
-    ``pins`` has one for every command that names it and is not submitted yet.
+    ``holds`` knows every loan of the memory: numpy arrays may not outlive what they show.
+    ``pins`` knows who has commands that name it and are not submitted yet.
     ``freed`` is set before the driver is asked to let go; ``resting`` says that it could not, yet.
     """
 
@@ -41,8 +43,8 @@ class Allocation:
     reservation: Reservation | None
     write: FencePoint | None = None
     reads: dict[str, FencePoint] = attrs.field(factory=dict)
-    holds: set[object] = attrs.field(factory=set)
-    pins: set[object] = attrs.field(factory=set)
+    holds: Users = attrs.field(factory=set)
+    pins: Users = attrs.field(factory=set)
     owned: bool = True  # False for adopted memory, which goes back to nobody
     direction: Direction | None = None  # of a host block
     freed: bool = False
@@ -71,24 +73,38 @@ class Allocation:
         return reads if self.write is None else (self.write, *reads)
 
 
+class Owned:
+    """The ownership of an allocation, kept by the one who took it; when it is gone, the memory goes back.
+
+    So no owner needs a finalizer, and memory that an interrupted call was taking is not lost.
+    """
+
+    __slots__ = ("__weakref__", "allocation")
+
+    def __init__(self, allocation: Allocation) -> None:
+        self.allocation = allocation
+
+
 @attrs.define(eq=False)
 class Allocator:
     """Takes memory from the driver within the budget, and gives it back when the device is done.
 
-    Memory that nobody owns any more stays noted until it has gone back, native memory and reservation.
+    Memory without an owner stays noted until it has gone back, native memory and reservation.
     One thread at a time makes a *pass* over the notes, so each is freed once, and no lock is held over
     the driver's calls. An interrupted pass loses nothing: the next begins where it ended.
 
-    Thread-safety: any thread. :meth:`drop` is for the garbage collector: it takes no lock and only
-    leaves a note, which the next call that matters reads. :meth:`release` never waits for another
-    thread, as a finalizer may call it while its thread holds any lock of ours.
+    Thread-safety: any thread. An :class:`Owned` that is gone leaves a note, which the next call that
+    matters reads. :meth:`drop` takes no lock. :meth:`release` never waits for another thread, as a
+    finalizer may call it while its thread holds any lock of ours.
     """
 
     driver: Driver
     budget: BudgetTracker
     gate: Gate = attrs.field(factory=Gate)
     _live: set[Allocation] = attrs.field(factory=set, init=False)  # all that has not gone back
-    _dropped: dict[Allocation, None] = attrs.field(factory=dict, init=False)  # what nobody owns, in order
+    _owners: dict[weakref.ref[Owned], Allocation] = attrs.field(factory=dict, init=False)
+    _lost: deque[weakref.ref[Owned]] = attrs.field(factory=deque, init=False)  # owners that are gone
+    _dropped: dict[Allocation, None] = attrs.field(factory=dict, init=False)  # without owner, in order
     _adopted: weakref.WeakValueDictionary[tuple[int, int], Allocation] = attrs.field(
         factory=weakref.WeakValueDictionary, init=False
     )
@@ -106,7 +122,7 @@ class Allocator:
         """Whether this is a forked child, where nothing can be given back: it is the parent's."""
         return self._pid != os.getpid()
 
-    def buffer(self, nbytes: int) -> Allocation:
+    def buffer(self, nbytes: int) -> Owned:
         """Return zeroed device memory. Raises :class:`TooLarge` or a :class:`BudgetError`."""
         limit = self.driver.info.limits.max_buffer_size if self.driver.info.limits else nbytes
         if nbytes > limit:
@@ -116,7 +132,7 @@ class Allocator:
             )
         return self._take(nbytes, "buffer", "device_local", lambda: self.driver.allocate_buffer(nbytes))
 
-    def texture(self, width: int, height: int, format: TextureFormat) -> Allocation:
+    def texture(self, width: int, height: int, format: TextureFormat) -> Owned:
         """Return a zeroed texture."""
         nbytes = texture_bytes(width, height, format)
         return self._take(
@@ -126,7 +142,7 @@ class Allocator:
             lambda: self.driver.allocate_texture(width, height, format),
         )
 
-    def block(self, nbytes: int, direction: Direction, timeout: float | None = 0.0) -> Allocation:
+    def block(self, nbytes: int, direction: Direction, timeout: float | None = 0.0) -> Owned:
         """Return a zeroed :class:`HostBlock`, charged to the host-visible budget."""
         block = self._take_over(nbytes, direction) or self._take(
             nbytes,
@@ -135,7 +151,7 @@ class Allocator:
             lambda: self.driver.allocate_block(nbytes, direction),
             timeout,
         )
-        block.direction = direction
+        block.allocation.direction = direction
         return block
 
     def afford(self, count: int, nbytes: int) -> None:
@@ -144,54 +160,43 @@ class Allocator:
         if total > self.budget.limit:
             self.budget.reserve(total).release()  # refused, counted, and in the budget's own words
 
-    def release(self, allocation: Allocation) -> None:
+    def release(self, owned: Owned) -> None:
         """Give memory back now, or as soon as the device is done with it and no other pass is under way."""
-        self.drop(allocation)
+        self.drop(owned)
         self._pass()
 
-    def drop(self, allocation: Allocation) -> None:
-        """Note that memory has lost its owner; safe inside the garbage collector."""
+    def drop(self, owned: Owned) -> None:
+        """Note that memory has lost its owner, who may live on."""
         if not self._closed:
-            self._dropped[allocation] = None
+            self._dropped[owned.allocation] = None
+            self._owners.pop(weakref.ref(owned), None)
 
-    def pin(self, allocations: Collection[Allocation], key: object) -> None:
-        """Keep memory while ``key`` stands for commands that name it; raise :class:`Closed` if it is gone."""
+    def pin(self, allocations: Collection[Allocation], user: object) -> None:
+        """Keep memory while ``user``, who has commands that name it, lives; raise :class:`Closed` if gone."""
         with self._lock:
-            try:
-                for allocation in allocations:  # first, so that whoever looks from now on sees them in use
-                    allocation.pins.add(key)
-                if any(allocation.freed for allocation in allocations):
-                    raise Closed("memory that this work names was closed, and given back, in the meantime")
-            except BaseException:
-                self.unpin(allocations, key)
-                raise
+            for allocation in allocations:  # first, so that a pass that looks from now on sees them in use
+                note(allocation.pins, user)
+            if any(allocation.freed for allocation in allocations):
+                for allocation in allocations:
+                    strike(allocation.pins, user)
+                raise Closed("memory that this work names was closed, and given back, in the meantime")
 
-    def unpin(self, allocations: Iterable[Allocation], key: object) -> None:
-        """Let go what ``key`` kept: the commands are submitted, or never will be. Takes no lock."""
-        for allocation in allocations:
-            allocation.pins.discard(key)
-
-    def adopted(self, native: Any, nbytes: int) -> Allocation:
+    def adopted(self, native: Any, nbytes: int) -> Owned:
         """Return the allocation of the caller's memory: adopted twice it is one, with its users in order."""
         key = _place(native), nbytes
         with self._lock:
             allocation = self._adopted.get(key)
             if allocation is None:
                 allocation = self._adopted[key] = Allocation(native, None, owned=False)
-        return allocation
-
-    def hold_adopted(self) -> None:
-        """Have the holdings count adopted memory that somebody has: from the end on it may be in use, too."""
-        with self._lock:
-            self._live.update(self._adopted.values())
+        return self._owned(allocation)
 
     @property
     def holdings(self) -> list[object]:
-        """What has not gone back, also adopted memory whose last use is to come: for who keeps it at the end.
+        """What has not gone back, also adopted memory, which may be in use: for who keeps it at the end.
 
         As it is when the allocator closes, whenever this was asked.
         """
-        return [self._live, self._dropped]
+        return [self._live, self._owners, self._dropped]
 
     def sweep(self) -> None:
         """Free what was dropped and is no longer in use.
@@ -216,32 +221,35 @@ class Allocator:
         """
         self._closed = True
         rest, self._live = self._live, set()
-        self._dropped = {}  # a note that nobody reads would keep its memory for good
+        self._dropped, self._owners = {}, {}  # a note that is never read would keep its memory for good
         for allocation in rest:
             if allocation.reservation is not None:
                 allocation.reservation.release()
         return sum(bool(allocation.holds) for allocation in rest)
 
-    def _take_over(self, nbytes: int, direction: Direction) -> Allocation | None:
+    def _owned(self, allocation: Allocation) -> Owned:
+        """Give an allocation its owner, or one more; whatever becomes of the caller, its end is noted."""
+        owned = Owned(allocation)
+        self._owners[weakref.ref(owned, self._lost.append)] = allocation
+        return owned
+
+    def _take_over(self, nbytes: int, direction: Direction) -> Owned | None:
         """Return a block that the driver cannot let go of yet, zeroed, with its reservation."""
         with self._lock:
             for block in list(self._dropped):
                 if block.direction != direction or block.native.nbytes != nbytes:
                     continue
                 again = Allocation(block.native, block.reservation)  # the old one may be dropped twice
+                owned = self._owned(again)
                 if block.resting and block in self._live:
-                    self._live.discard(block)  # out of the reach of others, passes too
                     self._live.add(again)
+                    self._live.discard(block)  # out of the reach of others, passes too
                     break
             else:
                 return None
-        try:
-            with self.gate.passing():
-                view_of(again.native)[:] = 0
-        except BaseException:
-            self.drop(again)
-            raise
-        return again
+        with self.gate.passing():
+            view_of(again.native)[:] = 0
+        return owned
 
     def _take(
         self,
@@ -250,7 +258,7 @@ class Allocator:
         heap: Heap,
         allocate: Callable[[], Any],
         timeout: float | None = 0.0,
-    ) -> Allocation:
+    ) -> Owned:
         reservation = self.budget.reserve(
             self._footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout
         )
@@ -262,12 +270,13 @@ class Allocator:
                     if not clear_up():
                         raise
                     native = allocate()
-            allocation = Allocation(native, reservation)
-            self._live.add(allocation)
         except BaseException:
             reservation.release()
             raise
-        return allocation
+        allocation = Allocation(native, reservation)
+        owned = self._owned(allocation)
+        self._live.add(allocation)  # last: until now all of it goes as it came, by reference counts
+        return owned
 
     def _footprint(self, nbytes: int, heap: Heap) -> int:
         with asking("the driver's footprint"):
@@ -275,7 +284,7 @@ class Allocator:
 
     def _pass(self) -> bool:
         """Give back what can go; False if another thread is doing that."""
-        if not self._dropped or self.forked:
+        if not (self._dropped or self._lost) or self.forked:
             return True
         me = threading.get_ident()
         if self._sweeper == me:
@@ -285,6 +294,7 @@ class Allocator:
                 if self._sweeper is not None:
                     return False
                 self._sweeper = me
+            self._note_lost()
             for allocation in list(self._dropped):
                 if allocation not in self._live:  # dropped twice is given back once
                     if allocation.owned or all(point.done for point in allocation.uses()):
@@ -299,6 +309,15 @@ class Allocator:
                 with self._lock:
                     self._swept.notify_all()
         return True
+
+    def _note_lost(self) -> None:
+        """Drop what lost its owner; in a pass, and an interrupt leaves the rest for the next."""
+        while self._lost:
+            gone = self._lost[0]
+            if (allocation := self._owners.get(gone)) is not None:
+                self._dropped[allocation] = None
+            self._owners.pop(gone, None)
+            self._lost.popleft()
 
     def _claim(self, allocation: Allocation) -> bool:
         """Mark as freed if nothing uses it any more, and nobody got hold of it while the driver was asked."""

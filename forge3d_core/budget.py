@@ -16,6 +16,7 @@ import attrs
 from forge3d_core.arguments import real, shown
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Forked, UsageError, again
+from forge3d_core.hold import Reference
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
@@ -39,6 +40,7 @@ class Entry:
     kind: MemoryKind
     heap: Heap
     held: bool = False
+    owner: weakref.ref[Any] | None = None  # to the reservation; None once it is released
 
 
 @attrs.define(eq=False)
@@ -47,9 +49,6 @@ class LedgerReservation:
 
     _tracker: Ledger
     _entry: Entry
-
-    def __attrs_post_init__(self) -> None:
-        weakref.finalize(self, self._tracker._abandoned.append, self._entry).atexit = False
 
     @property
     def nbytes(self) -> int:
@@ -112,9 +111,9 @@ class Ledger:
         alias="limit",
     )
     settle: Callable[[], None] = attrs.field(default=lambda: None)
-    _held: set[Entry] = attrs.field(factory=set, init=False)  # at least those that are held
+    _held: dict[weakref.ref[Any] | None, Entry] = attrs.field(factory=dict, init=False)  # or more
     _waiting: deque[_Ticket] = attrs.field(factory=deque, init=False)
-    _abandoned: deque[Entry] = attrs.field(factory=deque, init=False)
+    _abandoned: deque[weakref.ref[Any]] = attrs.field(factory=deque, init=False)
     _reclaimers: list[Callable[[int], int]] = attrs.field(factory=list, init=False)
     _watermarks: list[_Watermark] = attrs.field(factory=list, init=False)
     _ended: Exception | None = attrs.field(default=None, init=False)
@@ -149,6 +148,7 @@ class Ledger:
         deadline = Deadline.after(timeout)
         self._usable()
         reservation = LedgerReservation(self, entry)
+        entry.owner = Reference(reservation, self._abandoned.append)
         try:
             self._catch_up()
             crossed = self._obtain(entry, deadline)
@@ -196,7 +196,8 @@ class Ledger:
             return
         with self._lock:
             if self._change(lambda now: _without(now, entry) if entry.held else None, entry):
-                self._held.discard(entry)
+                self._held.pop(entry.owner, None)
+                entry.owner = None
                 self._crossings()  # falling only re-arms
                 self._changed.notify_all()
 
@@ -209,7 +210,7 @@ class Ledger:
     def close(self) -> tuple[int, int]:
         """Give back what is still held; return how many reservations that were, and their bytes."""
         self._catch_up()
-        leaked = [entry for entry in list(self._held) if entry.held]
+        leaked = [entry for entry in list(self._held.values()) if entry.held]
         for entry in leaked:
             self.release(entry)
         return len(leaked), sum(entry.nbytes for entry in leaked)
@@ -248,13 +249,15 @@ class Ledger:
         self.settle()
         while self._abandoned:
             try:
-                entry = self._abandoned[0]
+                gone = self._abandoned[0]
             except IndexError:
                 return  # another thread was faster
             # Noted until it is given back, so that no other thread takes it for something still in use.
-            self.release(entry)
+            if (entry := self._held.get(gone)) is not None:
+                self.release(entry)
+                self._held.pop(gone, None)  # an interrupted release may have given back, and no more
             with contextlib.suppress(ValueError):
-                self._abandoned.remove(entry)
+                self._abandoned.remove(gone)
 
     def _obtain(self, entry: Entry, deadline: Deadline) -> list[_Watermark] | None:
         """Take ``entry``, in its turn if it may wait; return the marks that it crossed, None if refused."""
@@ -293,10 +296,10 @@ class Ledger:
     def _take(self, entry: Entry) -> list[_Watermark] | None:
         with self._lock:
             self._usable()
-            self._held.add(entry)
+            self._held[entry.owner] = entry
             if self._change(lambda now: _with(now, entry) if _fits(now, entry) else None, entry):
                 return self._crossings()
-            self._held.discard(entry)
+            self._held.pop(entry.owner, None)
             return None
 
     def _reclaim(self, entry: Entry) -> bool:

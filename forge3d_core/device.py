@@ -25,9 +25,10 @@ from forge3d_core.commands import RecordedCommands
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import Closed, DeviceLost, DriverError, ForeignObject, Forked, UsageError, again
-from forge3d_core.foreign import asking
+from forge3d_core.foreign import asking, from_signal_handler
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
+from forge3d_core.hold import Hold
 from forge3d_core.kernels import CompiledKernel, Kernels
 from forge3d_core.leftover import Leftover, clear_up, keep_at_exit
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
@@ -132,8 +133,8 @@ class AssembledDevice:
             raise UsageError("a buffer has at least 1 byte")
         arguments.text("label", label)
         with self._noticing_loss():
-            allocation = self.allocator.buffer(size)
-        return DeviceBuffer(self, self.allocator, allocation, size, label)
+            owned = self.allocator.buffer(size)
+        return DeviceBuffer(self, self.allocator, owned, size, label)
 
     def create_texture(
         self, width: int, height: int, format: TextureFormat | str = "rgba8unorm", *, label: str = ""
@@ -154,8 +155,8 @@ class AssembledDevice:
                 "go by texel; take an uncompressed format, or keep the compressed bytes in a buffer"
             )
         with self._noticing_loss():
-            allocation = self.allocator.texture(width, height, layout)
-        return DeviceTexture(self, self.allocator, allocation, (width, height), layout, label)
+            owned = self.allocator.texture(width, height, layout)
+        return DeviceTexture(self, self.allocator, owned, (width, height), layout, label)
 
     def create_kernel(self, source: KernelSource) -> CompiledKernel:
         self.check()
@@ -198,12 +199,12 @@ class AssembledDevice:
         self.check()
         timeline = self._lane(lane).timeline
         explicit = asked_for(after)
-        key, used = object(), [*reads, *writes]
+        user = Hold()
         try:
-            self.allocator.pin(used, key)
+            self.allocator.pin([*reads, *writes], user)
             return self._submit(timeline, lane, commands, reads, writes, explicit)
         finally:
-            self.allocator.unpin(used, key)
+            del user  # not left to the frame, which an error that the caller keeps would keep
 
     def _submit(
         self,
@@ -216,15 +217,33 @@ class AssembledDevice:
     ) -> FencePoint:
         with self._submission:
             behind = tokens([*explicit, *demanded(lane, reads, writes)], self._timelines)
-            with self._noticing_loss(), self._gate.passing():
-                timeline.check()
+            interrupt: BaseException | None = None
+            while True:
                 try:
-                    point = timeline.enqueue(lambda: self._driver.submit(lane, commands, behind))
-                except DriverError:  # nobody can tell what the device does: as by a point that never comes
-                    _note_uses(lane, timeline.point(timeline.submitted + 1), reads, writes)
-                    raise
-            _note_uses(lane, point, reads, writes)
-        return point
+                    with self._gate.passing():
+                        timeline.check()
+                        try:
+                            point = timeline.enqueue(partial(self._driver.submit, lane, commands, behind))
+                        except DriverError:  # not known what the device does: as by a point to come
+                            _note_uses(lane, timeline.point(timeline.submitted + 1), reads, writes)
+                            raise
+                    _note_uses(lane, point, reads, writes)
+                    break
+                except BaseException as error:
+                    if isinstance(error, Exception) and not from_signal_handler(error):
+                        self._notice_loss(error)
+                        if interrupt is None:
+                            raise
+                        break
+                    # It may have reached the device. An empty submission behind it stands for it, so that
+                    # what comes later is in order behind it, and what it uses stays as long.
+                    interrupt, commands, behind = error, [], []
+            try:
+                if interrupt is not None:
+                    raise interrupt
+            finally:
+                interrupt = None  # which has this frame in its traceback
+            return point
 
     def staging_ring(
         self, *, ring_count: int = 3, buffer_size: int | str = "1 MiB", lane: str = "upload"
@@ -328,7 +347,6 @@ class AssembledDevice:
             yield child.abandon
         yield self._leftover.note
         yield self._gate.shut
-        yield self.allocator.hold_adopted
         yield self._close_driver
         yield partial(setattr, self._leftover, "ended", True)  # if an interrupt came before it could be
         yield self._close_memory
@@ -374,8 +392,12 @@ class AssembledDevice:
         try:
             yield
         except DeviceLost as error:
-            self._failed(DeviceLost(*error.args))  # what is kept is not what now travels through frames
+            self._notice_loss(error)
             raise
+
+    def _notice_loss(self, error: Exception) -> None:
+        if isinstance(error, DeviceLost):
+            self._failed(DeviceLost(*error.args))  # what is kept is not what now travels through frames
 
     def _look(self) -> None:
         """Raise :class:`DeviceLost` if the driver knows of a loss."""

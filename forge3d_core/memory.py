@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any, Self
 
 import attrs
 
-from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.allocation import Allocator, Owned
 from forge3d_core.arguments import pair, shown
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange
 from forge3d_core.formats import texture_bytes
@@ -37,15 +36,12 @@ class TextureMemory:
 class DeviceMemory:
     """What buffers and textures of the assembled device share."""
 
-    def __init__(self, owner: object, allocator: Allocator, allocation: Allocation, label: str) -> None:
+    def __init__(self, owner: object, allocator: Allocator, owned: Owned, label: str) -> None:
         self.owner = owner  # identity only: which device made it
         self.label = label
-        self.allocation = allocation
-        self._closed = False
+        self.allocation = owned.allocation
         self._release = allocator.release
-        # Dropped without close, it still gives back; the collector must only leave a note.
-        self._finalizer = weakref.finalize(self, allocator.drop, allocation)
-        self._finalizer.atexit = False
+        self._owned: Owned | None = owned  # None: closed
 
     @property
     def native(self) -> Any:
@@ -54,19 +50,19 @@ class DeviceMemory:
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self._owned is None
 
     def check(self, owner: object | None = None) -> None:
         """Raise :class:`Closed`, or :class:`ForeignObject` unless ``owner`` made it."""
         if owner is not None and owner is not self.owner:
             raise ForeignObject(f"{self!r} belongs to another device")
-        if self._closed:
+        if self._owned is None:
             raise Closed(f"{self!r} was closed")
 
     def close(self) -> None:
-        if not self._closed and self._finalizer.detach() is not None:
-            self._closed = True
-            self._release(self.allocation)
+        owned, self._owned = self._owned, None
+        if owned is not None:  # this call alone has it now, so that it goes back however the call ends
+            self._release(owned)
 
     def __enter__(self) -> Self:
         return self
@@ -78,12 +74,10 @@ class DeviceMemory:
 class DeviceBuffer(DeviceMemory):
     """See :class:`forge3d_core.protocols.Buffer`."""
 
-    def __init__(
-        self, owner: object, allocator: Allocator, allocation: Allocation, nbytes: int, label: str
-    ) -> None:
-        super().__init__(owner, allocator, allocation, label)
+    def __init__(self, owner: object, allocator: Allocator, owned: Owned, nbytes: int, label: str) -> None:
+        super().__init__(owner, allocator, owned, label)
         self.nbytes = nbytes
-        self.memory = BufferMemory(allocation.native, nbytes)
+        self.memory = BufferMemory(owned.allocation.native, nbytes)
 
     def __getattr__(self, name: str) -> Any:
         # Interop interfaces exist exactly where the API's own object has them.
@@ -110,16 +104,16 @@ class DeviceTexture(DeviceMemory):
         self,
         owner: object,
         allocator: Allocator,
-        allocation: Allocation,
+        owned: Owned,
         size: tuple[int, int],
         format: TextureFormat,
         label: str,
     ) -> None:
-        super().__init__(owner, allocator, allocation, label)
+        super().__init__(owner, allocator, owned, label)
         self.width, self.height = size
         self.format = format
         self.nbytes = texture_bytes(*size, format)
-        self.memory = TextureMemory(allocation.native, self.nbytes, *size, format)
+        self.memory = TextureMemory(owned.allocation.native, self.nbytes, *size, format)
 
     def rectangle(
         self, origin: tuple[int, int], size: tuple[int, int] | None

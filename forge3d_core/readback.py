@@ -16,6 +16,7 @@ from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
+from forge3d_core.hold import Users, note, strike
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
 from forge3d_core.readback_blocks import CLOSED, Blocks, Promise
 from forge3d_core.readback_counts import Counts
@@ -70,11 +71,10 @@ class Pool:
             host.allocator, self._depth, config.buffer_size, pre_allocate=config.pre_allocate
         )
         self._pending: deque[Operation] = deque()  # that hold a block, oldest first
-        self._promised: set[Promise] = set()  # to reads that are not pending yet
+        self._promised: Users = set()  # blocks, to reads that are not pending yet
         self._counts = Counts()
         self._closed = False
         self._give_up: Callable[[Operation], None] = Operation.cancel  # what closing does to a read
-        self.notes: deque[Callable[[], None]] = deque()  # what the garbage collector wants done
 
     @property
     def closed(self) -> bool:
@@ -101,6 +101,9 @@ class Pool:
             if not self._acquire(promise, region.block_bytes):
                 return self._synchronously(region, after)
             return self._start(region, promise, after)
+        except BaseException:
+            promise.block = None  # now, and not when the error is gone
+            raise
         finally:
             self._let_go(promise)
 
@@ -123,6 +126,9 @@ class Pool:
             return (
                 self._start(where, promise, after) if self._try_acquire(promise, where.block_bytes) else None
             )
+        except BaseException:
+            promise.block = None
+            raise
         finally:
             self._let_go(promise)
 
@@ -186,15 +192,10 @@ class Pool:
         if self._closed:
             raise Closed(CLOSED)
 
-    def give_back(self, operation: Operation, block: Allocation | None) -> None:
-        """Take note that a read is over, with the block that the device has done with; once is enough.
-
-        None stands for a block that is never used again.
-        """
+    def give_back(self, operation: Operation) -> None:
+        """Take note that a read has no block any more; once is enough."""
         with self._lock:
             if operation in self._pending:
-                if block is not None:
-                    self._blocks.put_back(block)
                 self._pending.remove(operation)
                 self._changed.notify_all()
 
@@ -236,37 +237,31 @@ class Pool:
         with self._lock:
             self._counts.total += 1
         operation.land()
-        return Handle(operation, self)
+        return Handle(operation)
 
     def _start(self, region: Region, promise: Promise, after: Iterable[FencePoint]) -> Handle:
         """Submit a read into the block that was promised to it."""
-        block, promise.block = promise.block, None
+        block = promise.block
         assert block is not None
-        try:
-            point = self._host.submit_commands(
-                self.lane, [region.command(block.native)], [region.allocation], [block], after
-            )
-        except Exception:
-            promise.block = block  # after an interrupt nobody can tell whether the device will write it
-            raise
-        operation = Operation(self, self._host.copier, region, block, point)
+        point = self._host.submit_commands(
+            self.lane, [region.command(block.native)], [region.allocation], [block], after
+        )
+        operation = Operation(self, self._host.copier, region, block, point, promise)
+        handle = Handle(operation)
         with self._lock:
-            self._promised.discard(promise)
             self._counts.total += 1
             self._pending.append(operation)
+            strike(self._promised, promise)
             closed = self._closed
-        if closed:  # in the meantime: whoever did that has not seen this read, and the block is going
+        if closed:  # in the meantime: who did that has not seen this read, and the block is going
             self._give_up(operation)
-        return Handle(operation, self)
+        return handle
 
     def _let_go(self, promise: Promise) -> None:
         """Take back what was promised to a read that did not become pending."""
         with self._lock:
-            if promise in self._promised:
-                self._promised.discard(promise)
-                if promise.block is not None:
-                    self._blocks.put_back(promise.block)
-                self._changed.notify_all()
+            strike(self._promised, promise)
+            self._changed.notify_all()
 
     def _acquire(self, promise: Promise, nbytes: int) -> bool:
         """Promise a block under the configured policy; False means degrade to a synchronous read."""
@@ -294,13 +289,13 @@ class Pool:
             with self._lock:
                 self.check()
                 if len(self._pending) + len(self._promised) < self._depth:
-                    self._promised.add(promise)
+                    note(self._promised, promise)
                     break
                 oldest = next((op for op in self._pending if op.movable and op.point.done), None)
             if oldest is None:
                 return False
             oldest.land()
-        promise.block = self._blocks.take(nbytes)
+        self._blocks.take(promise, nbytes)
         return True
 
     def _await_one(self, deadline: Deadline) -> None:
@@ -327,7 +322,8 @@ class Pool:
 
     def _synchronously(self, region: Region, after: Iterable[FencePoint]) -> Handle:
         """Read through a block of its own, and wait."""
-        block = self._host.allocator.block(region.block_bytes, "readback")
+        owned = self._host.allocator.block(region.block_bytes, "readback")
+        block = owned.allocation
         try:
             point = self._host.submit_commands(
                 self.lane, [region.command(block.native)], [region.allocation], [block], after
@@ -337,18 +333,12 @@ class Pool:
             operation = Operation(self, self._host.copier, region, block, point)
             operation.take(NEVER)
         finally:
-            self._host.allocator.release(block)
-        return Handle(operation, self)
+            self._host.allocator.release(owned)
+        return Handle(operation)
 
     def _collect(self) -> None:
-        """Heed the garbage collector's notes, and take the blocks of cancelled reads that are over."""
-        while self.notes:
-            try:
-                note = self.notes.popleft()
-            except IndexError:
-                break  # another thread took the last
-            note()
+        """See what was lost: reads without a handle, leases without an array; take blocks that are over."""
         with self._lock:
-            over = [op for op in self._pending if op.is_cancelled and op.point.done]
-        for operation in over:
-            operation.land()
+            pending = list(self._pending)
+        for operation in pending:
+            operation.settle()

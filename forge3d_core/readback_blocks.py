@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
-from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.allocation import Allocation, Allocator, Owned
 from forge3d_core.errors import Closed
 from forge3d_core.units import align_up
 
@@ -17,16 +17,36 @@ CLOSED = "the readback pool was closed; make another with device.readback_pool()
 
 @attrs.define(eq=False)
 class Promise:
-    """A block on its way to a read that is not pending yet."""
+    """A block in use by one read; the block is idle again when the promise is gone or has none."""
 
     block: Allocation | None = None
+
+
+@attrs.define(eq=False)
+class _Slot:
+    """A block that the pool owns, and who has it."""
+
+    owned: Owned
+    lent: weakref.ref[Promise] | None = None
+
+    @property
+    def block(self) -> Allocation:
+        return self.owned.allocation
+
+    @property
+    def idle(self) -> bool:
+        """Whether no read has it, and the device is done with it: an interrupted read may have left work."""
+        promise = self.lent() if self.lent is not None else None
+        if promise is not None and promise.block is self.block:
+            return False
+        return not self.block.holds and all(point.done for point in self.block.uses())
 
 
 class Blocks:
     """A pool's blocks, of ``nbytes`` or what a read needed; the budget may have the idle ones back.
 
-    The pool sees to it that no more than ``depth`` are lent at once. Dropped without ``close``, they go
-    back all the same.
+    The pool sees to it that no more than ``depth`` are lent at once. What is lent is known from the
+    promises alone. Dropped without ``close``, the blocks go back all the same.
 
     Thread-safety: any thread.
     """
@@ -36,18 +56,15 @@ class Blocks:
         self._allocator = allocator
         self._depth = depth
         self._nbytes = nbytes
-        self._lock = threading.Lock()
-        self._idle: list[Allocation] = []
-        self._all: list[Allocation] = []  # idle or lent; shared with the finalizer
+        self._lock = threading.RLock()
+        self._slots: list[_Slot] = []
         self._closed = False
-        self._drop = weakref.finalize(self, _drop_all, allocator, self._all)
-        self._drop.atexit = False
         self._forget_reclaimer: Callable[[], None] = lambda: None
         if pre_allocate:
             try:
                 allocator.afford(depth, block_size(nbytes))
                 for _ in range(depth):
-                    self.put_back(self._allocate(nbytes))
+                    self._add(self._allocate(nbytes))
             except BaseException:
                 self.close()
                 raise
@@ -58,46 +75,44 @@ class Blocks:
     def sizes(self) -> list[int]:
         """The bytes of each block that is held now."""
         with self._lock:
-            return [block.native.nbytes for block in self._all]
+            return [slot.block.native.nbytes for slot in self._slots]
 
-    def take(self, nbytes: int) -> Allocation:
-        """Return the idle block that fits best, or a new one, in the place of one that is too small.
+    def take(self, promise: Promise, nbytes: int) -> None:
+        """Give ``promise`` the idle block that fits best, or a new one in the place of one too small.
 
         Raises :class:`Closed`, or a :class:`BudgetError`.
         """
-        surplus: Allocation | None = None
+        surplus: Owned | None = None
         with self._lock:
-            fitting = [block for block in self._idle if block.native.nbytes >= nbytes]
+            idle = [slot for slot in self._slots if slot.idle]
+            fitting = [slot for slot in idle if slot.block.native.nbytes >= nbytes]
             if fitting:
-                block = min(fitting, key=lambda idle: idle.native.nbytes)
-                self._idle.remove(block)
-                return block
-            if self._idle and len(self._all) >= self._depth:
-                surplus = self._idle.pop(0)
-                self._all.remove(surplus)
+                _lend(min(fitting, key=lambda slot: slot.block.native.nbytes), promise)
+                return
+            if idle and len(self._slots) >= self._depth:
+                surplus = idle[0].owned
+                self._slots.remove(idle[0])
         if surplus is not None:
             self._allocator.release(surplus)
-        return self._allocate(max(nbytes, self._nbytes))
-
-    def put_back(self, block: Allocation) -> None:
-        """Make a block idle that was lent; its last submission is complete."""
-        with self._lock:
-            if block in self._all and not self._closed:
-                self._idle.append(block)
+        slot = self._allocate(max(nbytes, self._nbytes))
+        _lend(slot, promise)
+        self._add(slot)
 
     def reclaim(self, nbytes: int) -> int:
         """Give idle blocks back to the budget, largest first, until ``nbytes`` are; return how many were."""
         given = 0
         while given < nbytes:
             with self._lock:
-                if not self._idle:
+                idle = [slot for slot in self._slots if slot.idle]
+                if not idle:
                     break
-                block = max(self._idle, key=lambda idle: idle.native.nbytes)
-                self._idle.remove(block)
-                self._all.remove(block)
-                self._allocator.drop(block)  # at once: the next thread to ask finds it here or on its way
-            given += block.native.nbytes
-            self._allocator.release(block)
+                slot = max(idle, key=lambda slot: slot.block.native.nbytes)
+                self._slots.remove(slot)
+                self._allocator.drop(
+                    slot.owned
+                )  # at once: the next thread to ask finds it here or on its way
+            given += slot.block.native.nbytes
+            self._allocator.release(slot.owned)
         return given
 
     def close(self) -> None:
@@ -105,19 +120,26 @@ class Blocks:
         self._forget_reclaimer()
         with self._lock:
             self._closed = True
-            self._idle.clear()
-        self._drop()
+            slots, self._slots = self._slots, []
+        for slot in slots:
+            self._allocator.drop(slot.owned)
         self._allocator.sweep()
 
-    def _allocate(self, nbytes: int) -> Allocation:
-        block = self._allocator.block(block_size(nbytes), "readback")
+    def _allocate(self, nbytes: int) -> _Slot:
+        return _Slot(self._allocator.block(block_size(nbytes), "readback"))
+
+    def _add(self, slot: _Slot) -> None:
         with self._lock:
             if not self._closed:
-                self._all.append(block)
                 self.allocations += 1
-                return block
-        self._allocator.release(block)
+                self._slots.append(slot)
+                return
+        self._allocator.release(slot.owned)
         raise Closed(CLOSED)
+
+
+def _lend(slot: _Slot, promise: Promise) -> None:
+    slot.lent, promise.block = weakref.ref(promise), slot.block
 
 
 def block_size(nbytes: int) -> int:
@@ -135,8 +157,3 @@ def _reclaimer(blocks: Blocks) -> Callable[[int], int]:
         return alive.reclaim(nbytes) if alive is not None else 0
 
     return reclaim
-
-
-def _drop_all(allocator: Allocator, blocks: list[Allocation]) -> None:
-    while blocks:
-        allocator.drop(blocks.pop())

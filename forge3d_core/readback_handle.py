@@ -8,8 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import attrs
@@ -22,6 +21,7 @@ from forge3d_core.deadline import Deadline
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
 from forge3d_core.points import Settled, forget, told
 from forge3d_core.protocols import FencePoint
+from forge3d_core.readback_blocks import Promise
 from forge3d_core.readback_region import Region
 from forge3d_core.views import Loan
 
@@ -35,9 +35,7 @@ LEASH_SECONDS = 0.05
 class OperationHost(Protocol):
     """What a read needs of its pool."""
 
-    notes: deque[Callable[[], None]]
-
-    def give_back(self, operation: Operation, block: Allocation | None) -> None: ...
+    def give_back(self, operation: Operation) -> None: ...
 
     def landed(self, nbytes: int, seconds: float) -> None: ...
 
@@ -57,13 +55,18 @@ class _State(enum.Enum):
 
 @attrs.define(eq=False)
 class Operation:
-    """One read: its block goes back exactly once, whoever comes first."""
+    """One read. It is pending while it has a block; ``promise`` tells the pool's blocks that it has.
+
+    What its caller does not hold any more, a handle or a lease, is seen by the next look.
+    """
 
     pool: OperationHost
     copier: HostCopier
     region: Region
     block: Allocation | None
     point: FencePoint
+    promise: Promise = attrs.field(factory=Promise)
+    handle: weakref.ref[Handle] | None = attrs.field(default=None, init=False)
     started: float = attrs.field(factory=time.perf_counter, init=False)
     _result: NDArray[Any] | None = attrs.field(default=None, init=False)
     _failure: Exception | None = attrs.field(default=None, init=False)  # None: the point has one
@@ -158,20 +161,19 @@ class Operation:
 
     def _lend(self, block: Allocation) -> BlockLease:
         """Return a lease of the block; if it raises, the read is as it was."""
-        key, notes = object(), self.pool.notes
+        with self.copier.gate.passing():
+            loan = Loan(self.region.bytes_in(block.native), writable=False)
+        block.holds.add(loan.reached(block.holds.discard))
+        return BlockLease(self, loan, self.region.lend(loan))
 
-        def gone() -> None:  # the last array over the block is gone; may run inside the collector
-            block.holds.discard(key)
-            notes.append(self.end_lease)
-
-        block.holds.add(key)
-        try:
-            with self.copier.gate.passing():
-                loan = Loan(self.region.bytes_in(block.native), writable=False, gone=gone)
-            return BlockLease(self, loan, self.region.lend(loan))
-        except BaseException:
-            block.holds.discard(key)
-            raise
+    def settle(self) -> None:
+        """See whether the read is given up, its lease over, or the block of a cancelled one free."""
+        if self._state is _State.FLYING and self.handle is not None and self.handle() is None:
+            self.cancel()
+        if self._state is _State.LEASED:
+            self.end_lease()
+        if self.block is None or (self._state is _State.CANCELLED and self.point.done):
+            self.land()
 
     def end_lease(self) -> None:
         """Give the block of a lease back, unless an array still shows it."""
@@ -236,14 +238,13 @@ class Operation:
             if self._state is _State.FLYING:
                 self._state = _State.FAILED
                 self.pool.failed()
-                self.pool.give_back(self, None)
-                self.block = None
+                self._part()
 
     def _part(self) -> None:
         """Give back the block of a read that is over, if it has one; under the lock."""
-        if self.block is not None and self._state is not _State.LEASED:
-            self.pool.give_back(self, self.block)
-            self.block = None
+        if self._state is not _State.LEASED:
+            self.block = self.promise.block = None  # in one step; that it is not pending follows
+            self.pool.give_back(self)
 
     def _await(self, deadline: Deadline) -> None:
         """Wait for the point, or until the read is over in another way: a cancel cannot settle the point."""
@@ -311,10 +312,9 @@ class BlockLease:
 class Handle:
     """See :class:`forge3d_core.protocols.ReadbackHandle`."""
 
-    def __init__(self, operation: Operation, pool: OperationHost) -> None:
+    def __init__(self, operation: Operation) -> None:
         self._operation = operation
-        # Dropped, it gives its block back; the collector only leaves a note for the pool.
-        weakref.finalize(self, pool.notes.append, operation.cancel).atexit = False
+        operation.handle = weakref.ref(self)  # dropped, it gives its block back
 
     @property
     def is_complete(self) -> bool:

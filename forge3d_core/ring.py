@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
 from collections import deque
+from collections.abc import Collection
 from typing import Protocol, Self
 
 from numpy.typing import ArrayLike
@@ -33,6 +33,7 @@ from forge3d_core.ring_outbox import Outbox, Submitter
 from forge3d_core.ring_slice import Slice
 from forge3d_core.ring_upload import upload_bytes, upload_rows
 from forge3d_core.units import align_up, format_bytes
+from forge3d_core.views import Loan
 
 MOST_BLOCKS = 8
 LOOK_SECONDS = 0.05
@@ -71,12 +72,10 @@ class Ring:
         self._host = host
         # Rounded up so that the ragged end of the last slice is inside the block for any API.
         size = align_up(buffer_size, max(host.limits.copy_alignment, 4))
-        self._circle = Circle(self, host.allocator, ring_count, size)
+        self._circle = Circle(host.allocator, ring_count, size)
         self._blocks, self._lock = self._circle.blocks, self._circle.lock
-        self.abandoned = self._circle.abandoned
         self._outbox = Outbox(host, self._circle, lane)
         self._index = 0
-        self._slices: weakref.WeakValueDictionary[object, Slice] = weakref.WeakValueDictionary()
         self._queue: deque[object] = deque()  # reserving threads, first come first served
         self._closed = False
         self._stalls = self._allocated = self._staged = 0
@@ -137,7 +136,6 @@ class Ring:
         """Do what ``advance`` does, and leave copies that were refused for others to tell of."""
         self.check()
         with self._lock:
-            self._circle.reap()
             current = self._blocks[self._index]
             for block in (*self._outbox.sealed, current):
                 self._own_slices("advance", block)
@@ -168,7 +166,6 @@ class Ring:
             raise ForeignObject(f"{shown(target)} is not memory of this device{swapped}")
         array = array_of(data)
         with self._lock:
-            self._circle.reap()
             for block in self._blocks:
                 self._own_slices("upload", block)
         if isinstance(target, DeviceTexture):
@@ -181,9 +178,8 @@ class Ring:
 
     def stats(self) -> RingStats:
         with self._lock:
-            self._circle.reap()
             flying = sum(
-                block.staged
+                block.flying
                 for block in self._blocks
                 if block.state is State.FENCED and block.point is not None and not block.point.done
             )
@@ -201,28 +197,26 @@ class Ring:
     def close(self) -> None:
         if self._host.allocator.forked:
             return  # the parent's to close
-        with self._lock:
-            if self._closed:
-                return
-            live = list(self._slices.values())
-        for one in live:
-            one.release()
+        if not self._closed:
+            for one in self._live():
+                one.release()
         try:
-            with self._lock:
-                current = self._blocks[self._index]
-                if current.state is State.OPEN and current.targets:
-                    self._seal(current)
-            self._outbox.flush()
-            self._outbox.tell_refused()
+            if not self._closed:
+                with self._lock:
+                    current = self._blocks[self._index]
+                    if current.state is State.OPEN and current.copies:
+                        self._seal(current)
+                self._outbox.flush()
+                self._outbox.tell_refused()
         finally:
-            self.abandon()
+            self.abandon()  # a second time, too: an interrupt may have cut the first short
 
     def abandon(self) -> None:
         """Close without submitting anything, and wake everybody: the device closes or is lost."""
         with self._lock:
-            live, self._closed = list(self._slices.values()), True
+            self._closed = True
             self._circle.changed.notify_all()
-        for one in live:
+        for one in self._live():
             one.revoke()
         self._circle.give_back()
 
@@ -250,30 +244,32 @@ class Ring:
         if (failure := failure_before(target.allocation, self.lane)) is not None:
             raise again(failure)
 
-    def pin(self, target: Allocation, key: object) -> None:
-        self._host.allocator.pin([target], key)
+    def pin(self, allocations: Collection[Allocation], user: object) -> None:
+        self._host.allocator.pin(allocations, user)
 
-    def unpin(self, target: Allocation, key: object) -> None:
-        self._host.allocator.unpin([target], key)
+    def settle(self, block: Block, loan: Loan, staged: Staged | None = None) -> None:
+        """Take a slice back, with the copy it asks for, if any. What cannot be submitted ``advance`` says.
 
-    def settle(
-        self, block: Block, key: object, staged: Staged | None = None, target: Allocation | None = None
-    ) -> None:
-        """Take a slice back, with the copy it asks for, if any. What cannot be submitted ``advance`` says."""
+        Both under the lock, so that the block is not submitted in between.
+        """
         with self._lock:
-            block.outstanding.pop(key, None)
-            if staged is not None and target is not None:
-                block.targets.setdefault(target, []).append(staged)
-                target.pins.add(block)
+            loan.take_back()
+            if staged is not None:
                 self._staged += staged.nbytes
+                block.copies.append(staged)
             self._circle.changed.notify_all()
         with contextlib.suppress(ForgeError):
             self._outbox.flush()
 
+    def _live(self) -> list[Slice]:
+        """Return the slices that are neither committed nor released."""
+        with self._lock:
+            known = [lent.slice() for block in self._blocks for lent in list(block.outstanding.values())]
+        return [one for one in known if one is not None]
+
     def _place(self, nbytes: int, *, eager: bool = False) -> Slice | None:
         """Find room under the lock, or None. ``eager``: seal a block that is too full even so."""
         self.check()  # again, under the lock: a ring that is closing lends nothing
-        self._circle.reap()
         block = self._blocks[self._index]
         if not self._available(block):
             return None
@@ -288,10 +284,7 @@ class Ring:
             block, start = following, 0
         block.cursor = start + nbytes
         self._allocated += 1
-        found = Slice(self, block, start, nbytes)
-        block.outstanding[found.key] = threading.current_thread()
-        self._slices[found.key] = found
-        return found
+        return Slice(self, block, start, nbytes)
 
     def _available(self, block: Block) -> bool:
         if block.state is State.FENCED and not block.in_flight():
@@ -299,8 +292,9 @@ class Ring:
         return block.state is State.OPEN
 
     def _seal(self, block: Block) -> None:
-        self._outbox.seal(block)
-        self._index = (block.index + 1) % self.ring_count
+        """Have a block take no more slices; in one step, as an interrupt comes after a call."""
+        block.state, self._index = State.SEALED, (block.index + 1) % self.ring_count
+        self._outbox.sealed.append(block)
 
     def _flush_with(self, found: Slice | None) -> None:
         """Submit what has become due, and give the new slice back where that fails: nobody will see it."""
@@ -308,12 +302,12 @@ class Ring:
             self._outbox.flush()
         except BaseException:
             if found is not None:
-                found.abandon()
+                found.revoke()
             raise
 
     def _own_slices(self, what: str, block: Block) -> None:
         me = threading.current_thread()  # not its number, which a later thread may get again
-        mine = sum(thread is me for thread in block.outstanding.values())
+        mine = sum(lent.thread is me for lent in list(block.outstanding.values()))
         if mine and (block.state is not State.OPEN or what != "reserve"):
             raise SliceOutstanding(
                 f"{what}: {mine} slice(s) of this thread in block {block.index} are neither committed nor "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import threading
 import weakref
-from collections import deque
+from typing import Any
 
 import attrs
 
-from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.allocation import Allocation, Allocator, Owned
 from forge3d_core.driver import Command
 from forge3d_core.errors import again
 from forge3d_core.protocols import FencePoint
@@ -25,37 +25,52 @@ class State(enum.Enum):
 
 @attrs.frozen(eq=False)
 class Staged:
-    """A committed slice: the copy it asks for."""
+    """A committed slice: the copy it asks for. As long as it is kept, its target is."""
 
+    target: Allocation
     command: Command
     nbytes: int
 
 
+@attrs.frozen(eq=False)
+class Lent:
+    """A slice as its block knows it. The block must not keep it: then it would never be gone."""
+
+    slice: weakref.ref[Any]
+    thread: threading.Thread  # that allocated it; not its number, which a later thread may get again
+
+
 @attrs.define(eq=False)
 class Block:
-    """One of the ring's blocks."""
+    """One of the ring's blocks.
+
+    ``outstanding`` has the slices that are neither committed nor released, by a reference to their
+    memory: one that is dropped, in whatever way, is gone from it without anything being called.
+    """
 
     index: int
+    owned: Owned | None  # None: given back
     allocation: Allocation
     state: State = State.OPEN
     cursor: int = 0
-    targets: dict[Allocation, list[Staged]] = attrs.field(factory=dict)
-    outstanding: dict[object, threading.Thread] = attrs.field(factory=dict)  # slice key: who allocated it
+    copies: list[Staged] = attrs.field(factory=list)  # in the order of commits
+    outstanding: dict[weakref.ref[Any], Lent] = attrs.field(factory=dict)
     point: FencePoint | None = None
+    flying: int = 0  # bytes that the device copies
 
     @property
-    def commands(self) -> list[Command]:
-        """The copies out of it, to be submitted together; those to one target in the order of commits."""
-        return [staged.command for copies in self.targets.values() for staged in copies]
+    def targets(self) -> list[Allocation]:
+        """Where its copies go, each once."""
+        return list(dict.fromkeys(staged.target for staged in self.copies))
 
     @property
     def staged(self) -> int:
-        """How many bytes were committed in it."""
-        return sum(staged.nbytes for copies in self.targets.values() for staged in copies)
+        """How many bytes are committed in it and not submitted."""
+        return sum(staged.nbytes for staged in self.copies)
 
     def reset(self) -> None:
         """Take the block back into use, empty."""
-        self.state, self.cursor, self.point, self.targets = State.OPEN, 0, None, {}
+        self.state, self.cursor, self.point, self.copies, self.flying = State.OPEN, 0, None, [], 0
 
     def in_flight(self) -> bool:
         """Whether the device may still read it. Raises the failure of a lane that will never say."""
@@ -68,9 +83,8 @@ class Block:
     def refuse(self, lane: str) -> dict[Allocation, Exception]:
         """Drop the copies that no submission can ever order any more, and return what failed, by target."""
         refused = {target: failure for target in self.targets if (failure := failure_before(target, lane))}
-        for target in refused:
-            del self.targets[target]
-            target.pins.discard(self)
+        if refused:
+            self.copies = [staged for staged in self.copies if staged.target not in refused]
         return refused
 
 
@@ -85,46 +99,29 @@ def failure_before(target: Allocation, lane: str) -> Exception | None:
 class Circle:
     """A ring's blocks and the lock that guards them.
 
-    They are taken together, and given back together when ``ring`` closes or is collected. ``changed``
-    is told of whatever somebody may wait for. Enter ``lock``, never ``changed``: a condition's own
-    enter is Python, which an interrupt may leave half way.
+    They are taken together, and given back together when the ring closes or is collected. ``changed``
+    is told of all that is waited for. Enter ``lock``, never ``changed``: a condition's own enter is
+    Python, which an interrupt may leave half way.
     """
 
-    def __init__(self, ring: object, allocator: Allocator, count: int, nbytes: int) -> None:
+    def __init__(self, allocator: Allocator, count: int, nbytes: int) -> None:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.blocks: list[Block] = []
-        self.abandoned: deque[tuple[Block, object]] = deque()
-        """Slices that the garbage collector found, by block and key."""
         self._allocator = allocator
-        self._finalizer = weakref.finalize(ring, _drop_all, allocator, self.blocks)
-        self._finalizer.atexit = False
         try:
             allocator.afford(count, nbytes)
             for index in range(count):
-                self.blocks.append(Block(index, allocator.block(nbytes, "upload")))
+                owned = allocator.block(nbytes, "upload")
+                self.blocks.append(Block(index, owned, owned.allocation))
         except BaseException:
             self.give_back()
             raise
 
-    def reap(self) -> None:
-        """Take note of slices that the garbage collector found; under the lock."""
-        while self.abandoned:
-            block, key = self.abandoned.popleft()
-            block.outstanding.pop(key, None)
-
     def give_back(self) -> None:
-        """Give back each block when nobody uses it any more, and drop what was committed; idempotent."""
-        if self._finalizer.detach() is None:
-            return
+        """Give back each block as soon as it is out of use, and drop what was committed; idempotent."""
         for block in self.blocks:
-            self._allocator.unpin(block.targets, block)
-        for block in self.blocks:
-            self._allocator.release(block.allocation)
-
-
-def _drop_all(allocator: Allocator, blocks: list[Block]) -> None:
-    for block in blocks:
-        allocator.unpin(block.targets, block)
-    for block in blocks:
-        allocator.drop(block.allocation)
+            block.copies = []
+            owned, block.owned = block.owned, None
+            if owned is not None:
+                self._allocator.release(owned)

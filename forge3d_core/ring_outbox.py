@@ -40,11 +40,6 @@ class Outbox:
         self._submission = threading.Lock()
         self._refused: dict[Allocation, Exception] = {}  # copies that were dropped, and nobody told yet
 
-    def seal(self, block: Block) -> None:
-        """Take a block; under the circle's lock."""
-        block.state = State.SEALED
-        self.sealed.append(block)
-
     def flush(self) -> None:
         """Submit the sealed blocks whose slices are all committed, in ring order."""
         if not self.sealed:
@@ -53,17 +48,20 @@ class Outbox:
         with self._submission:
             while True:
                 with circle.lock:
-                    circle.reap()
                     block = self.sealed[0] if self.sealed else None
                     if block is None or block.outstanding:
                         return
-                point = self._submit(block)
+                point, nbytes = self._submit(block)
                 with circle.lock:
+                    # In one step: an interrupt comes after a call, and a block that is not seen as
+                    # submitted is submitted again.
                     if point is not None:
-                        block.state, block.point = State.FENCED, point
+                        block.state, block.point, block.flying, block.copies = State.FENCED, point, nbytes, []
+                        self.last = point
+                        self.submissions += 1
                     else:
                         block.reset()
-                    del self.sealed[0]  # no call since the state was set: an interrupt comes after one
+                    del self.sealed[0]
                     circle.changed.notify_all()
 
     def tell_refused(self, target: Allocation | None = None) -> None:
@@ -74,24 +72,19 @@ class Outbox:
         if failures:
             raise again(failures[0])
 
-    def _submit(self, block: Block) -> FencePoint | None:
+    def _submit(self, block: Block) -> tuple[FencePoint | None, int]:
         """Submit what the block holds; what waits for work that has failed is dropped, for that alone.
 
         Any other error leaves the block as it was: nothing is lost, and the next call tries again.
         """
-        while block.targets:
+        while block.copies:
+            commands, nbytes = [staged.command for staged in block.copies], block.staged
+            writes = [*block.targets, block.allocation]
             try:
-                point = self._host.submit_commands(
-                    self._lane, block.commands, [], [*block.targets, block.allocation]
-                )
+                return self._host.submit_commands(self._lane, commands, [], writes), nbytes
             except ForgeError:
                 if not (refused := block.refuse(self._lane)):
                     raise
                 with self._circle.lock:
                     self._refused.update(refused)
-            else:
-                self._host.allocator.unpin(block.targets, block)
-                self.submissions += 1
-                self.last = point
-                return point
-        return None
+        return None, 0

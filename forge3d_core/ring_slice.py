@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +16,10 @@ from forge3d_core.arguments import integer, shown
 from forge3d_core.driver import Command, Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
 from forge3d_core.foreign import view_of
+from forge3d_core.hold import Hold
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import Limits
-from forge3d_core.ring_block import Block, Staged
+from forge3d_core.ring_block import Block, Lent, Staged
 from forge3d_core.units import align_up
 from forge3d_core.views import Loan
 
@@ -28,19 +30,14 @@ class SliceHost(Protocol):
     """What a slice needs of its ring."""
 
     limits: Limits
-    abandoned: deque[tuple[Block, object]]
 
     def check(self) -> None: ...
 
     def check_target(self, target: DeviceBuffer | DeviceTexture) -> None: ...
 
-    def pin(self, target: Allocation, key: object) -> None: ...
+    def pin(self, allocations: Collection[Allocation], user: object) -> None: ...
 
-    def unpin(self, target: Allocation, key: object) -> None: ...
-
-    def settle(
-        self, block: Block, key: object, staged: Staged | None = None, target: Allocation | None = None
-    ) -> None: ...
+    def settle(self, block: Block, loan: Loan, staged: Staged | None = None) -> None: ...
 
 
 class Slice:
@@ -52,23 +49,14 @@ class Slice:
         self.nbytes = nbytes
         self._ring = ring
         self._block = block
-        self.key = object()
-        holds, abandoned = block.allocation.holds, ring.abandoned
-
-        def gone() -> None:  # a slice that is dropped must not keep its block from being submitted
-            abandoned.append((block, key))
-            holds.discard(key)
-
-        key = self.key
-        holds.add(key)
-        try:
-            whole = view_of(block.allocation.native)
-        except BaseException:
-            holds.discard(key)
-            raise
+        allocation, outstanding = block.allocation, block.outstanding
+        whole = view_of(allocation.native)
         self._memory = whole[offset : offset + nbytes]
-        self._loan: Loan | None = Loan(self._memory, writable=True, gone=gone)
+        self._loan: Loan | None = Loan(self._memory, writable=True)
         self._view: NDArray[np.uint8] | None = None
+        allocation.holds.add(self._loan.reached(allocation.holds.discard))
+        lent = Lent(weakref.ref(self), threading.current_thread())
+        outstanding[self._loan.reached(outstanding.pop)] = lent
 
     @property
     def view(self) -> NDArray[np.uint8]:
@@ -126,18 +114,17 @@ class Slice:
 
     def fill(self, write: Callable[[NDArray[np.uint8]], None]) -> None:
         """Have the ring's own code write the bytes, outside the loan; close leaves them while it does."""
-        key, block, memory = object(), self._block.allocation, self._memory
+        memory, user = self._memory, Hold()
         try:
-            self._ring.pin(block, key)
-            self._lent()  # somebody may have closed the ring, and emptied it, just before
+            self._ring.pin([self._block.allocation], user)
+            self._lent()  # another thread may have closed the ring, and emptied it, just before
             write(memory)
         finally:
-            self._ring.unpin(block, key)
+            del user
 
     def release(self) -> None:
         if self._loan is not None:
-            self._take_back(self._loan)
-            self._ring.settle(self._block, self.key)
+            self._give_back(self._loan)
 
     def revoke(self) -> None:
         """Take the memory away, now; derived arrays keep it alive."""
@@ -146,30 +133,21 @@ class Slice:
         if loan is not None:
             loan.revoke()
 
-    def abandon(self) -> None:
-        """Give the slice up, whoever refers to its memory: the ring's own code failed and writes no more."""
-        self.revoke()
-        self._ring.abandoned.append((self._block, self.key))
-
     def _commit(self, target: Allocation, command: Command | None) -> None:
-        # Closing the target from now on must not take it from under a copy that waits for advance.
-        try:
-            self._ring.pin(target, self.key)
-            self._take_back(self._lent())
-            staged = None if command is None else Staged(command, self.nbytes)
-            self._ring.settle(self._block, self.key, staged, target)
-        except BaseException:
-            if self._loan is None:  # an interrupt: a slice that nobody settles would hold its block for good
-                self._ring.abandoned.append((self._block, self.key))
-            raise
-        finally:
-            self._ring.unpin(target, self.key)
+        loan = self._lent()
+        staged = None if command is None else Staged(target, command, self.nbytes)
+        if staged is not None:
+            self._ring.pin([target], staged)
+        self._give_back(loan, staged)
 
-    def _take_back(self, loan: Loan) -> None:
-        loan.take_back()
-        self._loan = self._view = None
-        self._memory = NOTHING  # a spent slice that somebody keeps must not keep the block's memory
-        self._block.allocation.holds.discard(self.key)
+    def _give_back(self, loan: Loan, staged: Staged | None = None) -> None:
+        try:
+            self._ring.settle(self._block, loan, staged)
+        finally:
+            self._view = None  # emptied, or perhaps
+            if loan.over:
+                self._loan = None
+                self._memory = NOTHING  # a spent slice that is kept must not keep the block's memory
 
     def _lent(self) -> Loan:
         self._ring.check()

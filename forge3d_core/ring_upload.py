@@ -50,8 +50,8 @@ def upload_bytes(
         try:
             slot.fill(partial(copier.copy, source=piece))
             slot.commit(target, offset + start)
-        except BaseException:  # whoever keeps the error would keep the slice, and it the ring
-            slot.abandon()
+        except BaseException:  # an error that the caller keeps would keep the slice, and it the ring
+            slot.revoke()
             raise
         if piece.nbytes == ring.buffer_size:
             ring.submit(deadline)  # let the device start while the host copies on
@@ -99,7 +99,7 @@ def upload_rows(
                 target, origin=(origin[0], origin[1] + y), size=(width, len(part)), row_pitch=pitch
             )
         except BaseException:
-            slot.abandon()
+            slot.revoke()
             raise
 
 

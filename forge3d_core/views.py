@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from forge3d_core.arguments import extents, shown
 from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import StateError, UsageError, ViewHeld
+from forge3d_core.hold import Reference
 
 # What `sys.getrefcount` counts for an array that only the loan knows: where it keeps it, and the argument.
 _OWN_REFERENCES = 2
@@ -28,25 +29,29 @@ class Loan:
     in place (a later use raises), and the root's reference count tells whether others were derived
     from them, for numpy makes the root the base of every view of a view.
 
-    ``gone`` is called when the memory can no longer be reached, unless it was taken back: by the
-    collector if a loan is simply dropped, so it must take no lock.
-
     Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("_gone", "_lent", "_root")
+    __slots__ = ("_lent", "_root")
 
-    def __init__(
-        self, memory: NDArray[np.uint8], *, writable: bool, gone: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, memory: NDArray[np.uint8], *, writable: bool) -> None:
         view = memoryview(memory.data)  # not an ndarray, so that numpy stops here when it collapses bases
         self._root: NDArray[np.uint8] | None = np.frombuffer(
             view if writable else view.toreadonly(), np.uint8
         )
         self._lent: list[NDArray[Any]] = []
-        self._gone = weakref.finalize(self._root, gone) if gone is not None else None
-        if self._gone is not None:
-            self._gone.atexit = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the memory was taken back."""
+        return self._root is None
+
+    def reached(self, over: Callable[[weakref.ref[Any]], object]) -> weakref.ref[Any]:
+        """Return a reference that is alive as long as the memory can be reached through any array.
+
+        Then ``over`` is told, by the collector perhaps; a method of a C type cannot be cut short.
+        """
+        return Reference(self._root, over)
 
     def array(
         self, dtype: Any = np.uint8, shape: int | tuple[int, ...] | None = None, row_pitch: int | None = None
@@ -75,10 +80,7 @@ class Loan:
         return lent
 
     def take_back(self) -> None:
-        """Empty what was handed out, or raise :class:`ViewHeld` and change nothing.
-
-        ``gone`` is not called: the caller knows.
-        """
+        """Empty what was handed out, or raise :class:`ViewHeld` and change nothing."""
         if self._root is None:
             return
         derived = sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
@@ -87,12 +89,10 @@ class Loan:
                 f"{derived} array(s) derived from this memory are still alive and would outlive it; "
                 "drop them first (del), or ask .array(dtype, shape) for the shape instead of reshaping"
             )
-        if self._gone is not None:
-            self._gone.detach()
         self._empty()
 
     def surrender(self) -> None:
-        """Empty what was handed out; ``gone`` is called once no derived array is alive, perhaps now."""
+        """Empty what was handed out; arrays derived from it stay as they are."""
         self._empty()
 
     def revoke(self) -> None:
@@ -100,7 +100,7 @@ class Loan:
 
         ``np.copyto(lent, data)`` lets go of the GIL and writes to where the array pointed when it began;
         all that shows of it is a reference to the array. So the memory itself stays until every array
-        that somebody else refers to is gone, emptied though it is. ``gone`` does not wait for those.
+        that somebody else refers to is gone, emptied though it is. ``reached`` does not wait for those.
         """
         memory = self._root.base if self._root is not None else None
         for place in range(len(self._lent)):
@@ -109,9 +109,10 @@ class Loan:
         self._empty()
 
     def _empty(self) -> None:
-        for lent in self._lent:
+        while self._lent:
+            lent = self._lent[-1]
+            del self._lent[-1]  # no call until it is emptied: an interrupt leaves none that counts as lent
             # numpy's own protocol for giving an array new contents; it drops the base.
             lent.__setstate__((1, (0,), lent.dtype, False, b""))  # type: ignore[arg-type]
             lent.flags.writeable = False
-        self._lent.clear()
         self._root = None

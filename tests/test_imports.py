@@ -22,7 +22,7 @@ PUBLIC_CORE = {"driver", "device", "errors", "protocols", "hookspecs", "units", 
 # Lowest first; a module imports from its own layer or from below. What stands in no layer is above them all.
 LAYERS = [
     {"errors"},
-    {"arguments", "deadline"},
+    {"arguments", "deadline", "hold"},
     {"units", "dtypes"},
     {"protocols"},
     {"driver", "foreign", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},

@@ -101,9 +101,10 @@ def test_a_derived_array_is_noticed_and_nothing_changes(derive: Any) -> None:
     assert lent.size == 0
 
 
-def test_gone_is_told_when_the_last_array_goes() -> None:
-    told: list[int] = []
-    loan = Loan(np.zeros(8, np.uint8), writable=True, gone=lambda: told.append(1))
+def test_the_memory_is_over_when_the_last_array_goes() -> None:
+    told: list[object] = []
+    loan = Loan(np.zeros(8, np.uint8), writable=True)
+    over = loan.reached(told.append)
     lent = loan.array()
     derived = lent[2:]
     loan.surrender()
@@ -111,17 +112,23 @@ def test_gone_is_told_when_the_last_array_goes() -> None:
     assert not told
     del derived
     gc.collect()
-    assert told == [1]
+    assert told == [over]
 
 
-def test_gone_is_told_of_a_dropped_loan_and_not_of_one_taken_back() -> None:
-    told: list[str] = []
-    dropped = Loan(np.zeros(8, np.uint8), writable=True, gone=lambda: told.append("dropped"))
-    returned = Loan(np.zeros(8, np.uint8), writable=True, gone=lambda: told.append("returned"))
-    returned.take_back()
-    del dropped, returned
-    gc.collect()
-    assert told == ["dropped"]
+@pytest.mark.parametrize("how", ["drop", "take back", "surrender", "revoke"])
+def test_the_memory_of_a_loan_that_has_ended_is_over(how: str) -> None:
+    told: list[object] = []
+    loan = Loan(np.zeros(8, np.uint8), writable=True)
+    alive = loan.reached(told.append)
+    assert alive() is not None
+    if how == "take back":
+        loan.take_back()
+        assert loan.over
+    elif how != "drop":
+        getattr(loan, how)()
+    del loan
+    assert alive() is None
+    assert told == [alive]
 
 
 @pytest.mark.parametrize("dtype", [object, "O", [("a", object)], "V0", "U0", "no such type", ("f4", (2, 3))])
@@ -145,16 +152,17 @@ class Mapped:
 
 def test_revoked_memory_stays_as_long_as_somebody_may_be_writing_it() -> None:
     """Such a writer shows only as a reference to the array that it was handed."""
-    told: list[int] = []
+    told: list[object] = []
     mapped = Mapped(8)
-    loan = Loan(np.asarray(mapped), writable=True, gone=lambda: told.append(1))
+    loan = Loan(np.asarray(mapped), writable=True)
+    over = loan.reached(told.append)
     idle, held = loan.array(), loan.array("u2")
     del idle
     memory = weakref.ref(mapped)
     del mapped
     loan.revoke()
     assert held.size == 0
-    assert told == [1], "an array that was emptied shows nothing"
+    assert told == [over], "an array that was emptied shows nothing"
     assert memory() is not None
     del held
     assert memory() is None
@@ -172,9 +180,10 @@ def test_revoked_memory_that_nobody_refers_to_goes_at_once() -> None:
     assert memory() is None
 
 
-def test_gone_waits_for_what_was_derived_from_revoked_memory() -> None:
-    told: list[int] = []
-    loan = Loan(np.zeros(8, np.uint8), writable=True, gone=lambda: told.append(1))
+def test_the_end_waits_for_what_was_derived_from_revoked_memory() -> None:
+    told: list[object] = []
+    loan = Loan(np.zeros(8, np.uint8), writable=True)
+    over = loan.reached(told.append)
     lent = loan.array()
     derived = lent[2:]
     loan.revoke()
@@ -182,7 +191,7 @@ def test_gone_waits_for_what_was_derived_from_revoked_memory() -> None:
     assert not told
     derived[:] = 1
     del derived
-    assert told == [1]
+    assert told == [over]
 
 
 class Slow:

@@ -148,7 +148,7 @@ def test_a_reservation_is_released_until_it_is_held(ledger: Ledger) -> None:
     seen: list[bool] = []
 
     def look(_metrics: BudgetMetrics) -> None:
-        seen.extend(entry.held for entry in ledger._held)
+        seen.extend(entry.held for entry in ledger._held.values())
 
     ledger.on_watermark(0.5, look)
     held: LedgerReservation = ledger.reserve(60)

@@ -12,10 +12,11 @@ import pytest
 
 import forge3d_core.allocation
 import forge3d_core.budget
-from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.allocation import Allocator, Owned
 from forge3d_core.device import AssembledDevice, assemble
 from forge3d_core.driver import Direction
 from forge3d_core.errors import BudgetExhausted, Closed
+from forge3d_core.hold import Hold
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.protocols import DeviceOptions
@@ -121,9 +122,9 @@ def test_what_another_thread_has_reclaimed_is_found(
     device = assemble(driver, DeviceOptions(budget=LIMIT))
     stop, real = Stop(driver, patience), Allocator.release
 
-    def release(self: Allocator, allocation: Allocation) -> None:
+    def release(self: Allocator, owned: Owned) -> None:
         stop()
-        real(self, allocation)
+        real(self, owned)
 
     with device, device.readback_pool(max_pending_ops=1, buffer_size=LIMIT):
         driver.during_free = lambda: None
@@ -205,10 +206,10 @@ def test_an_interrupt_anywhere_while_memory_goes_back(
     background: Callable[..., Any],
     patience: float,
 ) -> None:
-    blocks: list[Allocation] = []
+    blocks: list[Owned] = []
 
     def give_back() -> None:
-        blocks[0].used("upload", device.idle_point("upload"), writes=True)
+        blocks[0].allocation.used("upload", device.idle_point("upload"), writes=True)
         allocator.drop(blocks[1])
         allocator.release(blocks[0])
         allocator.sweep()
@@ -218,7 +219,7 @@ def test_an_interrupt_anywhere_while_memory_goes_back(
         for block in blocks:
             allocator.drop(block)  # whoever was interrupted says so again
         assert background(charged, device).result(patience) == 0, f"interrupted at point {point}"
-        assert {id(native) for native in driver.freed} == {id(block.native) for block in blocks}
+        assert {id(native) for native in driver.freed} == {id(block.allocation.native) for block in blocks}
         assert (allocator._sweeper, allocator._live, allocator._dropped) == (None, set(), {})
         blocks[:] = [allocator.block(BLOCK, "upload") for _ in range(2)]
         driver.freed.clear()
@@ -234,12 +235,10 @@ def test_an_interrupt_anywhere_while_memory_is_taken(
         driver.busy = busy
         allocator.release(allocator.block(BLOCK, "upload"))
 
-    taken: list[Allocation] = []
+    taken: list[Owned] = []
     rest()
     for point in everywhere(lambda: taken.append(allocator.block(BLOCK, "upload")), *UNDER_TEST):
-        for block in [*taken, *allocator._live]:  # those too that the interrupt kept from their owner
-            allocator.drop(block)
-        taken.clear()
+        taken.clear()  # one that the interrupt kept from its owner is gone by itself
         driver.busy = False
         gc.collect(0)
         assert charged(device) == 0, f"interrupted at point {point}"
@@ -251,17 +250,15 @@ def test_an_interrupt_anywhere_while_memory_is_taken(
 
 def test_an_interrupted_pin_pins_nothing(allocator: Allocator) -> None:
     blocks = [allocator.block(BLOCK, "upload") for _ in range(2)]
-    key = object()
-    for _ in everywhere(lambda: allocator.pin(blocks, key), *UNDER_TEST):
-        # An interrupt right after the last step comes to a caller that has the pins to let go.
-        allocator.unpin(blocks, key) if all(block.pins for block in blocks) else None
-        assert not any(block.pins for block in blocks)
-    allocator.unpin(blocks, key)
+    allocations = [block.allocation for block in blocks]
+    for point in everywhere(lambda: allocator.pin(allocations, Hold()), *UNDER_TEST):
+        assert not any(one.pins for one in allocations), f"interrupted at point {point}"
     gone, other = blocks
     allocator.release(gone)
+    user = Hold()
     with pytest.raises(Closed, match="given back"):
-        allocator.pin([other, gone], key)
-    assert not other.pins
+        allocator.pin([other.allocation, gone.allocation], user)
+    assert not other.allocation.pins
     allocator.release(other)
 
 
@@ -303,7 +300,7 @@ def test_memory_that_the_driver_cannot_let_go_of_stays_charged(
     with pytest.raises(BudgetExhausted):
         device.budget.reserve(LIMIT)
     with pytest.raises(Closed, match="given back"):
-        allocator.pin([block], object())
+        allocator.pin([block.allocation], Hold())
     driver.busy = False
     device.budget.reserve(LIMIT).release()
     assert device.budget.metrics().total_bytes == 0
@@ -314,9 +311,9 @@ def test_a_block_that_rests_serves_the_next_that_is_like_it(
     device: AssembledDevice, allocator: Allocator, driver: Watched
 ) -> None:
     old = [allocator.block(BLOCK, "upload") for _ in range(4)]
-    natives = {id(block.native) for block in old}
+    natives = {id(block.allocation.native) for block in old}
     for block in old:
-        block.native.view()[:] = 7
+        block.allocation.native.view()[:] = 7
     driver.busy = True
     for block in old:
         allocator.release(block)
@@ -325,8 +322,8 @@ def test_a_block_that_rests_serves_the_next_that_is_like_it(
         with pytest.raises(BudgetExhausted):
             allocator.block(nbytes, direction)
     new = [allocator.block(BLOCK, "upload") for _ in range(4)]
-    assert {id(block.native) for block in new} == natives
-    assert not any(np.any(block.native.view()) for block in new), "a block shows somebody's old bytes"
+    assert {id(block.allocation.native) for block in new} == natives
+    assert not any(np.any(block.allocation.native.view()) for block in new), "a block shows old bytes"
     assert charged(device) == LIMIT
     driver.busy = False
     for block in old:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -61,18 +60,6 @@ def test_a_cancelled_read_has_no_bytes_and_keeps_its_block_while_it_flies(
         assert pool.stats().pending_operations == 1, "the block went back under the device"
         with pytest.raises(Busy):
             pool.read(buffer)
-
-
-def test_two_threads_that_heed_the_last_note(pool: Pool, buffer: DeviceBuffer) -> None:
-    class Raced(deque[Any]):
-        """Another thread takes the last between the look and the taking."""
-
-        def __bool__(self) -> bool:
-            return True
-
-    pool.notes = Raced()
-    assert pool.stats().pending_operations == 0
-    assert pool.read(buffer).wait(20).nbytes == SIZE
 
 
 def test_cancelling_too_late_is_fine(pool: Pool, buffer: DeviceBuffer) -> None:

@@ -151,14 +151,14 @@ def test_errors_leave_the_slice_as_it_was(
 
 def test_a_spent_slice_keeps_no_memory(device: AssembledDevice, ring: Ring) -> None:
     buffer = device.create_buffer(64)
-    committed, released, abandoned, revoked = (take(ring, 64) for _ in range(4))
+    committed, released, revoked, live = (take(ring, 64) for _ in range(4))
     committed.commit(buffer)
     released.release()
-    abandoned.abandon()
+    revoked.revoke()
     shown = weakref.ref(ring._blocks[0].allocation.native.view())
     assert committed._memory.base is None
     assert released._memory.base is None
-    assert abandoned._memory.base is None
+    assert revoked._memory.base is None
     assert shown() is None
     ring.abandon()  # as a device does that closes
-    assert revoked._memory.base is None
+    assert live._memory.base is None
