@@ -12,11 +12,11 @@ import forge3d_core
 from forge3d_conformance.speed.calls import CallCount, count_calls
 
 BOUNDS = {
-    "reserve + commit + advance + wait": 190,
-    "upload of 4 KiB + wait": 231,
-    "record + submit + wait, one dispatch": 150,
-    "read + wait, 4 KiB": 185,
-    "submit of an empty list + wait": 107,
+    "reserve + commit + advance + wait": 215,
+    "upload of 4 KiB + wait": 260,
+    "record + submit + wait, one dispatch": 165,
+    "read + wait, 4 KiB": 215,
+    "submit of an empty list + wait": 120,
 }
 
 

@@ -72,3 +72,9 @@ def test_time_is_told_for_one_of_the_operations_that_a_call_does(monkeypatch: py
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     samples = sample({"eight": Runner(tick, operations=8)}, 0.0)
     assert samples.median("eight") == 1.0
+
+
+def test_what_has_to_be_settled_is_settled_after_each_call() -> None:
+    said: list[str] = []
+    sample({"a": Runner(lambda: said.append("call"), lambda: said.append("settle"), at_once=1)}, 0.0)
+    assert said == ["call", "settle"] * (len(said) // 2)

@@ -19,13 +19,15 @@ class Runner:
     """An operation with its operands made.
 
     ``call`` does it once and is what is timed. ``settle`` waits, untimed, for what calls left in flight.
-    ``operations``: how many of the unit one call does. ``close`` gives back the operands.
+    ``operations``: how many of the unit one call does. ``close`` gives back the operands. ``at_once``: how
+    many calls may go by before it has to be settled, where one more would wait for the device.
     """
 
     call: Callable[[], object]
     settle: Callable[[], object] = nothing
     operations: int = 1
     close: Callable[[], object] = nothing
+    at_once: int = 4096
 
 
 def unknown(name: str, operation: str) -> UsageError:

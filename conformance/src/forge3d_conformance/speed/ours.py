@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,7 +55,7 @@ class Ours:
         with ExitStack() as stack:
             runner = make(nbytes, stack)
             kept = stack.pop_all()
-        return Runner(runner.call, runner.settle, runner.operations, kept.close)
+        return attrs.evolve(runner, close=kept.close)
 
     def close(self) -> None:
         """Nothing is left: each runner gives back its own operands."""
@@ -104,7 +105,7 @@ class Ours:
             ring.reserve(nbytes).commit(target)
             ring.advance()
 
-        return Runner(call, self._idle)
+        return Runner(call, self._idle, at_once=1)
 
     def _staged_upload(self, nbytes: int, stack: ExitStack) -> Runner:
         """The same to its end: what is in host-visible memory already, on the device."""

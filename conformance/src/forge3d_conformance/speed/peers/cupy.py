@@ -81,7 +81,7 @@ class Cupy:
         def close(_kept: object = (memory, pinned)) -> None:
             runtime.eventDestroy(event)
 
-        return Runner(call, self._stream.synchronize, close=close)
+        return Runner(call, self._stream.synchronize, close=close, at_once=1)
 
     def _set(self, nbytes: int) -> Runner:
         memory, source = self._cupy.empty(nbytes, np.uint8), _data(nbytes)
