@@ -56,7 +56,7 @@ def test_close_ends_in_time_with_work_in_flight(rig: Any) -> None:
     tokens = [rig.submit(rig.long_work()) for _ in range(4)]
     rig.close(0.01)
     assert not any(thread.name == "forge3d-wgpu-feed" for thread in threading.enumerate())
-    queued = [token for token in tokens if token.signals is None]  # on a CPU, with the feeder
+    queued = [token for token in tokens if not token.launched]  # on a CPU, with the feeder
     for token in tokens[: len(tokens) - len(queued)]:  # what runs goes on, and can be asked for
         assert rig.driver.wait(token, PATIENCE)
     assert not any(rig.driver.query(token) for token in queued)

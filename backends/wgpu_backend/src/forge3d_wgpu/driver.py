@@ -30,6 +30,7 @@ from forge3d_core.errors import ForgeError, KernelError
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
+from forge3d_wgpu.guard import Guard, natives
 from forge3d_wgpu.kernels import LANGUAGE, Arenas, Params, Pipeline, compile_source, dispatch
 from forge3d_wgpu.lanes import Lanes, Submission
 from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
@@ -58,14 +59,16 @@ def limits_of(native: Any) -> Limits:
 class WgpuDriver:
     """Implements ``forge3d_core.driver.Driver`` on a ``wgpu.GPUDevice``.
 
-    ``owned``: whether closing destroys the device. Work that is done through ``native`` directly is
-    ordered behind a submission of ours once that submission's point is done.
+    ``owned``: whether closing destroys the device. Who adopted it out, or has asked for ``native``, may use
+    the queue too: from then on each submission takes its place there before ``submit`` returns.
     """
 
-    native: Any
+    _native: Any
     info: DeviceInfo
     owned: bool = True
     _limits: Limits = attrs.field(init=False)
+    _guard: Guard = attrs.field(init=False)
+    _stay: object = attrs.field(factory=object, init=False)  # what the guard knows us by
     _lanes: Lanes = attrs.field(init=False)
     _copier: Copier = attrs.field(init=False)
     _arenas: Arenas = attrs.field(init=False)
@@ -76,11 +79,13 @@ class WgpuDriver:
     _process: int = attrs.field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._limits = limits_of(self.native)
+        self._limits = limits_of(self._native)
         self.info = attrs.evolve(self.info, limits=self._limits)
-        self._lanes = Lanes(self.native, one_at_a_time=self.info.kind == "cpu")
-        self._arenas = Arenas(self.native)
-        self._copier = copier = Copier(self.native)
+        self._guard = Guard.over(self._native, self._stay)
+        one_at_a_time = self.info.kind == "cpu"
+        self._lanes = Lanes(self._native, one_at_a_time, in_order=not self.owned, guard=self._guard)
+        self._arenas = Arenas(self._native)
+        self._copier = copier = Copier(self._native)
         self._encoders = {
             Upload: copier.upload,
             Download: copier.download,
@@ -94,22 +99,31 @@ class WgpuDriver:
         self._at_exit = partial(_abandon, weakref.ref(self))
         atexit.register(self._at_exit)
 
+    @property
+    def native(self) -> Any:
+        """The device, for its owner's own use; waits until the queue has all that was submitted."""
+        self._lanes.in_order = True
+        self._lanes.flush()
+        return self._native
+
     def footprint(self, nbytes: int, heap: Heap) -> int:
         return align_up(nbytes, WORD)
 
     def allocate_buffer(self, nbytes: int) -> Any:
-        return self._keep(create_buffer(self.native, nbytes))
+        self._lanes.check()
+        return self._keep(self._guard.watch(create_buffer(self._native, nbytes)))
 
     def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
-        return self._keep(create_texture(self.native, width, height, format))
+        self._lanes.check()
+        return self._keep(self._guard.watch(create_texture(self._native, width, height, format)))
 
     def allocate_block(self, nbytes: int, direction: Direction) -> Block:
-        block = Block.create(self.native, nbytes, direction)
+        self._lanes.check()
+        block = Block.create(self._native, nbytes, direction, self._lanes.settle)
         if block.mapping is None:
             try:
-                with NativeErrors("mapping a host-visible block"):
-                    signal = block.map()
-                self._lanes.settle(signal)
+                signal = block.map()
+                self._lanes.settle(lambda: signal.fired)
             except ForgeError:
                 block.release()
                 raise
@@ -125,20 +139,24 @@ class WgpuDriver:
             _release(native)
 
     def adopt(self, native: Any) -> tuple[Any, int]:
-        return native, check_adoptable(self.native, native)
+        self._lanes.check()
+        nbytes = check_adoptable(self._native, native)
+        return self._guard.watch(native), nbytes
 
     def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
-        return LANGUAGE, self._keep(compile_source(self.native, source))
+        self._lanes.check()
+        return LANGUAGE, self._keep(compile_source(self._native, source))
 
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         """Encode and submit: one encoder, one command buffer. ``after`` holds by the queue's order."""
         self._lanes.check()
+        self._guard.check(natives(commands))
         params = Params(self._arenas)
         kind = KernelError if any(type(command) is Dispatch for command in commands) else ForgeError
         encoding = partial(NativeErrors, f"encoding for lane {lane!r}", kind)
         try:
             with encoding():
-                encoder = self.native.create_command_encoder()
+                encoder = self._native.create_command_encoder()
                 for command in commands:
                     self._encoders[type(command)](encoder, command, params)
                 params.upload()
@@ -147,7 +165,7 @@ class WgpuDriver:
                 with encoding():
                     return encoder.finish()
 
-            return self._lanes.submit(finish, _blocks(commands), params.recycle)
+            return self._lanes.submit(finish, commands, params.recycle)
         except ForgeError:
             params.recycle()
             raise
@@ -162,7 +180,7 @@ class WgpuDriver:
         self._lanes.check_up()
 
     def retire(self, token: Submission) -> None:
-        token.recycle()
+        token.retire()
 
     def close(self, timeout: float) -> bool:
         """Let work end, then release everything; what arrays still show goes back with the last of them.
@@ -180,16 +198,15 @@ class WgpuDriver:
         self._shown = shown
         if not drained:
             return False
-        if self.owned:
-            with _quiet_loss():
-                if not shown:
-                    self.native.destroy()  # which would take its memory from under the arrays
-                self.native._release()
+        with _quiet_loss():  # to destroy it would take its memory from under the arrays
+            self._guard.leave(self._stay, destroy=not shown and (self.owned or self._guard.lost))
+            if self.owned:
+                self._native._release()
         atexit.unregister(self._at_exit)  # last: until then it saves an exit from waiting
         return True
 
     def _dispatch(self, encoder: Any, command: Dispatch, params: Params) -> None:
-        most_bound = self.native.limits["max-storage-buffer-binding-size"]
+        most_bound = self._native.limits["max-storage-buffer-binding-size"]
         dispatch(encoder, command, params, self._limits, most_bound)
 
     def _keep(self, native: Any) -> Any:
@@ -198,7 +215,7 @@ class WgpuDriver:
 
     def abandon(self) -> None:
         """The interpreter exits with the device open: do not let the last reference wait for its work."""
-        internal = self.native._internal
+        internal = self._native._internal
         if internal is not None:
             lib.wgpuDeviceAddRef(internal)  # a reference of our own, so that no other is the last
         if self._process == os.getpid():  # a forked child has our locks and none of our threads
@@ -217,14 +234,6 @@ def _release(native: Any) -> bool:
     release = getattr(native, "_release", None) or native.release
     release()
     return True
-
-
-def _blocks(commands: Sequence[Command]) -> tuple[Block, ...]:
-    """Return the blocks that the commands name, each once."""
-    named = {
-        id(block): block for command in commands if (block := getattr(command, "block", None)) is not None
-    }
-    return tuple(named.values())
 
 
 @contextmanager

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
+from itertools import starmap
+from operator import call
 from types import TracebackType
 from typing import Any
 
 import attrs
 import wgpu
 from wgpu.backends.wgpu_native import ffi, lib
-from wgpu.backends.wgpu_native._api import libf
+from wgpu.backends.wgpu_native._api import error_handler, libf
+from wgpu.backends.wgpu_native._helpers import ERROR_TYPES
 
 from forge3d_core.errors import DeviceLost, ForgeError, OutOfDeviceMemory
 
@@ -80,3 +85,18 @@ def is_alive(device: Any) -> bool:
         return False
     lib.wgpuBindGroupLayoutRelease(layout)
     return True
+
+
+def call_all(steps: Iterable[tuple[Any, ...]]) -> None:
+    """Make native calls, (function, *arguments) each, with no Python code between them; raise wgpu's error.
+
+    So no signal handler runs between them either: an interrupt comes before all of them or behind them.
+    """
+    error_handler.capture("forge3d")
+    try:
+        deque(starmap(call, steps), maxlen=0)
+    finally:
+        complaint = error_handler.release("forge3d")
+    if complaint is not None:
+        kind, message = complaint
+        raise ERROR_TYPES.get(kind, wgpu.GPUError)(message)

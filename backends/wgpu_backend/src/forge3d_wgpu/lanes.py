@@ -13,7 +13,14 @@ Adapters that are CPUs
     wgpu-native orders submissions by binary semaphores, and Mesa's lavapipe, which emulates those,
     blocks ``vkQueueSubmit`` until the *previous* submission has run. There (``one_at_a_time``) a
     submission that meets a busy queue is handed to a feeder thread, which submits it when the queue is
-    empty and goes away when nothing is left.
+    empty and goes away when nothing is left. Where the device's owner uses the queue as well (``in_order``),
+    ``submit`` waits for the feeder.
+
+Interrupts
+    Python runs signal handlers between any two steps of the main thread. The calls that launch a submission
+    are made in one go, which none can come into (:func:`forge3d_wgpu.errors.call_all`). A call that is
+    interrupted before or behind them leaves a submission that is not ``accepted``: nobody else may wait for
+    it, so who wants one of its blocks does.
 """
 
 from __future__ import annotations
@@ -22,22 +29,26 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 from wgpu.backends.wgpu_native import ffi, lib
 
-from forge3d_core.driver import poll_until, start_thread
+from forge3d_core.driver import Command, poll_until, start_thread
 from forge3d_core.errors import ForgeError
-from forge3d_wgpu.errors import NativeErrors, device_lost, is_alive
-from forge3d_wgpu.staging import Block, Signal, work_done
+from forge3d_wgpu.errors import NativeErrors, call_all, device_lost, is_alive
+from forge3d_wgpu.guard import Guard, natives
+from forge3d_wgpu.signals import Signal
+from forge3d_wgpu.staging import Block
 
 FEEDER_LEASH_SECONDS = 0.25
 """How long the feeder waits before it looks whether it should stop."""
 
 CHECKUP_SECONDS = 0.1
 """How often a wait makes sure that the device is still there."""
+
+_COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[]")
 
 
 @attrs.define(eq=False)
@@ -50,29 +61,73 @@ class Submission:
     """
 
     finish: Callable[[], Any] | None
+    commands: Sequence[Command]
     blocks: tuple[Block, ...]
     recycle: Callable[[], None]  # gives back what the commands borrowed
-    signals: list[Signal] | None = attrs.field(default=None, init=False)  # None: not submitted yet
+    queue: deque[Submission]  # the feeder's
+    accepted: bool = attrs.field(default=False, init=False)  # the call that made it came to its end
     failure: ForgeError | None = attrs.field(default=None, init=False)
     done: bool = attrs.field(default=False, init=False)
+    _signals: list[Signal] = attrs.field(factory=list, init=False)
+    _worked: Signal | None = attrs.field(default=None, init=False)
+    _launched: list[bool] = attrs.field(factory=list, init=False)
+
+    @property
+    def launched(self) -> bool:
+        return bool(self._launched)
+
+    @property
+    def waiting(self) -> bool:
+        return not self._launched and self in self.queue
 
     @property
     def settled(self) -> bool:
-        """Whether every callback has fired; whether it was for the right reason is another question."""
-        return self.signals is not None and all(signal.fired for signal in self.signals)
+        """Whether every callback has fired; whether it was for the right reason is another question.
+
+        The signals of blocks are used again: ask no more once it was true.
+        """
+        return bool(self._launched) and all(signal.fired for signal in self._signals)
+
+    @property
+    def failed(self) -> bool:
+        return any(signal.failed for signal in self._signals)
+
+    def steps(self, queue: Any, commands: Any) -> list[tuple[Any, ...]]:
+        """Return the calls that launch it: none runs any Python code."""
+        self._worked = Signal.take()
+        self._signals = [*(block.signal for block in self.blocks), self._worked]
+        buffers = ffi.new(_COMMAND_BUFFERS, [commands._internal])
+        return [
+            *(block.signal.clear_step for block in self.blocks),
+            (self._launched.append, True),
+            *(block.unmap_step for block in self.blocks),
+            (lib.wgpuQueueSubmit, queue._internal, 1, buffers),
+            *(block.map_step for block in self.blocks),
+            (lib.wgpuQueueOnSubmittedWorkDone, queue._internal, self._worked.worked[0]),
+        ]
+
+    def retire(self) -> None:
+        self.recycle()
+        worked, self._worked, self._signals = self._worked, None, []
+        if worked is not None:
+            worked.give()
 
 
 @attrs.define(eq=False)
 class Lanes:
     """The queue of one device.
 
+    ``in_order``: the device's owner uses the queue, too, so work has its place there when ``submit`` returns.
+
     Thread-safety: ``submit`` one thread at a time, the rest any thread.
     """
 
     device: Any
     one_at_a_time: bool
+    in_order: bool = False
+    guard: Guard = attrs.field(factory=Guard)
     _lost: ForgeError | None = attrs.field(default=None, init=False)
-    _newest: Submission | None = attrs.field(default=None, init=False)  # the queue runs in order
+    _newest: deque[Submission] = attrs.field(factory=lambda: deque(maxlen=1), init=False)  # of the queue
     _queued: deque[Submission] = attrs.field(factory=deque, init=False)  # for the feeder
     _feeder: threading.Thread | None = attrs.field(default=None, init=False)
     _closing: bool = attrs.field(default=False, init=False)
@@ -81,11 +136,15 @@ class Lanes:
     _checked: float = attrs.field(factory=time.monotonic, init=False)
 
     def submit(
-        self, finish: Callable[[], Any], blocks: tuple[Block, ...], recycle: Callable[[], None]
+        self, finish: Callable[[], Any], commands: Sequence[Command], recycle: Callable[[], None]
     ) -> Submission:
-        """Submit what ``finish`` returns, now or as soon as the queue is free. Never waits."""
+        """Submit what ``finish`` returns, now or when the queue is free; waits only if ``in_order``."""
         self.check()
-        submission = Submission(finish, blocks, recycle)
+        self.guard.check(natives(commands))
+        blocks = named_blocks(commands)
+        submission = Submission(finish, commands, blocks, recycle, self._queued)
+        for block in blocks:
+            block.claim(submission)
         with self._order:
             if self._feeder is not None or (self.one_at_a_time and self.busy()):
                 if self._feeder is None:
@@ -93,7 +152,14 @@ class Lanes:
                 self._queued.append(submission)
             else:
                 self._launch(submission)
+        if self.in_order and submission in self._queued:
+            poll_until(lambda: submission not in self._queued, math.inf)
+        submission.accepted = True
         return submission
+
+    def flush(self) -> None:
+        """Wait until all that was submitted has its place in the queue."""
+        poll_until(lambda: not self._queued, math.inf)
 
     def query(self, submission: Submission) -> bool:
         """Whether the submission is complete. Raises what made it fail, or :class:`DeviceLost`."""
@@ -109,7 +175,7 @@ class Lanes:
         if self._lost is None and not is_alive(self.device):
             self._lost = device_lost("found when work ended")
         self.check()
-        if any(signal.failed for signal in submission.signals or ()):
+        if submission.failed:
             raise ForgeError("wgpu did not give a host-visible block back after a submission")
         submission.done = True
         return True
@@ -126,18 +192,20 @@ class Lanes:
             with self._native:
                 self._poll()
 
-    def settle(self, signal: Signal) -> None:
-        """Wait for a signal that does not depend on the device's work: the map of a fresh block."""
+    def settle(self, condition: Callable[[], bool]) -> None:
+        """Wait for what a callback of wgpu's will bring about."""
 
-        def fired() -> bool:
+        def settled() -> bool:
             self.poll()
             self.check_up()
-            return signal.fired
+            return condition()
 
-        poll_until(fired, math.inf)
+        poll_until(settled, math.inf)
 
     def check(self) -> None:
         """Raise :class:`DeviceLost` if the device is known to be lost."""
+        if self._lost is None and self.guard.lost:
+            self._lost = device_lost("its owner destroyed it")
         if self._lost is not None:
             raise device_lost("see the first error") from self._lost
 
@@ -166,25 +234,24 @@ class Lanes:
     def busy(self) -> bool:
         """Whether the queue still runs something."""
         self.poll()
-        return self._newest is not None and not self._newest.settled
+        return any(not submission.settled for submission in tuple(self._newest))
 
     def _launch(self, submission: Submission) -> None:
         assert submission.finish is not None
-        with self._native:
-            # wgpu-native ends the process when a submission names a lost device or a mapped buffer.
+        with self._native, self.guard.lock:
+            # wgpu-native ends the process when a submission names a lost device, memory that was destroyed
+            # or a mapped buffer. Once the calls begin, nothing interrupts them.
+            self.guard.check(natives(submission.commands))
             if not is_alive(self.device):
                 self._lost = self._lost or device_lost("found before a submission")
-                self.check()
+            self.check()
             commands = submission.finish()
             with NativeErrors("submitting"):
-                for block in submission.blocks:
-                    block.unmap()
-                self.device.queue.submit([commands])
-                signals = [block.map() for block in submission.blocks]
-                signals.append(work_done(self.device.queue))
+                steps = submission.steps(self.device.queue, commands)
+                call_all([(self._newest.append, submission), *steps])
+            self.guard.carry_out()
         submission.finish = None
-        submission.signals = signals
-        self._newest = submission
+        submission.commands = submission.blocks = ()
 
     def _start_feeder(self) -> None:
         """Have a feeder, once it has started: one whose start is interrupted feeds nobody."""
@@ -208,7 +275,8 @@ class Lanes:
                         self._feeder = None
                         return
                     if not self.busy():
-                        self._launch_queued(self._queued.popleft())
+                        self._launch_queued(self._queued[0])
+                        self._queued.popleft()  # not before: an interrupted caller may look for it there
                         continue
                 poll_until(lambda: self._closing or not self.busy(), FEEDER_LEASH_SECONDS)
                 self.check_up()
@@ -240,3 +308,11 @@ class Lanes:
             if self._lost is None and not is_alive(self.device):
                 self._lost = device_lost("found while waiting")
         self.check()
+
+
+def named_blocks(commands: Sequence[Command]) -> tuple[Block, ...]:
+    """Return the blocks that the commands name, each once."""
+    named = {
+        id(block): block for command in commands if (block := getattr(command, "block", None)) is not None
+    }
+    return tuple(named.values())

@@ -138,7 +138,19 @@ def check_adoptable(device: Any, native: Any) -> int:
         )
     if native.map_state != "unmapped":
         raise UsageError(f"the buffer is {native.map_state}; unmap it before it is adopted")
+    _check_whole(device, native)
     return int(native.size)
+
+
+def _check_whole(device: Any, native: Any) -> None:
+    """Raise :class:`UsageError` for a buffer that was destroyed: there is no way to ask but to bind it."""
+    visibility, kind = wgpu.ShaderStage.COMPUTE, {"type": "storage"}
+    entry = {"binding": 0, "resource": {"buffer": native, "offset": 0, "size": WORD}}
+    with NativeErrors("adopting a buffer", UsageError):
+        layout = device.create_bind_group_layout(
+            entries=[{"binding": 0, "visibility": visibility, "buffer": kind}]
+        )
+        device.create_bind_group(layout=layout, entries=[entry])
 
 
 @attrs.define(eq=False)
@@ -244,10 +256,11 @@ class Copier:
         nbytes: int,
         params: Params,
     ) -> None:
+        # Each by itself: making one may be interrupted or refused, and is made up for next time.
+        if self._merge is None:
+            self._merge = compile_source(self.device, MERGE)
         if self._scratch is None:
             self._scratch = create_buffer(self.device, SCRATCH_BYTES + WORD)
-            self._merge = compile_source(self.device, MERGE)
-        assert self._merge is not None
         for start, size in _chunks(target_offset, nbytes, SCRATCH_BYTES):
             origin = source_offset + start - target_offset
             ragged = origin % WORD

@@ -7,9 +7,9 @@ finished with them: the map *is* the fence.
 
 from __future__ import annotations
 
-import itertools
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -22,66 +22,10 @@ from forge3d_core.driver import Direction
 from forge3d_core.errors import ForgeError
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
+from forge3d_wgpu.signals import Signal
 
 WORD = 4
 """WebGPU copies and maps whole words."""
-
-
-@attrs.define(eq=False)
-class Signal:
-    """A callback that wgpu owes us. It may fire on any thread that polls the device."""
-
-    fired: bool = False
-    failed: bool = attrs.field(default=False, init=False)
-    _id: int = attrs.field(default=0, init=False)
-
-    def announce(self) -> Any:
-        """Return what to give to wgpu as user data; keeps this signal alive until it fires."""
-        self._id = next(_ids)
-        _owed[self._id] = self
-        return ffi.cast("void*", self._id)
-
-    def withdraw(self) -> None:
-        """wgpu refused the request: the callback will never come."""
-        _owed.pop(self._id, None)
-
-
-# wgpu holds plain C pointers: one callback of each type for the process, never collected, and the
-# number of a signal as its user data. Single dict operations are atomic.
-_ids = itertools.count(1)
-_owed: dict[int, Signal] = {}
-
-
-def _fire(status: int, success: int, ident: Any) -> None:
-    signal = _owed.pop(int(ffi.cast("uintptr_t", ident)), None)
-    if signal is not None:
-        signal.failed = status != success
-        signal.fired = True
-
-
-@ffi.callback("WGPUBufferMapCallback")  # type: ignore[untyped-decorator]
-def _mapped(status: int, _message: Any, ident: Any, _unused: Any) -> None:
-    _fire(status, lib.WGPUMapAsyncStatus_Success, ident)
-
-
-@ffi.callback("WGPUQueueWorkDoneCallback")  # type: ignore[untyped-decorator]
-def _worked(status: int, _message: Any, ident: Any, _unused: Any) -> None:
-    _fire(status, lib.WGPUQueueWorkDoneStatus_Success, ident)
-
-
-def work_done(queue: Any) -> Signal:
-    """Return a signal for the end of all that has been submitted to ``queue`` so far."""
-    signal = Signal()
-    info = ffi.new(
-        "WGPUQueueWorkDoneCallbackInfo*",
-        {
-            "mode": lib.WGPUCallbackMode_AllowProcessEvents,
-            "callback": _worked,
-            "userdata1": signal.announce(),
-        },
-    )
-    libf.wgpuQueueOnSubmittedWorkDone(queue._internal, info[0])
-    return signal
 
 
 class MappedMemory:
@@ -91,12 +35,11 @@ class MappedMemory:
     lets go of wgpu-py's buffer, which then gives itself back.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "nbytes", "signal", "writable")
+    __slots__ = ("__weakref__", "_buffer", "nbytes", "writable")
 
-    def __init__(self, buffer: Any, nbytes: int, signal: Signal, *, writable: bool) -> None:
+    def __init__(self, buffer: Any, nbytes: int, *, writable: bool) -> None:
         self._buffer = buffer
         self.nbytes = nbytes
-        self.signal = signal  # that the memory is there
         self.writable = writable
 
     @property
@@ -106,6 +49,20 @@ class MappedMemory:
         return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (address, not self.writable)}
 
 
+class Claim(Protocol):
+    """A submission that names a block, as the block sees it."""
+
+    accepted: bool  # whether the call that made it came to its end
+
+    @property
+    def launched(self) -> bool:
+        """Whether it has reached the queue: wgpu was told to unmap the block and to map it behind it."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has yet to reach the queue, and will."""
+
+
 @attrs.define(eq=False)
 class Block:
     """A mappable buffer of ``nbytes``, rounded up to whole words; see ``forge3d_core.driver.HostBlock``."""
@@ -113,11 +70,16 @@ class Block:
     native: Any  # None once released
     nbytes: int
     direction: Direction
-    mapping: MappedMemory | None = attrs.field(default=None, init=False)  # None while it is unmapped
+    settle: Callable[[Callable[[], bool]], None]  # returns when the condition holds
+    signal: Signal = attrs.field(factory=Signal.take, init=False)  # that it is mapped again
+    mapping: MappedMemory | None = attrs.field(default=None, init=False)  # None until it was mapped once
+    _claim: Claim | None = attrs.field(default=None, init=False)  # the newest submission since the mapping
     _array: NDArray[np.uint8] | None = attrs.field(default=None, init=False)  # over it, once asked for
 
     @classmethod
-    def create(cls, device: Any, nbytes: int, direction: Direction) -> Block:
+    def create(
+        cls, device: Any, nbytes: int, direction: Direction, settle: Callable[[Callable[[], bool]], None]
+    ) -> Block:
         """Allocate a zeroed block. An upload block is mapped already, a readback block is to be mapped.
 
         (wgpu would back a readback buffer that is mapped at creation with a second buffer.)
@@ -130,55 +92,82 @@ class Block:
                 usage=usage.MAP_WRITE | usage.COPY_SRC if upload else usage.MAP_READ | usage.COPY_DST,
                 mapped_at_creation=upload,
             )
-        block = cls(native, nbytes, direction)
+        block = cls(native, nbytes, direction, settle)
         if upload:
-            block._expect(Signal(fired=True))
+            block.signal.note()
+            block._remap()
         return block
 
     def map(self) -> Signal:
-        """Ask for the memory back and return the signal that it is there."""
-        signal = Signal()
-        info = ffi.new(
-            "WGPUBufferMapCallbackInfo*",
-            {
-                "mode": lib.WGPUCallbackMode_AllowProcessEvents,
-                "callback": _mapped,
-                "userdata1": signal.announce(),
-            },
-        )
-        mode = lib.WGPUMapMode_Write if self.direction == "upload" else lib.WGPUMapMode_Read
-        try:
-            libf.wgpuBufferMapAsync(self.native._internal, mode, 0, self.native.size, info[0])
-        except wgpu.GPUError:
-            signal.withdraw()
-            raise
-        self._expect(signal)
-        return signal
+        """Ask for the memory of a fresh readback block and return the signal that it is there."""
+        step = self.map_step
+        with NativeErrors("mapping a host-visible block"):
+            libf.wgpuBufferMapAsync(*step[1:])
+        self._remap()
+        return self.signal
 
-    def unmap(self) -> None:
-        if self.mapping is not None:
-            libf.wgpuBufferUnmap(self.native._internal)
-            self.mapping = self._array = None
+    @property
+    def unmap_step(self) -> tuple[Any, ...]:
+        """The call that takes the memory from the host."""
+        return (lib.wgpuBufferUnmap, self.native._internal)
+
+    @property
+    def map_step(self) -> tuple[Any, ...]:
+        """The call that asks for it again, behind the work that has been submitted."""
+        mode = lib.WGPUMapMode_Write if self.direction == "upload" else lib.WGPUMapMode_Read
+        info = self.signal.mapped[0]
+        return (lib.wgpuBufferMapAsync, self.native._internal, mode, 0, self.native.size, info)
+
+    def claim(self, claim: Claim) -> None:
+        """Note a submission that names the block before it can reach the queue."""
+        self._await_claim()
+        self._claim = claim
 
     def view(self) -> NDArray[np.uint8]:
-        """Return all of it as a fresh 1-d array, so that the core can tell its views apart."""
+        """Return all of it as a fresh 1-d array, so that the core can tell its views apart.
+
+        Where an interrupt cut the submission short that names the block, nobody waits for that: this does.
+        """
+        claim = self._claim
+        if claim is not None:
+            if claim.accepted and self._busy(claim):
+                raise self._unmapped()
+            self._await_claim()
+            if claim.launched:
+                self._remap()
+            self._claim = None
         if self._array is None:
             # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
-            if self.mapping is None or not self.mapping.signal.fired or self.mapping.signal.failed:
-                raise ForgeError(
-                    f"a host-visible block of {self.nbytes} bytes is not mapped: a submission still uses it"
-                )
+            if self.mapping is None or not self.signal.fired or self.signal.failed:
+                raise self._unmapped()
             self._array = np.asarray(self.mapping)
         return self._array[:]
 
     def release(self) -> bool:
         """Give the buffer back, or leave that to the last array which shows it; whether none does."""
-        native, memory = self.native, weakref.ref(self.mapping) if self.mapping is not None else None
-        self.native = self.mapping = self._array = None
+        native, claim = self.native, self._claim
+        stale = self.mapping is None or (claim is not None and claim.launched)
+        memory = None if stale else weakref.ref(self.mapping)
+        self.native = self.mapping = self._array = self._claim = None
+        self.signal.give()
         if memory is not None and memory() is not None:
             return False
         native._release()
         return True
 
-    def _expect(self, signal: Signal) -> None:
-        self.mapping = MappedMemory(self.native, self.nbytes, signal, writable=self.direction == "upload")
+    def _busy(self, claim: Claim) -> bool:
+        return claim.waiting or (claim.launched and not self.signal.fired)
+
+    def _await_claim(self) -> None:
+        claim = self._claim
+        if claim is not None and self._busy(claim):
+            self.settle(lambda: not self._busy(claim))
+
+    def _remap(self) -> None:
+        self._array = None  # first: it shows what was
+        self.mapping = MappedMemory(self.native, self.nbytes, writable=self.direction == "upload")
+
+    def _unmapped(self) -> ForgeError:
+        return ForgeError(
+            f"a host-visible block of {self.nbytes} bytes is not mapped: a submission still uses it"
+        )

@@ -40,6 +40,11 @@ fn busy(@builtin(global_invocation_id) thread: vec3<u32>) {{
 )
 
 
+def native_of(device: Any) -> Any:
+    """Return the native device without making ``submit`` wait for a place in its queue from now on."""
+    return device.driver._native
+
+
 @attrs.frozen(eq=False)
 class Sink:
     """Memory of the busy kernel's own, beside the budget and the device's ordering."""
@@ -94,30 +99,30 @@ class WgpuSubject:
         """WebGPU reads only through its queue: this waits for what was submitted before."""
         lead = offset % WORD
         size = align_up(lead + nbytes, WORD)
-        data = device.native.queue.read_buffer(buffer.native, offset - lead, size)
+        data = native_of(device).queue.read_buffer(buffer.native, offset - lead, size)
         return bytes(data[lead : lead + nbytes])
 
     def poke(self, device: Any, buffer: Buffer, offset: int, data: bytes) -> None:
         lead = offset % WORD
         size = align_up(lead + len(data), WORD)
-        whole = bytearray(device.native.queue.read_buffer(buffer.native, offset - lead, size))
+        whole = bytearray(native_of(device).queue.read_buffer(buffer.native, offset - lead, size))
         whole[lead : lead + len(data)] = data
-        device.native.queue.write_buffer(buffer.native, offset - lead, whole)
+        native_of(device).queue.write_buffer(buffer.native, offset - lead, whole)
 
     def lose(self, device: Any) -> None:
-        device.native.destroy()
+        native_of(device).destroy()
 
     def foreign(self, device: Any, nbytes: int) -> Any:
         import wgpu
 
         usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
-        return device.native.create_buffer(size=nbytes, usage=usage)
+        return native_of(device).create_buffer(size=nbytes, usage=usage)
 
     def fail_next_allocation(self, device: Any) -> None:
         """Have wgpu's device refuse one buffer as it does when memory has run out."""
         import wgpu
 
-        native = device.native
+        native = native_of(device)
 
         def refuse(**_descriptor: Any) -> Any:
             del native.create_buffer
@@ -147,7 +152,7 @@ class WgpuSubject:
 
     def _submit(self, device: Any, lane: str, groups: int) -> Any:
         # Kept by nobody: who keeps a kernel, or anything else of a device, keeps the device.
-        kernel, sink = device.create_kernel(BUSY), Sink(create_buffer(device.native, WORD), WORD)
+        kernel, sink = device.create_kernel(BUSY), Sink(create_buffer(native_of(device), WORD), WORD)
         across = min(groups, device.limits.max_groups[0])
         threads = (across * GROUP, -(-groups // across), 1)
         return device.driver.submit(lane, [Dispatch(kernel, (sink,), (), threads)], ())
