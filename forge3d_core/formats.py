@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.arguments import shown
 from forge3d_core.errors import UsageError
 from forge3d_core.protocols import TextureFormat
 
@@ -26,11 +32,47 @@ FORMATS: dict[str, TextureFormat] = _plain()
 def texture_format(name: TextureFormat | str) -> TextureFormat:
     """Return the format of that name (``"R32Float"`` and ``"r32float"`` alike)."""
     if isinstance(name, TextureFormat):
-        return name
-    found = FORMATS.get(str(name).lower())
+        known = FORMATS.get(name.name, name)
+        given = (name.block_bytes, name.block, name.dtype or known.dtype)
+        if given != (known.block_bytes, known.block, known.dtype):
+            raise UsageError(
+                f"{name} is not what WebGPU calls {name.name}, which is {known}; the name alone will do"
+            )
+        return known
+    found = FORMATS.get(name.lower()) if isinstance(name, str) else None
     if found is None:
-        raise UsageError(f"texture format {name!r} is not known; there are {', '.join(FORMATS)}")
+        raise UsageError(f"texture format {shown(name)} is not known; there are {', '.join(FORMATS)}")
     return found
+
+
+def texel_dtype(format: TextureFormat) -> tuple[np.dtype[Any], int]:
+    """Return what one channel of a texel is, and how many there are; without a dtype, its bytes."""
+    return (
+        (np.dtype("u1"), format.block_bytes)
+        if format.dtype is None
+        else (np.dtype(format.dtype), format.channels)
+    )
+
+
+def check_texels(array: NDArray[Any], format: TextureFormat) -> None:
+    """Raise :class:`UsageError` unless ``array`` is rows of texels, in kind, size and byte order."""
+    dtype, channels = texel_dtype(format)
+    shapes = ((channels,), ()) if channels == 1 else ((channels,),)
+    if array.dtype == dtype and array.ndim >= 2 and array.shape[2:] in shapes:
+        return
+    wanted = "(rows, columns)" if channels == 1 else f"(rows, columns, {channels})"
+    advice = (
+        ""
+        if array.dtype == dtype
+        else (
+            f"; convert the values with .astype({dtype.name!r}), or take their bytes for what they are with "
+            f".view({dtype.name!r})"
+        )
+    )
+    raise UsageError(
+        f"a texture of {format.name} takes {dtype.name} of shape {wanted}; this array is {array.dtype} of "
+        f"shape {shown(array.shape)}{advice}"
+    )
 
 
 def texture_bytes(width: int, height: int, format: TextureFormat) -> int:

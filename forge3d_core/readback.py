@@ -230,7 +230,7 @@ class Pool:
         self.check()
         limits = self._host.limits
         region = Region.of(self._host, limits, source, offset, nbytes, dtype, shape, origin, size)
-        return region.into(out)
+        return region.into(out, typed=dtype is not None)
 
     def _empty(self, region: Region) -> Handle:
         operation = Operation(self, self._host.copier, region, None, self._host.idle_point(self.lane))

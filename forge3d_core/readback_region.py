@@ -14,8 +14,9 @@ from forge3d_core.allocation import Allocation
 from forge3d_core.arguments import extents, integer, pair, shown
 from forge3d_core.driver import Command, Download, DownloadRows, HostBlock
 from forge3d_core.dtypes import byte_dtype
-from forge3d_core.errors import ForeignObject, UsageError
+from forge3d_core.errors import ForeignObject, UsageError, WrongType
 from forge3d_core.foreign import view_of
+from forge3d_core.formats import texel_dtype
 from forge3d_core.memory import BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
 from forge3d_core.protocols import Limits
 from forge3d_core.units import align_up
@@ -115,13 +116,12 @@ class Region:
         origin, size = source.rectangle(origin, size)
         (width, height), format = size, source.format
         row = width * format.block_bytes
-        if dtype is None and format.dtype is not None:
-            item = byte_dtype(format.dtype)
-        else:
-            item = byte_dtype(np.uint8 if dtype is None else dtype)
-        if format.block_bytes % item.itemsize:
-            raise UsageError(f"a texel of {format.name} is {format.block_bytes} bytes, not a whole {item}")
-        channels = format.block_bytes // item.itemsize
+        item, channels = texel_dtype(format)
+        if dtype is not None and byte_dtype(dtype) != item:
+            raise UsageError(
+                f"texels of {format.name} are {item.name}, not {np.dtype(dtype)}; leave dtype= out, and take "
+                "what comes for something else with .view or .astype"
+            )
         natural = (height, width) if channels == 1 else (height, width, channels)
         if shape is not None and extents("shape", shape) != natural:
             raise UsageError(f"a read of {width}x{height} texels of {format.name} as {item} is {natural}")
@@ -139,18 +139,22 @@ class Region:
             row_pitch=pitch,
         )
 
-    def into(self, out: NDArray[Any] | None) -> Region:
-        """Return the region with the caller's array as its goal."""
+    def into(self, out: NDArray[Any] | None, *, typed: bool) -> Region:
+        """Return the region with the caller's array as its goal; ``typed``: it must have the dtype."""
         if out is None:
             return self
-        if not isinstance(out, np.ndarray):
-            raise UsageError(f"out is a numpy array, not {type(out).__name__}")
+        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+            raise WrongType(f"out is a plain numpy array, not a {type(out).__name__}")
+        if byte_dtype(out.dtype) != self.dtype and (typed or self.row_pitch is not None):
+            raise UsageError(
+                f"what is read is {self.dtype}, and out is {out.dtype}; give an array of {self.dtype}, or a "
+                ".view of yours"
+            )
         if not (out.flags.c_contiguous and out.flags.writeable) or out.nbytes != self.nbytes:
             raise UsageError(
                 f"out must be a writable, C-contiguous array of exactly {self.nbytes} bytes; this one has "
                 f"{out.nbytes} (contiguous: {out.flags.c_contiguous}, writable: {out.flags.writeable})"
             )
-        byte_dtype(out.dtype)
         return attrs.evolve(self, out=out)
 
     def command(self, block: HostBlock) -> Command:

@@ -12,6 +12,7 @@ from forge3d_core.arguments import integer
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import TooLarge, UsageError
+from forge3d_core.formats import check_texels
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits
 from forge3d_core.ring_slice import Slice
@@ -68,20 +69,14 @@ def upload_rows(
 ) -> None:
     """Stage the rows of ``array``, each at the pitch that the device wants, for ``target`` at ``origin``."""
     ring.check_target(target)
-    texel = target.format.block_bytes
     if integer("offset", offset):
         raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
-    if array.ndim not in (2, 3) or array.itemsize * int(np.prod(array.shape[2:])) != texel:
-        raise UsageError(
-            f"an array of shape {array.shape} and dtype {array.dtype} is not rows of "
-            f"{target.format.name}, {texel} bytes a texel; give (rows, columns) or (rows, columns, "
-            f"{target.format.channels})"
-        )
+    check_texels(array, target.format)
     height, width = array.shape[:2]
     origin, _ = target.rectangle(origin, (width, height))
     if not array.size:
         return
-    row = width * texel
+    row = width * target.format.block_bytes
     rows = np.ascontiguousarray(array).view(np.uint8).reshape(height, row)
     pitch = align_up(row, ring.limits.row_pitch_alignment)
     at_once = 1 + (ring.buffer_size - row) // pitch

@@ -103,6 +103,9 @@ class Device(Protocol):
         every call that would make, record or submit something. In a forked child what raises
         :class:`Closed` after ``close`` raises :class:`Forked`, open or closed.
 
+        Every integer type means its value, here and in all that the device makes: what has an
+        ``__index__`` is one, but no bool and no float. A :class:`UsageError` has changed nothing.
+
     Thread-safety: all methods may be called from any thread at any time.
     """
 

@@ -165,5 +165,7 @@ class CommandList(Protocol):
     ) -> CommandList:
         """Run ``kernel`` over at least ``threads`` (x, y, z) threads, rounded up to whole workgroups.
 
-        Raises :class:`KernelError` when buffers or params do not match the source.
+        ``params`` become what their dtype holds: a bool counts as 0 or 1, a whole float as an int, and an
+        ``f4`` is the nearest there is. Raises :class:`KernelError` when buffers or params do not match the
+        source, also for a number that its dtype does not hold, and :class:`UsageError` for wrong threads.
         """

@@ -134,10 +134,13 @@ class StagingRing(Protocol):
         """Stage and submit an array of any size, in chunks that overlap with the device's copies.
 
         ``offset`` (bytes) applies to buffers, ``origin`` (texels) to textures; a texture takes an
-        array of shape (rows, columns) or (rows, columns, channels) whose texels have the format's
-        size. The caller may overwrite ``data`` as soon as the call returns. An empty array submits
-        nothing. Raises :class:`OutOfRange`, :class:`UsageError` for a dtype without a byte layout, and
-        :class:`SliceOutstanding` while the calling thread has an open slice of this ring.
+        array of shape (rows, columns) or (rows, columns, channels) of the format's dtype, in this
+        machine's byte order; another kind, size or order is refused, as a ``.view`` would say it
+        better. A buffer has no dtype: it takes the bytes of any array as they are, and bytes-like
+        objects. The caller may overwrite ``data`` as soon as the call returns. What is empty submits
+        nothing. Raises :class:`OutOfRange`, :class:`UsageError` for data that has no bytes (objects,
+        text) or hides some (a masked array), and :class:`SliceOutstanding` while the calling thread
+        has an open slice of this ring.
         """
 
     def stats(self) -> RingStats: ...

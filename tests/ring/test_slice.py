@@ -32,7 +32,7 @@ def test_what_a_texture_does_not_take(device: AssembledDevice, ring: Ring) -> No
     texture = device.create_texture(300, 8)
     with pytest.raises(TooLarge, match="row"):
         ring.upload(np.zeros((1, 300, 4), np.uint8), texture)
-    with pytest.raises(UsageError, match="4 bytes a texel"):
+    with pytest.raises(UsageError, match="takes uint8 of shape"):
         ring.upload(np.zeros((8, 8), np.uint8), texture)
     with pytest.raises(UsageError, match="origin"):
         ring.upload(np.zeros((1, 1, 4), np.uint8), texture, 4)

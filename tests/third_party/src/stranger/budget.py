@@ -14,6 +14,7 @@ import attrs
 
 from forge3d_core.errors import BudgetExceeded, BudgetExhausted, Forked, UsageError
 from forge3d_core.protocols import BudgetMetrics
+from stranger.given import whole
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -27,9 +28,10 @@ def size_of(size: int | str) -> int:
             return int(float(number) * UNITS[text[len(number) :].strip()])
         except (KeyError, ValueError):
             raise UsageError(f"{size!r} is not a size; write for example '4 MiB'") from None
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+    count = whole(size, "a size")
+    if count < 0:
         raise UsageError(f"a size is a number of bytes from 0 up, not {size!r}")
-    return size
+    return count
 
 
 @attrs.define(eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateError, UsageError
 from forge3d_core.protocols import KernelSource, Param
+from stranger.given import several, whole
 from stranger.memory import Buffer
 from stranger.timeline import as_kernel_error
 
@@ -67,8 +68,10 @@ class CommandList:
         target_offset: int = 0,
     ) -> CommandList:
         self._takes(source, target)
+        source_offset, target_offset = whole(source_offset, "offset"), whole(target_offset, "offset")
         if nbytes is None:
             nbytes = min(source.nbytes - source_offset, target.nbytes - target_offset)
+        nbytes = whole(nbytes, "nbytes")
         source.region(source_offset, nbytes)
         target.region(target_offset, nbytes)
         if source.store is target.store and abs(source_offset - target_offset) < nbytes:
@@ -78,9 +81,10 @@ class CommandList:
 
     def fill(self, target: Any, value: int = 0, *, offset: int = 0, nbytes: int | None = None) -> CommandList:
         self._takes(target)
-        if not isinstance(value, int) or not 0 <= value <= 255:
+        value, offset = whole(value, "a fill value"), whole(offset, "offset")
+        if not 0 <= value <= 255:
             raise UsageError(f"a fill value is 0 to 255, not {value!r}")
-        nbytes = target.nbytes - offset if nbytes is None else nbytes
+        nbytes = target.nbytes - offset if nbytes is None else whole(nbytes, "nbytes")
         target.region(offset, nbytes)
         there = target.bytes(offset, nbytes)
         return self._record(lambda: there.fill(value), [], [target])
@@ -103,8 +107,8 @@ class CommandList:
                 f"parameter(s), not {len(buffers)} and {len(params)}"
             )
         scalars = [_scalar(source.name, p, v) for p, v in zip(source.params, params, strict=True)]
-        extent = (threads,) if isinstance(threads, int) else tuple(threads)
-        if not 1 <= len(extent) <= 3 or any(not isinstance(n, int) or n < 1 for n in extent):
+        extent = several(threads, "threads")
+        if not 1 <= len(extent) <= 3 or min(extent) < 1:
             raise UsageError(f"threads is an int or up to three, each from 1, not {threads!r}")
         groups = [-(-n // g) for n, g in zip((*extent, 1, 1), source.workgroup, strict=False)]
         if any(n > most for n, most in zip(groups, self.device.limits.max_groups, strict=True)):

@@ -28,6 +28,7 @@ from forge3d_core.errors import (
 from forge3d_core.protocols import AsyncReadbackConfig, DeviceOptions, KernelSource
 from stranger.budget import Budget, size_of
 from stranger.commands import CommandList, Kernel, compile_kernel
+from stranger.given import whole
 from stranger.machine import Machine
 from stranger.memory import Buffer, Memory, Store, Texture, format_named
 from stranger.plugin import INFO, LIMITS
@@ -92,7 +93,8 @@ class StrangerDevice:
     ) -> Texture:
         self.check()
         most = LIMITS.max_texture_size
-        if not all(isinstance(n, int) and 1 <= n <= most for n in (width, height)):
+        width, height = whole(width, "width"), whole(height, "height")
+        if not all(1 <= n <= most for n in (width, height)):
             raise UsageError(f"a texture is 1 to {most} texels wide and high, not {width!r} x {height!r}")
         layout = format_named(format)
         store = self.take(width * height * layout.block_bytes, "texture", "device_local")

@@ -10,17 +10,7 @@ from typing import Any
 import numpy as np
 
 from forge3d_core.errors import UsageError, ViewHeld
-
-
-def plain(dtype: Any) -> np.dtype[Any]:
-    """Return a dtype made of bytes."""
-    try:
-        made: np.dtype[Any] = np.dtype(dtype)
-    except TypeError as error:
-        raise UsageError(f"{dtype!r} is not a dtype: {error}") from None
-    if made.hasobject or not made.itemsize:
-        raise UsageError(f"dtype {made} has no byte layout")
-    return made
+from stranger.given import plain, several
 
 
 class Lent:
@@ -41,7 +31,7 @@ class Lent:
         item = plain(dtype)
         if shape is None:
             shape = self.root.nbytes // item.itemsize
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = several(shape, "shape")
         if (
             any(n < 0 for n in shape)
             or item.itemsize * int(np.prod(shape, dtype=np.int64)) > self.root.nbytes

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from forge3d_core.errors import UsageError
-from stranger.lent import plain
+from stranger.given import plain, several, texel_of, two, whole
 from stranger.memory import Buffer, Memory
 
 
@@ -38,9 +38,12 @@ def region_of(
     size: tuple[int, int] | None = None,
     out: Any = None,
 ) -> Region:
-    wanted = (shape,) if isinstance(shape, int) else shape
-    if wanted is not None and (not isinstance(wanted, tuple) or any(n < 0 for n in wanted)):
+    wanted = None if shape is None else several(shape, "shape")
+    if wanted is not None and any(n < 0 for n in wanted):
         raise UsageError(f"{shape!r} is not a shape")
+    offset, origin = whole(offset, "offset"), two(origin, "origin")
+    nbytes = None if nbytes is None else whole(nbytes, "nbytes")
+    size = None if size is None else two(size, "size")
     if isinstance(source, Buffer):
         if tuple(origin) != (0, 0) or size is not None:
             raise UsageError("origin and size are for textures")
@@ -58,11 +61,10 @@ def region_of(
             raise UsageError("offset and nbytes are for buffers")
         size = (source.width - origin[0], source.height - origin[1]) if size is None else size
         source.region(origin, size)
-        item = plain(dtype if dtype is not None else source.format.dtype or np.uint8)
-        if source.format.block_bytes % item.itemsize:
-            raise UsageError(f"a texel of {source.format.name} is not a whole number of {item}")
-        channels = source.format.block_bytes // item.itemsize
-        natural = (size[1], size[0]) if channels == 1 else (size[1], size[0], channels)
+        item, texel = texel_of(source.format)
+        if dtype is not None and plain(dtype) != item:
+            raise UsageError(f"a texture of {source.format.name} is read as {item}, not {dtype}")
+        natural = (size[1], size[0], *texel)
         if wanted is not None and wanted != natural:
             raise UsageError(f"this read has the shape {natural}, not {wanted}")
         wanted, nbytes = natural, size[0] * size[1] * source.format.block_bytes
@@ -70,9 +72,10 @@ def region_of(
     if item.itemsize * int(np.prod(wanted, dtype=np.int64)) != nbytes:
         raise UsageError(f"{nbytes} bytes are not {item} of shape {wanted}")
     if out is not None:
-        if not isinstance(out, np.ndarray):
+        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
             raise UsageError(f"out is a numpy array, not {type(out).__name__}")
-        plain(out.dtype)
+        if plain(out.dtype) != item and (dtype is not None or not isinstance(source, Buffer)):
+            raise UsageError(f"this read is {item}, and out is {out.dtype}")
         if not (out.flags.c_contiguous and out.flags.writeable) or out.nbytes != nbytes:
             raise UsageError(f"out must be writable, C-contiguous and of {nbytes} bytes")
     there = here.shape

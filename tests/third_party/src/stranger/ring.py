@@ -20,7 +20,7 @@ from forge3d_core.errors import (
     ViewHeld,
 )
 from forge3d_core.protocols import RingStats
-from stranger.lent import plain
+from stranger.given import data_of, texel_of, two, whole
 from stranger.memory import Buffer, Memory, Store, Texture
 from stranger.slice import Block, Slice
 from stranger.timeline import Point
@@ -32,7 +32,8 @@ class Ring:
     block_type: type[Block] = Block
 
     def __init__(self, device: Any, ring_count: int, buffer_size: int, lane: str) -> None:
-        if not isinstance(ring_count, int) or not 1 <= ring_count <= 8 or buffer_size < 1:
+        ring_count = whole(ring_count, "ring_count")
+        if not 1 <= ring_count <= 8 or buffer_size < 1:
             raise UsageError(
                 f"a ring has 1 to 8 blocks of at least 1 byte, not {ring_count!r} of {buffer_size}"
             )
@@ -64,7 +65,7 @@ class Ring:
             raise Closed("the staging ring was closed")
 
     def allocate(self, nbytes: int) -> Slice | None:
-        self._fits(nbytes)
+        nbytes = self._fits(nbytes)
         with self.changed:
             found = self._place(nbytes, eager=False)
             self._stalls += found is None
@@ -72,7 +73,7 @@ class Ring:
         return found
 
     def reserve(self, nbytes: int, timeout: float | None = None) -> Slice:
-        self._fits(nbytes)
+        nbytes = self._fits(nbytes)
         deadline = None if timeout is None else time.monotonic() + timeout
         ticket, stalled = object(), False
         with self.changed:
@@ -120,8 +121,7 @@ class Ring:
         timeout: float | None = None,
     ) -> Point:
         self.check()
-        array = np.asarray(data)
-        plain(array.dtype)
+        array = data_of(data)
         deadline = None if timeout is None else time.monotonic() + timeout
         if not isinstance(target, Memory):
             raise ForeignObject(f"{target!r} is not memory of this device")
@@ -133,6 +133,7 @@ class Ring:
             self._upload_rows(array, target, offset, origin, deadline)
         else:
             assert isinstance(target, Buffer)
+            offset = whole(offset, "offset")
             target.region(offset, array.nbytes)
             flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             for start in range(0, flat.nbytes, self.buffer_size):
@@ -258,14 +259,17 @@ class Ring:
     def _upload_rows(
         self, array: Any, target: Texture, offset: int, origin: tuple[int, int], deadline: float | None
     ) -> None:
-        texel = target.format.block_bytes
+        item, texel = texel_of(target.format)
+        origin = two(origin, "origin")
         if offset:
             raise UsageError("a texture takes origin=(x, y), not a byte offset")
-        if array.ndim not in (2, 3) or array.itemsize * int(np.prod(array.shape[2:])) != texel:
-            raise UsageError(f"{array.dtype} of shape {array.shape} is not rows of {target.format.name}")
+        if array.dtype != item or array.ndim < 2 or array.shape[2:] not in (texel, texel or (1,)):
+            raise UsageError(
+                f"{array.dtype} of shape {array.shape} is not rows of {target.format.name}, {item} {texel}"
+            )
         height, width = array.shape[:2]
         target.region(origin, (width, height))
-        row = width * texel
+        row = width * target.format.block_bytes
         if array.size and row > self.buffer_size:
             raise TooLarge(f"a row of {row} bytes is more than the buffer_size of {self.buffer_size}")
         at_once = self.buffer_size // row if row else height
@@ -276,12 +280,14 @@ class Ring:
             np.copyto(slot.bytes, part.reshape(-1))
             slot.commit_rows(target, origin=(origin[0], origin[1] + y), size=(width, len(part)))
 
-    def _fits(self, nbytes: int) -> None:
+    def _fits(self, nbytes: int) -> int:
         self.check()
-        if not isinstance(nbytes, int) or nbytes < 1:
+        nbytes = whole(nbytes, "a slice, of at least 1 byte,")
+        if nbytes < 1:
             raise UsageError(f"a slice has at least 1 byte, not {nbytes!r}")
         if nbytes > self.buffer_size:
             raise TooLarge(f"{nbytes} bytes never fit in blocks of {self.buffer_size}; use upload()")
+        return nbytes
 
     def _give_back(self) -> None:
         for block in self._blocks:

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
+from stranger.given import two, whole
 from stranger.lent import Lent
 from stranger.memory import Buffer, Memory, Store, Texture, rows_in
 from stranger.timeline import Point, fresh
@@ -76,6 +77,7 @@ class Slice:
         if not isinstance(target, Buffer):
             raise ForeignObject(f"{target!r} is not a buffer of this device")
         target.check(self._ring.device)
+        offset = whole(offset, "offset")
         target.region(offset, self.nbytes)
         here, there = self.bytes, target.bytes(offset, self.nbytes)
         self._give(target, lambda: np.copyto(there, here))
@@ -92,10 +94,11 @@ class Slice:
         if not isinstance(target, Texture):
             raise ForeignObject(f"{target!r} is not a texture of this device")
         target.check(self._ring.device)
-        size = (target.width - origin[0], target.height - origin[1]) if size is None else size
+        origin = two(origin, "origin")
+        size = (target.width - origin[0], target.height - origin[1]) if size is None else two(size, "size")
         target.region(origin, size)
         row = size[0] * target.format.block_bytes
-        pitch = row if row_pitch is None else row_pitch
+        pitch = row if row_pitch is None else whole(row_pitch, "row_pitch")
         if pitch < row:
             raise UsageError(f"row_pitch {pitch} does not hold a row of {row} bytes")
         if size[1] and (size[1] - 1) * pitch + row > self.nbytes:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, UsageError
+from stranger.given import whole
 
 Callback = Callable[[Any, Exception | None], None]
 
@@ -67,7 +68,8 @@ class Timeline:
     _pid: int = attrs.field(factory=os.getpid)
 
     def point(self, value: int) -> Point:
-        if not isinstance(value, int) or value < 0:
+        value = whole(value, "a timeline value")
+        if value < 0:
             raise UsageError(f"a timeline value is an int from 0 up, not {value!r}")
         return Point(self, value)
 
