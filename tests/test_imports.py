@@ -178,7 +178,7 @@ def test_a_package_holds_imports_and_all(module: str) -> None:
         )
 
 
-OWN_ROOMS = {"forge3d_wgpu": {"guard", "signals"}, "forge3d_cuda": set[str]()}
+OWN_ROOMS = {"forge3d_wgpu": {"guard", "signals", "workgroup"}, "forge3d_cuda": set[str]()}
 """What only one of the two APIs makes necessary."""
 
 

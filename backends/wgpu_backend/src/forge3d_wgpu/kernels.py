@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from forge3d_core.errors import KernelError
 from forge3d_core.protocols import KernelSource, Limits
 from forge3d_core.units import align_up, format_bytes
 from forge3d_wgpu.errors import NativeErrors
+from forge3d_wgpu.workgroup import check_workgroup
 
 LANGUAGE = "wgsl"
 
@@ -59,7 +59,6 @@ def compile_source(device: Any, source: KernelSource) -> Pipeline:
         )
     if len(source.params) > MAX_PARAMS:
         raise KernelError(f"kernel {source.name!r} has {len(source.params)} params, the most is {MAX_PARAMS}")
-    _check_workgroup(source, code)
     entries = [
         {
             "binding": index,
@@ -84,6 +83,7 @@ def compile_source(device: Any, source: KernelSource) -> Pipeline:
             layout=device.create_pipeline_layout(bind_group_layouts=[layout]),
             compute={"module": module, "entry_point": source.name},
         )
+    check_workgroup(device, source, code)
     packing = "<" + "".join(_PACKED[param.dtype] for param in source.params) if source.params else ""
     return Pipeline(native, layout, source, packing)
 
@@ -190,19 +190,6 @@ def run(
     encoding.set_bind_group(0, group)
     encoding.dispatch_workgroups(*groups)
     encoding.end()
-
-
-def _check_workgroup(source: KernelSource, code: str) -> None:
-    """The source tells us the size of a workgroup and the shader tells the device: they must agree."""
-    found = re.search(rf"@workgroup_size\s*\(([\s\d,]*)\)[^{{}};]*\bfn\s+{source.name}\b", code)
-    if found is None:
-        return  # an expression, or not there: the compiler's business
-    declared = [int(size) for size in found[1].split(",") if size.strip()]
-    if tuple(declared + [1] * (3 - len(declared))) != source.workgroup:
-        raise KernelError(
-            f"kernel {source.name!r} declares @workgroup_size({found[1].strip()}) and its KernelSource "
-            f"workgroup={source.workgroup}; make them the same"
-        )
 
 
 def _check_aliases(source: KernelSource, command: Dispatch) -> None:
