@@ -16,6 +16,7 @@ import attrs
 from forge3d_core.arguments import real, shown
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Forked, UsageError, again
+from forge3d_core.foreign import from_signal_handler
 from forge3d_core.hold import Reference
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes
@@ -311,7 +312,14 @@ class Ledger:
             if wanted <= 0:
                 break
             asked = True
-            wanted -= reclaim(wanted)
+            try:
+                wanted -= reclaim(wanted)
+            except (
+                Exception
+            ) as error:  # one that cannot give back, or count, keeps nobody from asking the next
+                if from_signal_handler(error):
+                    raise
+                _log.exception("a reclaimer that was asked for %s failed", format_bytes(wanted))
         if asked:
             self._catch_up()  # what a reclaimer let go may just be going back on another thread
         return asked

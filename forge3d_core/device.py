@@ -20,7 +20,7 @@ import attrs
 from forge3d_core import arguments, protocols
 from forge3d_core.allocation import Allocation, Allocator
 from forge3d_core.budget import Ledger
-from forge3d_core.closing import Ending, close_elsewhere
+from forge3d_core.closing import PATIENCE, Ending, close_elsewhere
 from forge3d_core.commands import RecordedCommands
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
@@ -303,7 +303,7 @@ class AssembledDevice:
             return  # the parent's to close; a child has neither the threads nor the GPU state
         with self._state:
             if not self._closed:
-                ending = Ending(deque(self._last_steps()))
+                ending = Ending(deque(self._last_steps()), PATIENCE + self._options.drain_timeout)
                 self._ending, self._closed = ending, True
         self._ending.run()
 
@@ -385,7 +385,7 @@ class AssembledDevice:
     def _report(self) -> None:
         if self._remarks:
             text = f"device {self.info.name!r} closed, and {'; '.join(self._remarks)}"
-            warnings.warn(text, ResourceWarning, stacklevel=4)  # where close was called
+            warnings.warn(text, ResourceWarning, stacklevel=6)  # where close was called
 
     @contextlib.contextmanager
     def _noticing_loss(self) -> Iterator[None]:

@@ -245,6 +245,10 @@ class Driver(Protocol):
         """
 
 
+class OwnThread(threading.Thread):
+    """A thread of forge3d's or of a driver's: ``close`` may wait for it, so it waits for no ``close``."""
+
+
 def start_thread(thread: threading.Thread) -> None:
     """Start a thread. Raises ``RuntimeError`` where none can start, and an interrupt as the interrupt it is.
 

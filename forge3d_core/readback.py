@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.closing import Turn
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Command
@@ -74,6 +75,7 @@ class Pool:
         self._promised: Users = set()  # blocks, to reads that are not pending yet
         self._counts = Counts()
         self._closed = False
+        self._turn = Turn()
         self._give_up: Callable[[Operation], None] = Operation.cancel  # what closing does to a read
 
     @property
@@ -143,7 +145,8 @@ class Pool:
             return self._counts.stats(len(self._pending) + len(self._promised), self._blocks)
 
     def close(self) -> None:
-        self._end(Operation.cancel)
+        if not self._host.allocator.forked:  # the parent's to close
+            self._turn.run(lambda: self._end(Operation.cancel))
 
     def abandon(self) -> None:
         """Close, and end the leases too: the device closes, and takes the blocks along.

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation
 from forge3d_core.arguments import integer, shown
+from forge3d_core.closing import Turn
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import Deadline
 from forge3d_core.dtypes import array_of
@@ -78,6 +79,7 @@ class Ring:
         self._index = 0
         self._queue: deque[object] = deque()  # reserving threads, first come first served
         self._closed = False
+        self._turn = Turn()
         self._stalls = self._allocated = self._staged = 0
 
     @property
@@ -195,8 +197,10 @@ class Ring:
             )
 
     def close(self) -> None:
-        if self._host.allocator.forked:
-            return  # the parent's to close
+        if not self._host.allocator.forked:  # the parent's to close
+            self._turn.run(self._close)
+
+    def _close(self) -> None:
         if not self._closed:
             for one in self._live():
                 one.release()

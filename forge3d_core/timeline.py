@@ -15,7 +15,7 @@ import attrs
 
 from forge3d_core.arguments import at_least
 from forge3d_core.deadline import Deadline
-from forge3d_core.driver import start_thread
+from forge3d_core.driver import OwnThread, start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
 from forge3d_core.foreign import from_signal_handler, keep, translated
 from forge3d_core.points import Settled, settled
@@ -354,7 +354,7 @@ class Timeline:
     def _ensure_watcher(self) -> None:
         if self._watcher is not None and self._watcher.is_alive():
             return
-        watcher = threading.Thread(target=self._watch, name=f"forge3d-watch-{self.name}", daemon=True)
+        watcher = OwnThread(target=self._watch, name=f"forge3d-watch-{self.name}", daemon=True)
         try:
             start_thread(watcher)
         except RuntimeError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from forge3d_core.deadline import Deadline
-from forge3d_core.driver import Command, start_thread
+from forge3d_core.driver import Command, OwnThread, start_thread
 from forge3d_core.errors import Closed, DeviceLost, ForgeError, again
 from forge3d_core.foreign import keep, translated
 from forge3d_core.host.chaos import Act, Decision, Schedule
@@ -194,7 +194,7 @@ class Lanes:
 
     def _start(self, name: str, lane: LaneState) -> None:
         """Give the lane its thread, once it has started: one whose start is interrupted serves nobody."""
-        thread = threading.Thread(target=self._serve, args=(lane,), name=f"forge3d-host-{name}", daemon=True)
+        thread = OwnThread(target=self._serve, args=(lane,), name=f"forge3d-host-{name}", daemon=True)
         try:
             start_thread(thread)
         except RuntimeError as error:

@@ -122,6 +122,7 @@ class BudgetTracker(Protocol):
         It is called outside the tracker's lock, by the thread that wants memory, and by several at
         once. What it takes out of a cache it releases under the cache's own lock, so that the next
         thread to ask finds it either in the cache or in the budget. It may reserve memory itself.
+        What it raises is logged, and the next reclaimer is asked.
         """
 
     def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:

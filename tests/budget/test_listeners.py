@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from forge3d_core.budget import Ledger
@@ -35,6 +37,24 @@ def test_reclaimers_are_asked_before_a_refusal(ledger: Ledger) -> None:
         ledger.reserve(50)
     assert len(asked) == 1
     held.release()
+
+
+@pytest.mark.parametrize("answer", [LookupError("a mistake"), None, "much"], ids=repr)
+def test_a_reclaimer_that_fails_keeps_nobody_from_memory(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, answer: object
+) -> None:
+    def wrong(_nbytes: int) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    kept = [ledger.reserve(80)]
+    ledger.add_reclaimer(wrong)
+    with pytest.raises(BudgetExhausted):
+        ledger.reserve(50)
+    ledger.add_reclaimer(lambda _nbytes: (kept.pop().release(), 80)[1])
+    ledger.reserve(50).release()
+    assert caplog.text.count("a reclaimer that was asked for 30 B failed") == 2
 
 
 def test_a_reclaimer_may_use_the_ledger(ledger: Ledger) -> None:

@@ -236,19 +236,85 @@ def test_the_first_error_is_the_one_to_raise(monkeypatch: pytest.MonkeyPatch) ->
     device.close()
 
 
-def test_who_closes_meanwhile_is_not_in_the_way(
-    background: Callable[..., Any], patience: float, monkeypatch: pytest.MonkeyPatch
+def test_who_closes_meanwhile_comes_back_when_it_is_closed(
+    background: Callable[..., Any],
+    until: Callable[..., None],
+    patience: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     entered, leave = threading.Event(), threading.Event()
     driver = Counted(lambda: (entered.set(), leave.wait(patience)))
     device = assemble(driver)
-    closing = background(device.close)
+    device.create_buffer(64)
+    first = background(device.close)
     assert entered.wait(patience)
-    device.close()
-    assert not closing.done()
+    others = [background(lambda: (device.close(), leave.is_set(), device.budget.metrics().total_bytes))]
+    others += [background(device.close) for _ in range(3)]
+    looks = threading.Event()
+    monkeypatch.setattr(closing.time, "sleep", lambda _seconds: (looks.set(), leave.wait(0.001)))
+    assert looks.wait(patience)
+    assert not any(one.done() for one in others)
     leave.set()
-    closing.result(patience)
+    assert others[0].result(patience) == (None, True, 0)
+    for one in (first, *others):
+        one.result(patience)
     assert driver.closed == 1
+
+
+@pytest.mark.parametrize("kind", [Ring, Pool])
+def test_a_second_close_of_a_ring_or_a_pool_waits_too(
+    kind: type, device: AssembledDevice, background: Callable[..., Any], patience: float, monkeypatch: Any
+) -> None:
+    child: Any = device.staging_ring() if kind is Ring else device.readback_pool()
+    entered, leave = threading.Event(), threading.Event()
+    name = "_close" if kind is Ring else "_end"
+    real = getattr(kind, name)
+    monkeypatch.setattr(
+        kind, name, lambda self, *args: (entered.set(), leave.wait(patience), real(self, *args))[2]
+    )
+    first = background(child.close)
+    assert entered.wait(patience)
+    second = background(lambda: (child.close(), child.closed))
+    looks = threading.Event()
+    monkeypatch.setattr(closing.time, "sleep", lambda _seconds: (looks.set(), leave.wait(0.001)))
+    assert looks.wait(patience)
+    assert not second.done()
+    leave.set()
+    assert second.result(patience) == (None, True)
+    first.result(patience)
+
+
+def test_a_close_inside_a_close_does_not_wait_for_it() -> None:
+    """A callback of ours, or a finalizer of the program's, closes what is being closed."""
+    device = assemble(Counted(lambda: (device.close(), done.append(device.closed))))
+    done: list[bool] = []
+    device.close()
+    assert done == [True]
+
+
+def test_a_kernel_that_closes_its_device_is_not_waited_for_by_itself(
+    open_device: Callable[..., AssembledDevice],
+    background: Callable[..., Any],
+    until: Callable[..., None],
+    patience: float,
+) -> None:
+    device = open_device(drain_timeout=patience)
+    started, go, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def close(_threads: object) -> None:
+        started.set()
+        go.wait(patience)
+        device.close()
+        closed.set()
+
+    kernel = device.create_kernel(KernelSource("closes", {"host": close}))
+    device.submit(device.command_list().dispatch(kernel, [], threads=1))
+    assert started.wait(patience)
+    first = background(device.close)
+    until(lambda: device.closed)
+    go.set()
+    assert closed.wait(patience / 4)
+    first.result(patience)
 
 
 def test_the_warning_names_who_closed(device: AssembledDevice) -> None:

@@ -274,6 +274,31 @@ def test_reclaimers_are_asked_before_a_refusal(bench: Bench) -> None:
 
 
 @pytest.mark.clause("budget.reclaim-first")
+def test_a_reclaimer_that_raises_is_in_nobodys_way(bench: Bench) -> None:
+    tracker = bench.open(budget=LIMIT).budget
+    cache = [tracker.reserve(LIMIT)]
+
+    def broken(_nbytes: int) -> int:
+        raise LookupError("a reclaimer's own fault")
+
+    def reclaim(_nbytes: int) -> int:
+        one = cache.pop()
+        one.release()
+        return one.nbytes
+
+    tracker.add_reclaimer(broken)
+    with bench.raises(BudgetExhausted, "a reservation whose one reclaimer raises"):
+        tracker.reserve(LIMIT)
+    tracker.add_reclaimer(reclaim)
+    try:
+        tracker.reserve(LIMIT).release()
+    except BudgetExhausted as error:
+        bench.check(False, f"behind a reclaimer that raises the next was not asked: {error}")
+    except LookupError as error:
+        bench.check(False, f"a reservation raised its reclaimer's error: {error!r}")
+
+
+@pytest.mark.clause("budget.reclaim-first")
 def test_idle_readback_blocks_make_room(bench: Bench) -> None:
     device = bench.open(budget=LIMIT)
     with device.readback_pool(max_pending_ops=4, buffer_size=LIMIT // 8) as pool:

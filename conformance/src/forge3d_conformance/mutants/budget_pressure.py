@@ -249,6 +249,52 @@ class ReclaimWantsOneByte(Layer):
             return self.target.add_reclaimer(lambda nbytes: reclaim(1) if nbytes > 0 else 0)
 
 
+@mutant("budget.reclaimer-ends-the-call", breaks="budget.reclaim-first", because="LookupError.*instead of")
+class ReclaimerEndsTheCall(Layer):
+    """What a reclaimer raises is raised by the call that asked for memory."""
+
+    class Budget(Layer.Budget):
+        raised: Exception | None = None
+
+        def add_reclaimer(self, reclaim: Callable[[int], int]) -> Any:
+            def watched(nbytes: int) -> int:
+                try:
+                    return reclaim(nbytes)
+                except Exception as error:
+                    self.raised = error
+                    raise
+
+            return self.target.add_reclaimer(watched)
+
+        def reserve(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return self.real.reserve(*args, **kwargs)
+            finally:
+                error, self.raised = self.raised, None
+                if error is not None:
+                    raise error
+
+
+@mutant("budget.reclaimer-hides-the-next", breaks="budget.reclaim-first", because="the next was not asked")
+class ReclaimerHidesTheNext(Layer):
+    """Once a reclaimer has raised, no other is asked."""
+
+    class Budget(Layer.Budget):
+        raised = False
+
+        def add_reclaimer(self, reclaim: Callable[[int], int]) -> Any:
+            def first(nbytes: int) -> int:
+                if self.raised:
+                    return 0
+                try:
+                    return reclaim(nbytes)
+                except Exception:
+                    self.raised = True
+                    raise
+
+            return self.target.add_reclaimer(first)
+
+
 @mutant("budget.one-refusal-for-all", breaks="budget.three-refusals", because="instead of BudgetExceeded")
 class OneRefusalForAll(Layer):
     """What can never fit is refused as if it could later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -224,7 +225,8 @@ class Budget:
             reclaimers = list(self._reclaimers)
         for reclaim in reclaimers:
             if wanted > 0:
-                wanted -= reclaim(wanted)
+                with contextlib.suppress(Exception):  # its own trouble: the next is asked
+                    wanted -= reclaim(wanted)
 
     def _refusal(self, entry: Entry) -> Exception:
         if entry.nbytes > self.limit:
