@@ -94,14 +94,15 @@ def decide(request: Request, registry: Registry) -> Decision:
     spec = request.spec
     status = look(registry, request, spec.name, named=request.named)
     unasked = tuple(name for name in names if name != spec.name)
-    if status.error is not None:
+    # whether a selector fits is the backend's to say, also where no device opens without one
+    if status.error is not None and not (spec.selector and status.devices):
         return Decision(request, (status,), unasked, error=status.error)
     return Decision(request, (status,), unasked, chosen=spec, device=_named(status, spec.selector))
 
 
 def _automatic(request: Request, statuses: tuple[Status, ...]) -> Decision:
     # one entry point, one name: what a probe says of its backend's name does not count
-    offers = [(info, status.name) for status in statuses for info in status.devices]
+    offers = [(info, status.name) for status in statuses for info in status.devices if not info.caution]
     offers.sort(key=lambda offer: -offer[0].score)  # stable: between equals the name decides
     ranked = tuple(attrs.evolve(info, backend=name) for info, name in offers)
     if not ranked:
@@ -124,5 +125,5 @@ def nothing_opens(statuses: tuple[Status, ...], refusals: tuple[str, ...] = ()) 
 
 def _named(status: Status, selector: str) -> DeviceInfo | None:
     if not selector:
-        return status.devices[0]
+        return next(info for info in status.devices if not info.caution)
     return next((info for info in status.devices if info.selector == selector), None)

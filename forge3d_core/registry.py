@@ -38,7 +38,7 @@ from forge3d_core.plugins import (
     normalise,
 )
 from forge3d_core.plugins.loading import BACKEND_MEMBERS
-from forge3d_core.protocols import Backend
+from forge3d_core.protocols import Backend, DeviceInfo
 
 IMPORT_TIMEOUT = 10.0
 PROBE_TIMEOUT = 10.0  # a cold CUDA start, imports included, takes several seconds
@@ -197,9 +197,21 @@ class Registry:
                 raise
             if not devices:
                 raise NoDevice(f"{name} works and finds no device on this machine", backend=name)
+            if all(info.caution for info in devices):
+                return self._only_when_named(name, devices)
         except BackendError as error:
             return Status.failed(name, self.candidates().get(name, ()), error)
         return Status(name, State.AVAILABLE, (plugin.candidate,), devices=devices)
+
+    def _only_when_named(self, name: str, devices: tuple[DeviceInfo, ...]) -> Status:
+        there = ", ".join(
+            f"{name}:{info.selector} ({', '.join(filter(None, (info.name, info.driver)))})"
+            for info in devices
+        )
+        caution, fix = devices[0].caution, devices[0].fix
+        text = f"{name} finds only {there}: {caution}" + (f"; try: {fix}" if fix else "")
+        error = NoDevice(text, backend=name, fix=fix)
+        return attrs.evolve(Status.failed(name, self.candidates().get(name, ()), error), devices=devices)
 
     def _give_up(self, plugin: Plugin, error: BackendError) -> None:
         with self._lock:

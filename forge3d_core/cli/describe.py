@@ -60,6 +60,10 @@ def device(console: Console, name: str, info: DeviceInfo) -> None:
     console.print(
         Padding(escape(f"{info.kind}, score {info.score}{memory}{driver}"), (0, 0, 0, 2), expand=False)
     )
+    if info.caution:
+        console.print(
+            Padding(escape(f"only when named: {info.caution}"), (0, 0, 0, 2), expand=False), style="yellow"
+        )
     for line in _limits(info.limits) if info.limits else ():
         console.print(Padding(escape(line), (0, 0, 0, 2), expand=False), style="bright_black")
 

@@ -49,7 +49,8 @@ def _show(console: Console, decision: Decision) -> None:
     elif decision.device is not None:
         info = decision.device
         console.print(
-            f"[bold green]{escape(str(decision.chosen))}[/] would open: {escape(info.name)}, {info.kind}"
+            f"[bold green]{escape(str(decision.chosen))}[/] would open: "
+            + escape(", ".join(filter(None, (info.name, info.kind, info.driver))))
         )
     else:
         console.print(

@@ -48,9 +48,10 @@ class Backend(Protocol):
         :class:`MissingDependency` when the library itself is absent.
 
         ``open`` opens the device that ``selector`` names; what a selector may say is the backend's
-        business and in its documentation (``"0"``, ``"llvmpipe"``, ``"?seed=42"``). An empty
-        selector means the first that ``probe`` would list. It raises :class:`NoDevice`, naming what
-        there is, when nothing fits. It never opens something else instead.
+        business and in its documentation (``"0"``, ``"llvmpipe"``, ``"?seed=42"``). The selector of
+        a probed device opens exactly that device. An empty one means the first that ``probe`` would
+        list without a ``caution``. It raises :class:`NoDevice`, naming what there is, when nothing
+        fits. It never opens something else instead.
 
         ``adopt`` wraps a native device that the caller already has. Closing the adopted device
         closes what forge3d made on it and leaves the native device open.

@@ -48,6 +48,8 @@ class DeviceInfo:
     score: int = 0  # the higher, the better; see docs/decisions on automatic choice
     memory_bytes: int | None = None
     limits: Limits | None = None
+    caution: str = ""  # why only a selector that names it opens it; empty: automatic choice may take it
+    fix: str | None = None  # the command that would bring what has no such caution
 
 
 def _drain_timeout(value: float) -> float:

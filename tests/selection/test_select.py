@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from itertools import combinations
 
+import attrs
 import pytest
 
 from forge3d_core.config import configuration
@@ -20,7 +21,7 @@ from forge3d_core.errors import (
     UsageError,
 )
 from forge3d_core.hookspecs import hookimpl
-from forge3d_core.plugins import BackendSpec
+from forge3d_core.plugins import BackendSpec, State
 from forge3d_core.registry import Registry
 from forge3d_core.select import adopt_device, load_backend, open_device
 from forge3d_core.units import MIB
@@ -86,6 +87,44 @@ def test_automatic_choice_takes_the_highest_score_and_its_selector(site):
 def test_between_equals_the_name_decides(site):
     registry = registry_of(site.tiny("b"), site.tiny("a"))
     assert open_device(registry=registry).info.backend == "a"
+
+
+def cautious(backend, free=()):
+    """Have the backend's devices open only by name, but for those of the selectors ``free``."""
+    listed = backend.probe()
+    backend.probe = lambda: [
+        info
+        if info.selector in free
+        else attrs.evolve(info, caution="it is slow; get a better one", fix="get one")
+        for info in listed
+    ]
+    return backend
+
+
+def test_automatic_choice_passes_over_a_device_with_a_caution(site):
+    low, high = site.tiny("low", score=1), cautious(site.tiny("high", score=9), free="1")
+    assert open_device(registry=registry_of(low, high)).info.selector == "1"
+    assert open_device(registry=registry_of(low, cautious(site.tiny("high", score=9)))).info.backend == "low"
+    with pytest.raises(NoDevice, match="high: unavailable"):
+        open_device(registry=registry_of(cautious(site.tiny("high"))))
+
+
+def test_a_device_with_a_caution_is_listed_with_it_and_decided_on_by_name_only(site):
+    registry = registry_of(cautious(site.tiny("one")))
+    status = registry.status("one")
+    assert status.state is State.UNAVAILABLE
+    assert [info.selector for info in status.devices] == ["0", "1"]
+    assert status.reason == "one finds only one:0 (tiny 0), one:1 (tiny 1): it is slow; get a better one"
+    assert status.fix == "get one"
+    named = decide(Request.of(configuration(backend="one:1")), registry)
+    assert (str(named.chosen), named.device.selector, named.error) == ("one:1", "1", None)
+    assert decide(Request.of(configuration(backend="one:x")), registry).error is None  # the backend's to say
+    bare = decide(Request.of(configuration(backend="one")), registry)
+    assert (bare.chosen, type(bare.error)) == (None, NoDevice)
+    mixed = decide(
+        Request.of(configuration(backend="one")), registry_of(cautious(site.tiny("one"), free="1"))
+    )
+    assert mixed.device.selector == "1"
 
 
 def test_auto_undoes_a_choice_made_below(site, say):

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forge3d_core.driver import Command, Dispatch, Download, Upload
-from forge3d_core.errors import MissingDependency
+from forge3d_core.errors import BackendError
 from forge3d_core.protocols import Binding, KernelSource, Param, TextureFormat
 from forge3d_wgpu.plugin import WgpuBackend
 
@@ -115,11 +115,12 @@ class Rig:
 
 @pytest.fixture(scope="session")
 def backend() -> WgpuBackend:
-    """The backend on a machine that has an adapter; a missing one fails where it is required."""
+    """The backend where a bare ``wgpu`` opens; where it does not, it fails if it is required."""
     backend = WgpuBackend()
     try:
-        reason = "" if backend.probe() else "wgpu finds no adapter on this machine"
-    except MissingDependency as error:
+        backend.open().close()
+        reason = ""
+    except BackendError as error:
         reason = str(error)
     if reason and "wgpu" in os.environ.get("FORGE3D_REQUIRE", ""):
         pytest.fail(reason)
@@ -128,12 +129,18 @@ def backend() -> WgpuBackend:
     return backend
 
 
-def open_rig() -> Rig:
-    from forge3d_wgpu.driver import WgpuDriver
-    from forge3d_wgpu.plugin import find_adapters
+def open_rig(selector: str = "") -> Rig:
+    from forge3d_wgpu.adapters import find
+    from forge3d_wgpu.plugin import make_driver
 
-    info, adapter = find_adapters()[0]
-    return Rig(WgpuDriver(adapter.request_device_sync(), info))
+    info, adapter = find(selector)
+    return Rig(make_driver(adapter.request_device_sync(), info, True))
+
+
+@pytest.fixture
+def make_rig() -> Callable[..., Rig]:
+    """Return a function that opens the adapter of a selector."""
+    return open_rig
 
 
 @pytest.fixture

@@ -5,26 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
-from typing import Any
 
+import attrs
 import pytest
 
 from forge3d_core.errors import MissingDependency, NoDevice, UsageError
-from forge3d_core.protocols import Backend, DeviceInfo, DeviceKind
+from forge3d_core.protocols import Backend
 from forge3d_wgpu import plugin
-from forge3d_wgpu.plugin import WgpuBackend, describe, select
-
-
-def info(selector: str, name: str, kind: DeviceKind = "discrete") -> DeviceInfo:
-    return DeviceInfo("wgpu", name, kind, selector)
-
-
-FOUND = [
-    (info("0", "H200"), "a"),
-    (info("1", "Radeon 780M", "integrated"), "b"),
-    (info("2", "llvmpipe", "cpu"), "c"),
-]
+from forge3d_wgpu.plugin import WgpuBackend
 
 
 def test_importing_the_plugin_imports_no_gpu_library() -> None:
@@ -47,62 +35,24 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, m
     assert caught.value.backend == "wgpu"
 
 
-@pytest.mark.parametrize(
-    ("selector", "adapter"),
-    [
-        ("", "a"),
-        ("0", "a"),
-        ("2", "c"),
-        ("discrete", "a"),
-        ("integrated", "b"),
-        ("CPU", "c"),
-        ("radeon", "b"),
-    ],
-)
-def test_selectors(selector: str, adapter: str) -> None:
-    assert select(FOUND, selector)[1] == adapter
-
-
-@pytest.mark.parametrize("selector", ["3", "78", "virtual", "geforce"])
-def test_a_selector_that_fits_nothing_names_what_there_is(selector: str) -> None:
-    with pytest.raises(NoDevice, match=rf"{selector}.*0: H200.*1: Radeon 780M.*2: llvmpipe"):
-        select(FOUND, selector)
-
-
-def test_without_an_adapter_the_error_says_what_to_install() -> None:
-    with pytest.raises(NoDevice, match="mesa-vulkan-drivers") as caught:
-        select([], "")
-    assert caught.value.fix
-
-
-def adapter(kind: str, api: str, limits: Any) -> Any:
-    described = {
-        "adapter_type": kind,
-        "backend_type": api,
-        "device": kind,
-        "vendor": "",
-        "description": "1.2",
-    }
-    return SimpleNamespace(info=described, limits=limits)
-
-
-def test_scores_prefer_discrete_and_put_opengl_behind_vulkan(backend: WgpuBackend) -> None:
-    limits = plugin.find_adapters()[0][1].limits
-    order = ["DiscreteGPU", "IntegratedGPU", "Unknown", "CPU"]
-    scores = [
-        describe(adapter(kind, api, limits), "").score for kind in order for api in ("Vulkan", "OpenGL")
-    ]
-    assert scores == [300, 295, 200, 195, 100, 95, 10, 5]
-
-
-def test_probe_lists_adapters_best_first(backend: WgpuBackend) -> None:
+def test_probe_lists_adapters_best_first_and_opengl_with_a_caution(backend: WgpuBackend) -> None:
     found = backend.probe()
-    assert [device.selector for device in found] == [str(i) for i in range(len(found))]
-    assert [device.score for device in found] == sorted((device.score for device in found), reverse=True)
+    free = [device for device in found if not device.caution]
+    assert found[: len(free)] == free
+    assert [device.selector for device in free] == [str(i) for i in range(len(free))]
+    assert [device.score for device in free] == sorted((device.score for device in free), reverse=True)
     for device in found:
         assert device.backend == "wgpu"
         assert device.limits is not None
         assert device.limits.languages == ("wgsl",)
+        assert ("OpenGL" in device.driver) == bool(device.caution)
+        assert device.selector.startswith("opengl:") == bool(device.caution)
+
+
+def test_every_probed_selector_opens_exactly_its_device(backend: WgpuBackend) -> None:
+    for there in backend.probe():
+        with backend.open(there.selector) as device:
+            assert attrs.evolve(device.info, limits=there.limits) == there
 
 
 def test_open_says_what_there_is_when_nothing_fits(backend: WgpuBackend) -> None:

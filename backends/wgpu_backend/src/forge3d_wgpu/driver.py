@@ -31,9 +31,18 @@ from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, Textu
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
 from forge3d_wgpu.guard import Guard, natives
-from forge3d_wgpu.kernels import LANGUAGE, Arenas, Params, Pipeline, compile_source, dispatch
+from forge3d_wgpu.kernels import (
+    LANGUAGE,
+    Arenas,
+    Params,
+    Pipeline,
+    check_dispatch,
+    compile_source,
+    dispatch,
+)
 from forge3d_wgpu.lanes import Lanes, Submission
 from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
+from forge3d_wgpu.signals import Signal
 from forge3d_wgpu.staging import WORD, Block
 
 ROW_PITCH_ALIGNMENT = 256  # WebGPU, "bytesPerRow"
@@ -82,8 +91,7 @@ class WgpuDriver:
         self._limits = limits_of(self._native)
         self.info = attrs.evolve(self.info, limits=self._limits)
         self._guard = Guard.over(self._native, self._stay)
-        one_at_a_time = self.info.kind == "cpu"
-        self._lanes = Lanes(self._native, one_at_a_time, in_order=not self.owned, guard=self._guard)
+        self._lanes = self._make_lanes()
         self._arenas = Arenas(self._native)
         self._copier = copier = Copier(self._native)
         self._encoders = {
@@ -106,6 +114,10 @@ class WgpuDriver:
         self._lanes.flush()
         return self._native
 
+    def _make_lanes(self) -> Lanes:
+        one_at_a_time = self.info.kind == "cpu"
+        return Lanes(self._native, one_at_a_time, in_order=not self.owned, guard=self._guard)
+
     def footprint(self, nbytes: int, heap: Heap) -> int:
         return align_up(nbytes, WORD)
 
@@ -119,10 +131,9 @@ class WgpuDriver:
 
     def allocate_block(self, nbytes: int, direction: Direction) -> Block:
         self._lanes.check()
-        block = Block.create(self._native, nbytes, direction, self._lanes.settle)
-        if block.mapping is None:
+        block, signal = self._make_block(nbytes, direction)
+        if signal is not None:
             try:
-                signal = block.map()
                 self._lanes.settle(lambda: signal.fired)
             except ForgeError:
                 block.release()
@@ -130,13 +141,25 @@ class WgpuDriver:
         self._keep(block)
         return block
 
-    def free(self, native: Any) -> None:
+    def _make_block(self, nbytes: int, direction: Direction) -> tuple[Block, Signal | None]:
+        """Return a block, and the signal of its first map where that is still to come."""
+        block = Block.create(self._native, nbytes, direction, self._lanes.settle)
+        if block.mapping is not None:
+            return block, None
+        try:
+            return block, block.map()
+        except ForgeError:
+            block.release()
+            raise
+
+    def free(self, native: Any) -> bool | None:
         """Release what we made; a block that arrays still show goes back with the last of them.
 
         (``destroy`` would wait for a lock that a submission may hold.)
         """
         if self._live.pop(id(native), None) is not None:
             _release(native)
+        return None
 
     def adopt(self, native: Any) -> tuple[Any, int]:
         self._lanes.check()
@@ -206,8 +229,11 @@ class WgpuDriver:
         return True
 
     def _dispatch(self, encoder: Any, command: Dispatch, params: Params) -> None:
-        most_bound = self._native.limits["max-storage-buffer-binding-size"]
-        dispatch(encoder, command, params, self._limits, most_bound)
+        self._check_dispatch(command)
+        dispatch(encoder, command, params)
+
+    def _check_dispatch(self, command: Dispatch) -> None:
+        check_dispatch(command, self._limits, self._native.limits["max-storage-buffer-binding-size"])
 
     def _keep(self, native: Any) -> Any:
         self._live[id(native)] = native

@@ -147,10 +147,9 @@ class Params:
         self._taken.clear()
 
 
-def dispatch(encoder: Any, command: Dispatch, params: Params, limits: Limits, most_bound: int) -> None:
-    """Encode a dispatch; raises :class:`KernelError` for what WebGPU does not allow."""
-    pipeline: Pipeline = command.kernel.native
-    source = pipeline.source
+def check_dispatch(command: Dispatch, limits: Limits, most_bound: int) -> None:
+    """Raise :class:`KernelError` for a dispatch that WebGPU does not allow."""
+    source = command.kernel.native.source
     _check_aliases(source, command)
     for binding, memory in zip(source.bindings, command.buffers, strict=True):
         if memory.native.size > most_bound:
@@ -159,18 +158,25 @@ def dispatch(encoder: Any, command: Dispatch, params: Params, limits: Limits, mo
                 f"this adapter binds at most {format_bytes(most_bound)} (max-storage-buffer-binding-size), "
                 "so split the data over several buffers"
             )
-    groups = [
-        math.ceil(n / per_group) for n, per_group in zip(command.threads, source.workgroup, strict=True)
-    ]
+    groups = _groups(command)
     if any(n > most for n, most in zip(groups, limits.max_groups, strict=True)):
         raise KernelError(
             f"kernel {source.name!r}: {command.threads} threads in groups of {source.workgroup} are {groups} "
             f"groups; this adapter runs at most {limits.max_groups}: spread the threads over x, y and z"
         )
+
+
+def dispatch(encoder: Any, command: Dispatch, params: Params) -> None:
+    """Encode a dispatch that has been checked."""
     buffers = [
         {"buffer": memory.native, "offset": 0, "size": memory.native.size} for memory in command.buffers
     ]
-    run(encoder, pipeline, buffers, command.params, params, groups)
+    run(encoder, command.kernel.native, buffers, command.params, params, _groups(command))
+
+
+def _groups(command: Dispatch) -> list[int]:
+    per_group = command.kernel.native.source.workgroup
+    return [math.ceil(n / size) for n, size in zip(command.threads, per_group, strict=True)]
 
 
 def run(

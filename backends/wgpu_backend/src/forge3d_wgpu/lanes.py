@@ -16,6 +16,9 @@ Adapters that are CPUs
     empty and goes away when nothing is left. Where the device's owner uses the queue as well (``in_order``),
     ``submit`` waits for the feeder.
 
+OpenGL
+    A submission runs its work before it returns. There (``deferred``) the feeder makes every submission.
+
 Interrupts
     Python runs signal handlers between any two steps of the main thread. The calls that launch a submission
     are made in one go, which none can come into (:func:`forge3d_wgpu.errors.call_all`). A call that is
@@ -126,13 +129,15 @@ class Lanes:
     one_at_a_time: bool
     in_order: bool = False
     guard: Guard = attrs.field(factory=Guard)
+    deferred: bool = False
+    _native: threading.Lock = attrs.field(factory=threading.Lock)  # polls and submissions
     _lost: ForgeError | None = attrs.field(default=None, init=False)
     _newest: deque[Submission] = attrs.field(factory=lambda: deque(maxlen=1), init=False)  # of the queue
     _queued: deque[Submission] = attrs.field(factory=deque, init=False)  # for the feeder
     _feeder: threading.Thread | None = attrs.field(default=None, init=False)
+    _launching: Submission | None = attrs.field(default=None, init=False)  # by the feeder, first of its queue
     _closing: bool = attrs.field(default=False, init=False)
     _order: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # of submissions
-    _native: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # polls and submissions
     _checked: float = attrs.field(factory=time.monotonic, init=False)
 
     def submit(
@@ -146,7 +151,7 @@ class Lanes:
         for block in blocks:
             block.claim(submission)
         with self._order:
-            if self._feeder is not None or (self.one_at_a_time and self.busy()):
+            if self.deferred or self._feeder is not None or (self.one_at_a_time and self.busy()):
                 if self._feeder is None:
                     self._start_feeder()
                 self._queued.append(submission)
@@ -219,11 +224,15 @@ class Lanes:
             self._closing = True
             with self._order:
                 for submission in self._queued:
-                    submission.finish = None  # whoever keeps the token need not keep what it would have run
+                    if submission is not self._launching:
+                        submission.finish = None  # who keeps the token need not keep what it would have run
                 self._queued.clear()
         feeder = self._feeder
         if feeder is not None and feeder is not threading.current_thread():
-            feeder.join()
+            # To submit takes no time, or (deferred) as long as the work, which has had its time.
+            poll_until(
+                lambda: not feeder.is_alive() or (self.deferred and self._launching is not None), math.inf
+            )
         return not self.busy()
 
     def _idle(self) -> bool:
@@ -233,6 +242,8 @@ class Lanes:
 
     def busy(self) -> bool:
         """Whether the queue still runs something."""
+        if self._launching is not None:
+            return True
         self.poll()
         return any(not submission.settled for submission in tuple(self._newest))
 
@@ -275,9 +286,14 @@ class Lanes:
                         self._feeder = None
                         return
                     if not self.busy():
-                        self._launch_queued(self._queued[0])
-                        self._queued.popleft()  # not before: an interrupted caller may look for it there
-                        continue
+                        self._launching = self._queued[0]
+                if self._launching is not None:
+                    self._launch_queued(self._launching)
+                    with self._order:
+                        if self._queued:  # not before: an interrupted caller may look for it there
+                            self._queued.popleft()
+                        self._launching = None
+                    continue
                 poll_until(lambda: self._closing or not self.busy(), FEEDER_LEASH_SECONDS)
                 self.check_up()
         except ForgeError as error:

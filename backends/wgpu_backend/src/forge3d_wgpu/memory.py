@@ -106,7 +106,13 @@ def create_buffer(device: Any, nbytes: int) -> Any:
         return device.create_buffer(size=align_up(nbytes, WORD), usage=BUFFER_USAGE)
 
 
-def create_texture(device: Any, width: int, height: int, format: TextureFormat) -> Any:
+def create_texture(
+    device: Any,
+    width: int,
+    height: int,
+    format: TextureFormat,
+    storage: frozenset[str] = STORAGE_FORMATS,
+) -> Any:
     """Return a zeroed 2-d texture; :class:`UsageError` for a format that cannot be copied by rows here."""
     if format.name not in set(wgpu.TextureFormat):
         raise UsageError(f"{format.name!r} is not a texture format that wgpu knows")
@@ -116,7 +122,7 @@ def create_texture(device: Any, width: int, height: int, format: TextureFormat) 
         )
     if format.name.startswith(("depth", "stencil")):
         raise UsageError(f"{format.name} cannot be copied by rows in WebGPU; use r32float or r8uint instead")
-    usage = TEXTURE_USAGE | (wgpu.TextureUsage.STORAGE_BINDING if format.name in STORAGE_FORMATS else 0)
+    usage = TEXTURE_USAGE | (wgpu.TextureUsage.STORAGE_BINDING if format.name in storage else 0)
     with NativeErrors(f"allocating a texture of {width} x {height} {format.name}", UsageError):
         return device.create_texture(size=(width, height, 1), format=format.name, usage=usage)
 

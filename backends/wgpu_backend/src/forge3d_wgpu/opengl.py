@@ -1,0 +1,107 @@
+"""wgpu over OpenGL: one context for the process, and a submission that runs its work before it returns.
+
+All OpenGL devices come from one adapter and share its context. wgpu-hal locks that for each call and ends
+the process when a thread waits for the lock for 6 s, as it does behind a long submission. So ``context``
+serialises all that touches it: one submission, allocation or poll at a time, in all devices.
+
+    * ``submit`` only notes the commands. The device's feeder encodes and submits them; there they run.
+    * While the context is taken ``query`` and ``wait`` ask again, ``free`` and ``close`` say "not yet".
+    * Allocating and compiling wait for what the context is taken for: a submission that runs, at worst.
+
+What is done through ``native`` directly is outside of this lock: it is safe while forge3d's work is idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from forge3d_core.driver import Command, Direction, Dispatch
+from forge3d_core.errors import ForgeError, KernelError, UsageError
+from forge3d_core.protocols import KernelSource, TextureFormat
+from forge3d_wgpu.adapters import opengl_context
+from forge3d_wgpu.driver import WgpuDriver
+from forge3d_wgpu.errors import NativeErrors
+from forge3d_wgpu.guard import natives
+from forge3d_wgpu.kernels import Params, Pipeline
+from forge3d_wgpu.lanes import Lanes, Submission
+from forge3d_wgpu.memory import STORAGE_FORMATS, create_texture
+from forge3d_wgpu.signals import Signal
+from forge3d_wgpu.staging import Block
+
+WRONG_FORMATS = frozenset({"r8snorm", "rg8snorm", "rgba8snorm"})
+"""OpenGL ES has no rule for reading these back; wgpu's way shows every negative value as 0."""
+
+OPENGL_STORAGE_FORMATS = frozenset(name for name in STORAGE_FORMATS if not name.startswith("rg32"))
+"""Source: OpenGL ES 3.1, table 8.27, "formats of image units"."""
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class OpenGlDriver(WgpuDriver):
+    """The driver of a device over OpenGL; see the module."""
+
+    context: Any = attrs.field(factory=opengl_context)
+
+    def _make_lanes(self) -> Lanes:
+        return Lanes(self._native, True, guard=self._guard, deferred=True, native=self.context)
+
+    def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
+        if format.name in WRONG_FORMATS:
+            raise UsageError(
+                f"wgpu over OpenGL reads negative values of {format.name} back as 0; use "
+                f"{format.name.replace('snorm', 'sint')} and divide in the kernel, or install a Vulkan driver"
+            )
+        self._lanes.check()
+        with self.context:
+            texture = create_texture(self._native, width, height, format, OPENGL_STORAGE_FORMATS)
+        return self._keep(self._guard.watch(texture))
+
+    def allocate_buffer(self, nbytes: int) -> Any:
+        with self.context:
+            return super().allocate_buffer(nbytes)
+
+    def _make_block(self, nbytes: int, direction: Direction) -> tuple[Block, Signal | None]:
+        with self.context:
+            return super()._make_block(nbytes, direction)
+
+    def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
+        with self.context:
+            return super().compile(source)
+
+    def free(self, native: Any) -> bool | None:
+        """Release what we made; not yet where that would wait for the context."""
+        if self.context.locked():
+            return False
+        with self.context:
+            return super().free(native)
+
+    def close(self, timeout: float) -> bool:
+        if not self._lanes.drain(timeout) or self.context.locked():
+            return False
+        with self.context:
+            return super().close(0)
+
+    def adopt(self, native: Any) -> tuple[Any, int]:
+        raise UsageError("wgpu over OpenGL adopts no memory: its owner's work would not wait for forge3d's")
+
+    def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
+        """Check the commands and leave the rest to the feeder: to encode them may allocate."""
+        self._lanes.check()
+        self._guard.check(natives(commands))
+        dispatches = [command for command in commands if type(command) is Dispatch]
+        for dispatch in dispatches:
+            self._check_dispatch(dispatch)
+        params = Params(self._arenas)
+        encoding = NativeErrors(f"encoding for lane {lane!r}", KernelError if dispatches else ForgeError)
+
+        def encode() -> Any:
+            with encoding:
+                encoder = self._native.create_command_encoder()
+                for command in commands:
+                    self._encoders[type(command)](encoder, command, params)
+                params.upload()
+                return encoder.finish()
+
+        return self._lanes.submit(encode, commands, params.recycle)
