@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from forge3d_core.budget import Ledger
 from forge3d_core.driver import Direction, Driver
 from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
 from forge3d_core.foreign import asking, from_signal_handler, view_of
@@ -19,7 +20,7 @@ from forge3d_core.formats import texture_bytes
 from forge3d_core.gate import Gate
 from forge3d_core.hold import Users, note, strike
 from forge3d_core.leftover import clear_up
-from forge3d_core.protocols import BudgetTracker, FencePoint, Heap, MemoryKind, Reservation, TextureFormat
+from forge3d_core.protocols import FencePoint, Heap, MemoryKind, Reservation, TextureFormat
 from forge3d_core.units import format_bytes
 
 _log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Allocator:
     """
 
     driver: Driver
-    budget: BudgetTracker
+    budget: Ledger
     gate: Gate = attrs.field(factory=Gate)
     _live: set[Allocation] = attrs.field(factory=set, init=False)  # all that has not gone back
     _owners: dict[weakref.ref[Owned], Allocation] = attrs.field(factory=dict, init=False)
@@ -260,7 +261,7 @@ class Allocator:
         timeout: float | None = 0.0,
     ) -> Owned:
         reservation = self.budget.reserve(
-            self._footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout
+            self._footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout, pending=True
         )
         try:
             with self.gate.passing(), asking("the driver's allocation"):
@@ -270,6 +271,7 @@ class Allocator:
                     if not clear_up():
                         raise
                     native = allocate()
+            reservation.grant()
         except BaseException:
             reservation.release()
             raise

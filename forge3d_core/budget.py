@@ -13,9 +13,18 @@ from typing import Any, Self
 
 import attrs
 
-from forge3d_core.arguments import real, shown
+from forge3d_core.arguments import real
+from forge3d_core.budget_entry import (
+    Entry,
+    entry_of,
+    fits,
+    refusal,
+    with_entry,
+    with_peaks,
+    without_entry,
+)
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted, Forked, UsageError, again
+from forge3d_core.errors import BudgetError, Forked, UsageError, again
 from forge3d_core.foreign import from_signal_handler
 from forge3d_core.hold import Reference
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
@@ -27,21 +36,7 @@ DEFAULT_LIMIT = 512 * MIB
 SETTLE_SECONDS = 0.005
 """How often a waiting reservation looks for memory that the device has finished with."""
 
-KINDS: tuple[MemoryKind, ...] = ("buffer", "texture")
-HEAPS: tuple[Heap, ...] = ("host_visible", "device_local")
-
 _log = logging.getLogger(__name__)
-
-
-@attrs.define(eq=False)
-class Entry:
-    """What the ledger knows of one reservation; it outlives the object that the caller holds."""
-
-    nbytes: int
-    kind: MemoryKind
-    heap: Heap
-    held: bool = False
-    owner: weakref.ref[Any] | None = None  # to the reservation; None once it is released
 
 
 @attrs.define(eq=False)
@@ -66,6 +61,10 @@ class LedgerReservation:
     @property
     def released(self) -> bool:
         return not self._entry.held
+
+    def grant(self) -> None:
+        """See :meth:`Ledger.grant`."""
+        self._tracker.grant(self._entry)
 
     def release(self) -> None:
         self._tracker.release(self._entry)
@@ -113,6 +112,7 @@ class Ledger:
     )
     settle: Callable[[], None] = attrs.field(default=lambda: None)
     _held: dict[weakref.ref[Any] | None, Entry] = attrs.field(factory=dict, init=False)  # or more
+    _pending: set[Entry] = attrs.field(factory=set, init=False)  # and perhaps some that are so no more
     _waiting: deque[_Ticket] = attrs.field(factory=deque, init=False)
     _abandoned: deque[weakref.ref[Any]] = attrs.field(factory=deque, init=False)
     _reclaimers: list[Callable[[int], int]] = attrs.field(factory=list, init=False)
@@ -144,8 +144,11 @@ class Ledger:
         kind: MemoryKind = "buffer",
         heap: Heap = "host_visible",
         timeout: float | None = 0.0,
+        pending: bool = False,
     ) -> LedgerReservation:
-        entry = _entry(nbytes, kind, heap)
+        """See :meth:`BudgetTracker.reserve`; ``pending`` until ``grant``, it counts and raises no peak."""
+        entry = entry_of(nbytes, kind, heap)
+        entry.pending = pending
         deadline = Deadline.after(timeout)
         self._usable()
         reservation = LedgerReservation(self, entry)
@@ -162,12 +165,12 @@ class Ledger:
         return reservation
 
     def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
-        entry = _entry(nbytes, "buffer", heap)
+        entry = entry_of(nbytes, "buffer", heap)
         self._usable()
         self._catch_up()
         now = self._now
-        if not _fits(now, entry):
-            raise _refusal(now, entry)
+        if not fits(now, entry):
+            raise refusal(now, entry)
 
     def metrics(self) -> BudgetMetrics:
         self._catch_up()
@@ -191,12 +194,20 @@ class Ledger:
         self._report(crossed)
         return lambda: self._forget(self._watermarks, mark)
 
+    def grant(self, entry: Entry) -> None:
+        """Note that the driver had memory for an entry: from now on it may be a peak."""
+        with self._lock:
+            entry.pending = False
+            self._pending.discard(entry)
+            self._change(lambda now: with_peaks(now, self._pending))
+
     def release(self, entry: Entry) -> None:
         """Give an entry back, once; in a forked child it is the parent's, like the lock."""
         if self._pid != os.getpid():
             return
         with self._lock:
-            if self._change(lambda now: _without(now, entry) if entry.held else None, entry):
+            self._pending.discard(entry)
+            if self._change(lambda now: without_entry(now, entry) if entry.held else None, entry):
                 self._held.pop(entry.owner, None)
                 entry.owner = None
                 self._crossings()  # falling only re-arms
@@ -298,7 +309,11 @@ class Ledger:
         with self._lock:
             self._usable()
             self._held[entry.owner] = entry
-            if self._change(lambda now: _with(now, entry) if _fits(now, entry) else None, entry):
+            if entry.pending:
+                self._pending.add(entry)
+            if self._change(
+                lambda now: with_entry(now, entry, self._pending) if fits(now, entry) else None, entry
+            ):
                 return self._crossings()
             self._held.pop(entry.owner, None)
             return None
@@ -328,7 +343,7 @@ class Ledger:
         """Count a refusal and return it."""
         with self._lock:
             self._change(lambda now: attrs.evolve(now, refusals=now.refusals + 1))
-        return _refusal(self._now, entry)
+        return refusal(self._now, entry)
 
     def _crossings(self) -> list[_Watermark]:
         crossed = []
@@ -354,55 +369,3 @@ class Ledger:
         with self._lock:
             if one in listeners:
                 listeners.remove(one)
-
-
-def _fits(now: BudgetMetrics, entry: Entry) -> bool:
-    return entry.heap == "device_local" or now.host_visible_bytes + entry.nbytes <= now.limit_bytes
-
-
-def _with(now: BudgetMetrics, entry: Entry) -> BudgetMetrics:
-    """Return the figures with one entry more."""
-    more = _counted(now, entry, 1)
-    return attrs.evolve(
-        more,
-        peak_bytes=max(more.peak_bytes, more.total_bytes),
-        peak_host_visible_bytes=max(more.peak_host_visible_bytes, more.host_visible_bytes),
-    )
-
-
-def _without(now: BudgetMetrics, entry: Entry) -> BudgetMetrics:
-    """Return the figures with one entry less."""
-    return _counted(now, entry, -1)
-
-
-def _counted(now: BudgetMetrics, entry: Entry, sign: int) -> BudgetMetrics:
-    count, nbytes, heap = f"{entry.kind}_count", f"{entry.kind}_bytes", f"{entry.heap}_bytes"
-    change = sign * entry.nbytes
-    changed = {
-        count: getattr(now, count) + sign,
-        nbytes: getattr(now, nbytes) + change,
-        heap: getattr(now, heap) + change,
-        "total_bytes": now.total_bytes + change,
-    }
-    return attrs.evolve(now, **changed)
-
-
-def _refusal(now: BudgetMetrics, entry: Entry) -> BudgetError:
-    asked, limit = format_bytes(entry.nbytes), format_bytes(now.limit_bytes)
-    if entry.nbytes > now.limit_bytes:
-        return BudgetExceeded(
-            f"{asked} of host-visible memory is more than the whole budget of {limit}; "
-            "raise it (open_device(budget=...), set_limit) or work in smaller pieces"
-        )
-    return BudgetExhausted(
-        f"{asked} of host-visible memory do not fit now: {format_bytes(now.host_visible_bytes)} of {limit} "
-        "are in use; close rings, pools or buffers, raise the budget, or wait with timeout="
-    )
-
-
-def _entry(nbytes: int, kind: MemoryKind, heap: Heap) -> Entry:
-    if kind not in KINDS:
-        raise UsageError(f"kind is 'buffer' or 'texture', not {shown(kind)}")
-    if heap not in HEAPS:
-        raise UsageError(f"heap is 'host_visible' or 'device_local', not {shown(heap)}")
-    return Entry(parse_bytes(nbytes), kind, heap)

@@ -26,7 +26,7 @@ LAYERS = [
     {"units", "dtypes"},
     {"protocols"},
     {"driver", "foreign", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
-    {"points", "timeline", "budget", "allocation", "memory", "kernels", "commands", "order"},
+    {"points", "timeline", "budget", "budget_entry", "allocation", "memory", "kernels", "commands", "order"},
     {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
     | {
         "readback",

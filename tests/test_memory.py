@@ -170,6 +170,23 @@ def test_a_refused_allocation_leaves_no_trace(device: AssembledDevice) -> None:
     assert (after.total_bytes, after.buffer_count) == (before.total_bytes, before.buffer_count)
 
 
+def test_what_the_driver_refused_is_no_peak(device: AssembledDevice) -> None:
+    ledger = device.budget
+    kept = device.create_buffer(1000)
+    peaks = ledger.metrics().peak_bytes
+    device.native.fail_allocation()
+    with pytest.raises(OutOfDeviceMemory):
+        device.create_buffer(10**6)
+    assert ledger.metrics().peak_bytes == peaks
+    with ledger.reserve(10**6, pending=True) as pending:  # of another thread, say
+        more = device.create_buffer(500)
+        assert ledger.metrics().peak_bytes == peaks + 500
+        pending.grant()
+        assert ledger.metrics().peak_bytes == ledger.metrics().total_bytes == peaks + 500 + 10**6
+    kept.close()
+    more.close()
+
+
 @pytest.mark.parametrize(("width", "height"), [(0, 1), (1, 0), (-1, 1), (1 << 20, 1), (1.5, 1), ("1", 1)])
 def test_sizes_that_a_texture_cannot_have(device: AssembledDevice, width: Any, height: Any) -> None:
     with pytest.raises(UsageError):

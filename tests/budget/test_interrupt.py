@@ -84,7 +84,7 @@ def test_an_interrupt_costs_nobody_room(ledger: Ledger, use: Callable[[Ledger], 
     assert ledger.metrics().total_bytes == 0
 
 
-@pytest.mark.parametrize("step", ["_with", "_without"])
+@pytest.mark.parametrize("step", ["with_entry", "without_entry"])
 def test_what_a_finalizer_gives_back_in_the_middle_of_a_change_is_counted(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -93,8 +93,8 @@ def test_what_a_finalizer_gives_back_in_the_middle_of_a_change_is_counted(
     held = ledger.reserve(30)
     real = getattr(forge3d_core.budget, step)
 
-    def with_a_collection(now: BudgetMetrics, entry: Any) -> BudgetMetrics:
-        after: BudgetMetrics = real(now, entry)
+    def with_a_collection(now: BudgetMetrics, *entry: Any) -> BudgetMetrics:
+        after: BudgetMetrics = real(now, *entry)
         if found_dead:
             found_dead.pop().release()
         return after

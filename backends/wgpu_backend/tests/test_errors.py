@@ -20,6 +20,13 @@ FRAMED = "Validation Error\n\nCaused by:\n  In wgpuCommandEncoderFinish\n    Cop
             OutOfDeviceMemory,
             "no memory left while testing",
         ),
+        (
+            wgpu.GPUValidationError(
+                "Validation Error\n\nCaused by:\n  In wgpuDeviceCreateTexture\n    Not enough memory left.\n"
+            ),
+            OutOfDeviceMemory,
+            "no memory left while testing",
+        ),
         (wgpu.GPUValidationError("Parent device is lost"), DeviceLost, "open another"),
         (wgpu.GPUInternalError("Device lost"), DeviceLost, "open another"),
     ],

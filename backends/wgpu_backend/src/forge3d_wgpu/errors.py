@@ -17,6 +17,9 @@ from wgpu.backends.wgpu_native._helpers import ERROR_TYPES
 
 from forge3d_core.errors import DeviceLost, ForgeError, OutOfDeviceMemory
 
+NO_MEMORY = "not enough memory left"
+"""How wgpu-core words the driver's want of memory, which it reports of textures as a validation error."""
+
 
 @attrs.frozen
 class NativeErrors:
@@ -41,7 +44,7 @@ class NativeErrors:
     def translate(self, error: Exception) -> ForgeError:
         """Return the forge3d error for a native one."""
         text = complaint(error)
-        if isinstance(error, wgpu.GPUOutOfMemoryError):
+        if isinstance(error, wgpu.GPUOutOfMemoryError) or NO_MEMORY in text.lower():
             return OutOfDeviceMemory(
                 f"the driver had no memory left while {self.doing} ({text}); close what is no longer needed, "
                 "or lower the budget so that the refusal comes earlier"

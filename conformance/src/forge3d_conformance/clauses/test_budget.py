@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.budget_model import HEAPS, KINDS, LIMIT, Model, held
-from forge3d_core.errors import BudgetError
+from forge3d_core.errors import BudgetError, OutOfDeviceMemory
 from forge3d_core.protocols import BudgetMetrics, BudgetTracker, Device, Heap, MemoryKind, Reservation
 
 SIZES = st.sampled_from((0, 0, 1, LIMIT, LIMIT + 1)) | st.integers(0, LIMIT + 2)
@@ -238,6 +238,23 @@ def test_peaks_are_the_highest_totals_ever(bench: Bench) -> None:
         (seen.peak_bytes, seen.peak_host_visible_bytes) == (model.peak, model.peak_host),
         f"peaks are {seen.peak_bytes} and {seen.peak_host_visible_bytes} after giving back, not "
         f"{model.peak} and {model.peak_host}",
+    )
+
+
+@pytest.mark.clause("budget.peak", requires=("host_pressure",))
+def test_what_the_driver_refuses_is_no_peak(bench: Bench) -> None:
+    device = bench.open(budget=LIMIT)
+    device.staging_ring(ring_count=1, buffer_size=4096).close()
+    before = device.budget.metrics()
+    bench.fail_next_allocation(device)
+    with bench.raises(OutOfDeviceMemory, "a ring when the driver has no memory"):
+        device.staging_ring(ring_count=1, buffer_size=LIMIT // 2)
+    seen = device.budget.metrics()
+    bench.check(
+        (seen.peak_bytes, seen.peak_host_visible_bytes)
+        == (before.peak_bytes, before.peak_host_visible_bytes),
+        f"peaks are {seen.peak_bytes} and {seen.peak_host_visible_bytes} after the driver refused, before "
+        f"they were {before.peak_bytes} and {before.peak_host_visible_bytes}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Budgets that give back twice, never, or without a word."""
+"""Budgets that give back twice, never, without a word, or with a peak that was none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import attrs
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
+from forge3d_core.errors import OutOfDeviceMemory
 from forge3d_core.protocols import BudgetMetrics
 
 
@@ -99,3 +100,29 @@ class AllThatIsHeldIsALeak(SaysItsOwn):
     class Device(SaysItsOwn.Device):
         def words(self, metrics: BudgetMetrics) -> str:
             return f"{metrics.buffer_count} allocations of {metrics.total_bytes} bytes are still in use"
+
+
+@mutant(
+    "budget.driver-refusals-raise-the-peak",
+    breaks="budget.peak",
+    because="after the driver refused",
+    requires=("host_pressure",),
+)
+class DriverRefusalsRaiseThePeak(Layer):
+    """What the driver had no memory for stays in the peak; what the budget refuses does not."""
+
+    class Device(Layer.Device):
+        def staging_ring(self, **kwargs: Any) -> Any:
+            try:
+                return self.real.staging_ring(**kwargs)
+            except OutOfDeviceMemory:
+                for budget in self.layer.lasting("Budget"):
+                    budget.refused = kwargs.get("buffer_size", 0)
+                raise
+
+    class Budget(Layer.Budget):
+        refused = 0
+
+        def metrics(self) -> BudgetMetrics:
+            m: BudgetMetrics = self.target.metrics()
+            return attrs.evolve(m, peak_bytes=max(m.peak_bytes, m.total_bytes + self.refused))

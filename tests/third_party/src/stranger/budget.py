@@ -96,7 +96,13 @@ class Budget:
         self._tell(risen)
 
     def reserve(
-        self, nbytes: int, *, kind: str = "buffer", heap: str = "host_visible", timeout: float | None = 0.0
+        self,
+        nbytes: int,
+        *,
+        kind: str = "buffer",
+        heap: str = "host_visible",
+        timeout: float | None = 0.0,
+        promised: bool = False,  # there may be no memory behind it yet: no peak before count_peaks
     ) -> Reservation:
         if kind not in ("buffer", "texture") or heap not in ("host_visible", "device_local"):
             raise UsageError(f"no kind {kind!r} or no heap {heap!r}")
@@ -114,7 +120,14 @@ class Budget:
             with self._changed:
                 self._refusals += 1
                 raise self._refusal(entry)
+        if not promised:
+            self.count_peaks()
         return Reservation(self, entry)
+
+    def count_peaks(self) -> None:
+        with self._changed:
+            self._peak = max(self._peak, self._sum())
+            self._peak_host = max(self._peak_host, self._sum(heap="host_visible"))
 
     def check(self, nbytes: int, *, heap: str = "host_visible") -> None:
         entry = Entry(size_of(nbytes), "buffer", heap)
@@ -188,8 +201,6 @@ class Budget:
             if not self._fits(entry):
                 return False
             self._held.add(entry)
-            self._peak = max(self._peak, self._sum())
-            self._peak_host = max(self._peak_host, self._sum(heap="host_visible"))
             risen = self._risen()
         self._tell(risen)
         return True

@@ -252,7 +252,7 @@ class StrangerDevice:
 
     def take(self, nbytes: int, kind: str, heap: str) -> Store:
         """Return zeroed memory within the budget."""
-        reservation = self.budget.reserve(nbytes, kind=kind, heap=heap)
+        reservation = self.budget.reserve(nbytes, kind=kind, heap=heap, promised=True)
         try:
             if heap == "host_visible" and self.refuse_next:
                 self.refuse_next = False
@@ -261,6 +261,7 @@ class StrangerDevice:
         except MemoryError as error:
             reservation.release()
             raise OutOfDeviceMemory(f"no memory for {nbytes} bytes: {error}") from None
+        self.budget.count_peaks()
         self._reservations.add(reservation)
         return Store(data, reservation)
 
