@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
@@ -20,6 +22,8 @@ PARALLEL_BYTES = 1024**2
 """Below this a second thread costs more than it brings."""
 
 MOST_THREADS = 8
+
+T = TypeVar("T")
 
 
 def default_threads() -> int:
@@ -66,6 +70,14 @@ class HostCopier:
             heap.work()
         finally:
             heap.close()
+
+    async def aside(self, call: Callable[[], T]) -> T:
+        """Return ``call()``, made on a thread of the copier's, cancelled or not."""
+        try:
+            future = self._executor().submit(call)
+        except RuntimeError:  # no thread can start, or the copier closes
+            return call()
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Stop the threads; a later copy starts them again."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, Self
 
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
 from forge3d_core.hold import Users, note, strike
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
+from forge3d_core.readback_async import read as read_async
 from forge3d_core.readback_blocks import CLOSED, Blocks, Promise
 from forge3d_core.readback_counts import Counts
 from forge3d_core.readback_handle import Handle, Operation
+from forge3d_core.readback_line import Line
 from forge3d_core.readback_region import Region
 from forge3d_core.readback_stream import Stream
 
@@ -71,6 +73,7 @@ class Pool:
         self._blocks = Blocks(
             host.allocator, self._depth, config.buffer_size, pre_allocate=config.pre_allocate
         )
+        self.line = Line(self._lock)  # coroutines that wait for a block
         self._pending: deque[Operation] = deque()  # that hold a block, oldest first
         self._promised: Users = set()  # blocks, to reads that are not pending yet
         self._counts = Counts()
@@ -102,15 +105,17 @@ class Pool:
         try:
             if not self._acquire(promise, region.block_bytes):
                 return self._synchronously(region, after)
-            return self._start(region, promise, after)
+            return self.start(region, promise, after)
         except BaseException:
             promise.block = None  # now, and not when the error is gone
             raise
         finally:
-            self._let_go(promise)
+            self.let_go(promise)
 
     async def read_async(self, source: protocols.Buffer | protocols.Texture, **region: Any) -> Handle:
-        return await asyncio.to_thread(self.read, source, **region)
+        after = region.pop("after", ())
+        where = self._region(source, **region)
+        return await read_async(self, where, after) if where.nbytes else self._empty(where)
 
     def stream(self, source: protocols.Buffer | protocols.Texture, **region: Any) -> Stream:
         self.check()
@@ -126,13 +131,13 @@ class Pool:
         promise = Promise()
         try:
             return (
-                self._start(where, promise, after) if self._try_acquire(promise, where.block_bytes) else None
+                self.start(where, promise, after) if self._try_acquire(promise, where.block_bytes) else None
             )
         except BaseException:
             promise.block = None
             raise
         finally:
-            self._let_go(promise)
+            self.let_go(promise)
 
     def drop_frame(self) -> None:
         """Count a frame that a stream gave up."""
@@ -140,7 +145,7 @@ class Pool:
             self._counts.dropped_frames += 1
 
     def stats(self) -> ReadbackStats:
-        self._collect()
+        self.collect()
         with self._lock:
             return self._counts.stats(len(self._pending) + len(self._promised), self._blocks)
 
@@ -168,6 +173,7 @@ class Pool:
             self._closed, self._give_up = True, give_up
             pending = list(self._pending)
             self._changed.notify_all()
+            self.line.call_all()
         try:
             for operation in pending:
                 if operation.movable and operation.point.done:
@@ -201,6 +207,7 @@ class Pool:
             if operation in self._pending:
                 self._pending.remove(operation)
                 self._changed.notify_all()
+                self.line.call()
 
     def landed(self, nbytes: int, seconds: float) -> None:
         """Count a read whose bytes have landed."""
@@ -213,6 +220,7 @@ class Pool:
         """Count a read that was given up."""
         with self._lock:
             self._counts.cancelled += 1
+            self.line.call()
 
     def failed(self) -> None:
         """Count a read whose submission failed, or whose bytes could not land."""
@@ -242,7 +250,7 @@ class Pool:
         operation.land()
         return Handle(operation)
 
-    def _start(self, region: Region, promise: Promise, after: Iterable[FencePoint]) -> Handle:
+    def start(self, region: Region, promise: Promise, after: Iterable[FencePoint]) -> Handle:
         """Submit a read into the block that was promised to it."""
         block = promise.block
         assert block is not None
@@ -260,26 +268,20 @@ class Pool:
             self._give_up(operation)
         return handle
 
-    def _let_go(self, promise: Promise) -> None:
+    def let_go(self, promise: Promise) -> None:
         """Take back what was promised to a read that did not become pending."""
         with self._lock:
             strike(self._promised, promise)
             self._changed.notify_all()
+            self.line.call()
 
     def _acquire(self, promise: Promise, nbytes: int) -> bool:
         """Promise a block under the configured policy; False means degrade to a synchronous read."""
         if self._try_acquire(promise, nbytes):
             return True
-        with self._lock:
-            self._counts.waits += 1
-        if self.config.backpressure == "raise":
-            raise Busy(
-                f"{self._depth} read(s) are pending, as many as this pool allows; take or cancel one, raise "
-                "max_pending_ops, or use backpressure='wait'"
-            )
-        if self.config.backpressure == "degrade":
+        if not self.must_wait():
             return False
-        deadline = Deadline.after(self.config.timeout)
+        deadline = self.deadline()
         while True:
             self._await_one(deadline)
             if self._try_acquire(promise, nbytes):
@@ -287,31 +289,58 @@ class Pool:
 
     def _try_acquire(self, promise: Promise, nbytes: int) -> bool:
         """Promise a block if one is free or can be freed without waiting; whether it did."""
-        self._collect()
+        self.collect()
         while True:
-            with self._lock:
-                self.check()
-                if len(self._pending) + len(self._promised) < self._depth:
-                    note(self._promised, promise)
-                    break
-                oldest = next((op for op in self._pending if op.movable and op.point.done), None)
+            claimed, oldest = self.claim(promise, nbytes)
             if oldest is None:
-                return False
+                return claimed
             oldest.land()
+
+    def claim(self, promise: Promise, nbytes: int) -> tuple[bool, Operation | None]:
+        """Promise a block if one is free; else return the read, if any, that makes room when it lands."""
+        with self._lock:
+            self.check()
+            if len(self._pending) + len(self._promised) >= self._depth:
+                return False, next((op for op in self._pending if op.movable and op.point.done), None)
+            note(self._promised, promise)
         self._blocks.take(promise, nbytes)
-        return True
+        return True, None
+
+    def must_wait(self) -> bool:
+        """Count a read that finds no block free. Raises :class:`Busy`; False means read without one."""
+        with self._lock:
+            self._counts.waits += 1
+        if self.config.backpressure == "raise":
+            raise Busy(
+                f"{self._depth} read(s) are pending, as many as this pool allows; take or cancel one, raise "
+                "max_pending_ops, or use backpressure='wait'"
+            )
+        return self.config.backpressure == "wait"
+
+    def deadline(self) -> Deadline:
+        """Return when a wait for a block that begins now ends."""
+        return Deadline.after(self.config.timeout)
+
+    def oldest(self) -> Operation | None:
+        """Return the read whose block comes free next."""
+        with self._lock:
+            return next((op for op in self._pending if op.movable), None)
+
+    def late(self, oldest: Operation | None) -> FenceTimeout:
+        """Return what a wait for a block ends with when its time is over."""
+        return FenceTimeout(
+            f"readback pool on lane {self.lane!r}: no block came free in {self.config.timeout} s; "
+            f"{len(self._pending)} of {self._depth} reads hold one"
+            + ("" if oldest else ", all of them leased: release a lease")
+        )
 
     def _await_one(self, deadline: Deadline) -> None:
         """Wait until something may have become free."""
         with self._lock:
-            oldest = next((op for op in self._pending if op.movable), None)
+            oldest = self.oldest()
             left = deadline.left(LOOK_SECONDS)
             if left <= 0:
-                raise FenceTimeout(
-                    f"readback pool on lane {self.lane!r}: no block came free in {self.config.timeout} s; "
-                    f"{len(self._pending)} of {self._depth} reads hold one"
-                    + ("" if oldest else ", all of them leased: release a lease")
-                )
+                raise self.late(oldest)
             if oldest is None:
                 self._changed.wait(left)
                 return
@@ -325,6 +354,19 @@ class Pool:
 
     def _synchronously(self, region: Region, after: Iterable[FencePoint]) -> Handle:
         """Read through a block of its own, and wait."""
+        with self._alone(region, after) as operation:
+            operation.take(NEVER)
+        return Handle(operation)
+
+    async def alone_async(self, region: Region, after: Iterable[FencePoint]) -> Handle:
+        """Do that for a coroutine."""
+        with self._alone(region, after) as operation:
+            await operation.take_async()
+        return Handle(operation)
+
+    @contextlib.contextmanager
+    def _alone(self, region: Region, after: Iterable[FencePoint]) -> Iterator[Operation]:
+        """Start a read through a block of its own, which goes back after the ``with`` block."""
         owned = self._host.allocator.block(region.block_bytes, "readback")
         block = owned.allocation
         try:
@@ -334,12 +376,15 @@ class Pool:
             with self._lock:
                 self._counts.total += 1
             operation = Operation(self, self._host.copier, region, block, point)
-            operation.take(NEVER)
+            try:
+                yield operation
+            except BaseException:
+                operation.cancel()  # unless it has failed
+                raise
         finally:
             self._host.allocator.release(owned)
-        return Handle(operation)
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
         """See what was lost: reads without a handle, leases without an array; take blocks that are over."""
         with self._lock:
             pending = list(self._pending)

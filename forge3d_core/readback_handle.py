@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import os
 import threading
@@ -103,6 +102,26 @@ class Operation:
         if self._state is _State.FLYING:
             self._await(deadline)
         return self.land_and_get()
+
+    async def take_async(self) -> NDArray[Any]:
+        """Do what ``take`` does for a coroutine, without holding up its loop."""
+        self.check()
+        if not self.is_complete and not self.is_cancelled:
+            try:
+                await told(self.on_over, self.forget)
+            except Exception:
+                self.heed_failure()
+                raise
+        if self._state is not _State.LANDED:
+            await self.land_async()
+        return self.land_and_get()
+
+    async def land_async(self) -> None:
+        """Land on a thread of the copier's, where the copy would hold up the loop."""
+        if self.region.nbytes <= INLINE_BYTES:
+            self.land()
+        else:
+            await self.copier.aside(self.land)
 
     def land_and_get(self) -> NDArray[Any]:
         """Return the owned array of a read whose point is complete."""
@@ -343,17 +362,8 @@ class Handle:
     def __await__(self) -> Generator[Any, None, NDArray[Any]]:
         return self._take().__await__()
 
-    async def _take(self) -> NDArray[Any]:
-        self._operation.check()
-        if not self.is_complete and not self._operation.is_cancelled:
-            try:
-                await told(self._operation.on_over, self._operation.forget)
-            except Exception:
-                self._operation.heed_failure()
-                raise
-        if self._operation.region.nbytes <= INLINE_BYTES:
-            return self._operation.land_and_get()
-        return await asyncio.to_thread(self._operation.land_and_get)
+    async def _take(self) -> NDArray[Any]:  # whose frame keeps the handle
+        return await self._operation.take_async()
 
     def _raise_failure(self) -> None:
         if self._operation.heed_failure():

@@ -30,9 +30,11 @@ LAYERS = [
     {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
     | {
         "readback",
+        "readback_async",
         "readback_blocks",
         "readback_counts",
         "readback_handle",
+        "readback_line",
         "readback_region",
         "readback_stream",
     },

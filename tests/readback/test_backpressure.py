@@ -88,7 +88,7 @@ def test_an_interrupted_read_leaves_its_place(
         if moment == "after it":
             interrupted.setattr(readback, "Operation", interrupt)
         else:
-            interrupted.setattr(Pool, "_start", interrupt)
+            interrupted.setattr(Pool, "start", interrupt)
         with pytest.raises(KeyboardInterrupt):
             pool.read(buffer)
         with pytest.raises(KeyboardInterrupt):
