@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from forge3d_core.errors import Cancelled, FenceTimeout
 from forge3d_core.protocols import ReadbackHandle
 
 TURNS = 10
+MANY = 100
+"""Reads at once, of a pool with two blocks."""
 
 
 async def landed(handle: ReadbackHandle) -> NDArray[Any]:
@@ -135,3 +138,55 @@ def test_a_task_that_gives_up_leaves_the_read_to_others(bench: Bench) -> None:
         bench.same(bench.run(landed(handle)), all_of(4), "a read whose first awaiter gave up")
         with bench.raises(Cancelled, "an await of a cancelled read"):
             bench.run(landed(cancelled))
+
+
+@pytest.mark.clause("readback.async", requires=())
+def test_reads_leave_the_loops_own_executor_to_the_program(bench: Bench) -> None:
+    device = bench.open()
+    values = list(range(1, 9))
+    buffers = stamped(bench, device, values, 200_000)
+    leave = threading.Event()
+
+    async def one(pool: Any, buffer: Any) -> NDArray[Any]:
+        return await landed(await pool.read_async(buffer))
+
+    async def beside_a_busy_executor() -> list[NDArray[Any]]:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, leave.wait, 2 * bench.patience)
+        try:
+            with device.readback_pool(max_pending_ops=2, timeout=None, buffer_size=200_000) as pool:
+                reads = asyncio.gather(*(one(pool, buffer) for buffer in buffers))
+                done, _ = await asyncio.wait([asyncio.ensure_future(reads)], timeout=bench.patience / 2)
+                bench.check(done, "reads waited for a thread of the loop's default executor, which was busy")
+                return await reads
+        finally:
+            leave.set()
+            await busy
+
+    for value, array in zip(values, bench.run(beside_a_busy_executor(), "reads"), strict=True):
+        bench.same(array, all_of(value, 200_000), "a read beside a busy executor")
+
+
+@pytest.mark.clause("readback.async")
+def test_who_is_cancelled_while_waiting_for_a_block_leaves_at_once(bench: Bench) -> None:
+    device = bench.open()
+    (buffer,) = stamped(bench, device, [5])
+
+    async def cancelled_anywhere() -> None:
+        tasks = [asyncio.ensure_future(pool.read_async(buffer)) for _ in range(MANY)]
+        for index in bench.random.permutation(MANY)[: MANY // 2]:
+            if bench.random.random() < 0.5:
+                await asyncio.sleep(0)
+            tasks[index].cancel()
+        # The rest are cancelled as the loop ends, which it does at once.
+
+    with device.readback_pool(max_pending_ops=2, timeout=None, buffer_size=4096) as pool:
+        with bench.hold(device, "download") as hold:
+            hold.promptly(lambda: asyncio.run(cancelled_anywhere()))
+        for _ in range(4):
+            read = bench.thread(pool.read, buffer)
+            handle = bench.result(read, "a read of a pool whose waiting reads were cancelled")
+            bench.same(take(bench, handle), all_of(5), "a read after others were cancelled")
+        del handle
+        bench.until(lambda: not pool.stats().pending_operations, "the end of reads that were cancelled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
-from forge3d_core.errors import FenceTimeout, StateError
+from forge3d_core.errors import FenceTimeout, ForgeError, StateError
 
 
 @mutant("readback.await-blocks", breaks="readback.async", because="must not wait")
@@ -78,3 +79,38 @@ class TaskCancelsRead(Layer):
             except asyncio.CancelledError:
                 self.target.cancel()
                 raise
+
+
+@mutant(
+    "readback.block-is-awaited-in-a-thread", breaks="readback.async", because="default executor|must not wait"
+)
+class BlockIsAwaitedInAThread(Layer):
+    """read_async waits for a block in a thread of the loop's own executor."""
+
+    class Pool(Layer.Pool):
+        async def read_async(self, source: Any, **region: Any) -> Any:
+            return await asyncio.to_thread(self.real.read, source, **region)
+
+
+@mutant("readback.cancelled-keeps-its-place", breaks="readback.async", because="did not come")
+class CancelledKeepsItsPlace(Layer):
+    """A task that is cancelled while it waits for a block gets one all the same, for good."""
+
+    class Pool(Layer.Pool):
+        def __init__(self, layer: Layer, target: Any) -> None:
+            super().__init__(layer, target)
+            self.kept: list[Any] = []
+            self.late = 0
+
+        async def read_async(self, source: Any, **region: Any) -> Any:
+            try:
+                return await self.real.read_async(source, **region)
+            except asyncio.CancelledError:
+                if not self.late:
+                    self.late += 1
+                    threading.Thread(target=self.keep, args=(source,), daemon=True).start()
+                raise
+
+        def keep(self, source: Any) -> None:
+            with suppress(ForgeError):
+                self.kept.append(self.real.read(source))

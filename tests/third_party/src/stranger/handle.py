@@ -104,7 +104,7 @@ class Handle:
             if self._read.state == "flying":  # or it was cancelled before the cancel could know of this
                 await over.wait()
             self._read.awaiting.remove(wake)
-        return await asyncio.to_thread(self.wait)
+        return self.wait()
 
 
 class Stream:
