@@ -119,6 +119,54 @@ for _ in range(40):  # what ends by itself may take a moment
 print(json.dumps([first, middle, last]))
 """
 
+OPEN_THREADS = """
+import json, os, threading
+from forge3d_conformance.child import ENVIRONMENT, backend
+from forge3d_core.protocols import DeviceOptions
+import numpy as np
+
+selector = json.loads(os.environ[ENVIRONMENT])["spec"].partition(":")[2]
+meet, complaints = threading.Barrier({threads}), []
+
+def used(device, number):
+    ring = device.staging_ring(ring_count=1, buffer_size=4096)
+    pool = device.readback_pool(max_pending_ops=1, buffer_size=4096)
+    buffer = device.create_buffer(4096)
+    ring.upload(np.full(4096, number, np.uint8), buffer)
+    seen = pool.read(buffer).wait(20)
+    assert (seen == number).all(), f"it read {seen} and not {number}"
+
+def round(number):
+    meet.wait(60)
+    backend.probe()
+    device = backend.open(selector, DeviceOptions())
+    meet.wait(60)
+    if number % 2:  # these close while the others' devices are open
+        used(device, number)
+        device.close()
+    meet.wait(60)
+    if not number % 2:
+        used(device, number)
+        device.close()
+
+def work(number):
+    try:
+        for _ in range({rounds}):
+            round(number)
+    except threading.BrokenBarrierError:
+        pass  # another one's complaint
+    except BaseException as error:
+        complaints.append(f"{type(error).__name__}: {error}")
+        meet.abort()
+
+threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range({threads})]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(complaints))
+"""
+
 FORK = """
 import json, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore")
@@ -266,6 +314,13 @@ def test_opening_often_leaves_nothing_behind(bench: Bench) -> None:
             min(grown) <= STEADY + EACH * rounds // 2,  # a leak goes on growing, a cache does not
             f"{rounds} opens and closes of 4 MiB each left {sum(grown) / 2**20:.1f} MiB of {name} behind",
         )
+
+
+@pytest.mark.clause("device.open-threads")
+def test_threads_open_and_close_beside_each_other(bench: Bench) -> None:
+    program = OPEN_THREADS.replace("{threads}", "4").replace("{rounds}", str(bench.scale(3, 25)))
+    complaints = told(bench, bench.child(program))
+    bench.check(not complaints, f"threads that opened and closed beside each other: {'; '.join(complaints)}")
 
 
 @pytest.mark.clause("device.fork")

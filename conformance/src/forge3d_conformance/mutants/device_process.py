@@ -116,6 +116,49 @@ class CloseKeepsABuffer(Layer):
             return buffer
 
 
+@mutant("device.open-meets-another", breaks="device.open-threads", because="ended with status 134")
+class OpenMeetsAnother(Layer):
+    """Two threads that open at once make one native context current, which ends the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening = threading.Lock()
+
+    class Backend(Layer.Backend):
+        def open(self, *args: Any, **kwargs: Any) -> Any:
+            lock: threading.Lock = self.layer.opening  # type: ignore[attr-defined]
+            if not lock.acquire(blocking=False):
+                os._exit(134)
+            try:
+                if threading.current_thread() is not threading.main_thread():
+                    threading.Event().wait(0.2)  # as long as a driver takes
+                return self.real.open(*args, **kwargs)
+            finally:
+                lock.release()
+
+
+@mutant("device.close-takes-others-along", breaks="device.open-threads", because="Closed: ")
+class CloseTakesOthersAlong(Layer):
+    """A device that is closed on one thread closes those that other threads have opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[tuple[int, Any]] = []
+
+    class Backend(Layer.Backend):
+        def open(self, *args: Any, **kwargs: Any) -> Any:
+            device = self.real.open(*args, **kwargs)
+            self.layer.opened.append((threading.get_ident(), device))  # type: ignore[attr-defined]
+            return device
+
+    class Device(Layer.Device):
+        def close(self) -> None:
+            for thread, device in self.layer.opened:  # type: ignore[attr-defined]
+                if thread != threading.get_ident():
+                    device.target.close()
+            self.real.close()
+
+
 @mutant("device.fork-hangs", breaks="device.fork", because="it hung and was killed", requires=("fork",))
 class ForkHangs(Layer):
     """A forked child waits for a thread that only the parent has."""
