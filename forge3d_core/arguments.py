@@ -70,6 +70,8 @@ def sequence(what: str, value: Iterable[Any]) -> tuple[Any, ...]:
 
 def pair(what: str, value: Iterable[SupportsIndex]) -> tuple[int, int]:
     """Return two whole numbers, such as (x, y) or (width, height). Raises :class:`UsageError`."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
+        return value[0], value[1]
     numbers = sequence(what, value)
     if len(numbers) != 2:
         raise UsageError(f"{what} is two whole numbers such as (0, 0), not {shown(value)}")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import attrs
 
+from forge3d_core import protocols
 from forge3d_core.arguments import real
 from forge3d_core.budget_entry import (
     Entry,
@@ -27,6 +28,7 @@ from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, Forked, UsageError, again
 from forge3d_core.foreign import from_signal_handler
 from forge3d_core.hold import Reference
+from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
@@ -39,6 +41,7 @@ SETTLE_SECONDS = 0.005
 _log = logging.getLogger(__name__)
 
 
+@presents(protocols.Reservation)
 @attrs.define(eq=False)
 class LedgerReservation:
     """See :class:`forge3d_core.protocols.Reservation`. Dropped unreleased, it gives back when collected."""
@@ -61,6 +64,11 @@ class LedgerReservation:
     @property
     def released(self) -> bool:
         return not self._entry.held
+
+    def __repr__(self) -> str:
+        entry = self._entry
+        what = f"reservation of {format_bytes(entry.nbytes)} {entry.heap} for a {entry.kind}"
+        return line(what, "" if entry.held else "released")
 
     def grant(self) -> None:
         """See :meth:`Ledger.grant`."""
@@ -94,6 +102,7 @@ def _nothing_held(limit: int | str) -> BudgetMetrics:
     return BudgetMetrics(0, 0, 0, 0, 0, 0, 0, 0, 0, parse_bytes(limit), 0)
 
 
+@presents(protocols.BudgetTracker)
 @attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class Ledger:
     """See :class:`forge3d_core.protocols.BudgetTracker`.
@@ -123,6 +132,17 @@ class Ledger:
     _changed: threading.Condition = attrs.field(
         init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
     )
+
+    def __repr__(self) -> str:
+        now = self._now
+        return line(
+            f"budget: {format_bytes(now.host_visible_bytes)} of {format_bytes(now.limit_bytes)} host-visible",
+            f"{format_bytes(now.device_local_bytes)} device-local",
+            "" if self._ended is None else "ended",
+        )
+
+    def _repr_html_(self) -> str:
+        return self._now._repr_html_()
 
     @property
     def limit(self) -> int:

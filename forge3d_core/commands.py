@@ -18,6 +18,7 @@ from forge3d_core.driver import Command, Copy, Dispatch, Fill
 from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateError, UsageError
 from forge3d_core.kernels import CompiledKernel
 from forge3d_core.memory import DeviceBuffer
+from forge3d_core.presentation import counted, line, named, presents
 from forge3d_core.protocols import KernelSource, Limits, Param
 
 RANGES = {"u4": range(1 << 32), "i4": range(-(1 << 31), 1 << 31)}
@@ -34,6 +35,7 @@ class Owner(Protocol):
     def check(self) -> None: ...
 
 
+@presents(protocols.CommandList)
 @attrs.define(eq=False)
 class RecordedCommands:
     """See :class:`forge3d_core.protocols.CommandList`."""
@@ -49,6 +51,10 @@ class RecordedCommands:
 
     def __len__(self) -> int:
         return len(self.commands)
+
+    def __repr__(self) -> str:
+        state = "submitted" if self._submitted else "open"
+        return line(f"{named('command list', self.label)}: {counted(len(self.commands), 'command')}", state)
 
     def copy(
         self,

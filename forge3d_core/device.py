@@ -19,6 +19,7 @@ import attrs
 
 from forge3d_core import arguments, protocols
 from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.arguments import shown
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import PATIENCE, Ending, close_elsewhere
 from forge3d_core.commands import RecordedCommands
@@ -34,6 +35,7 @@ from forge3d_core.leftover import Leftover, clear_up, keep_at_exit
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
 from forge3d_core.order import asked_for, demanded, tokens
 from forge3d_core.points import wait_all
+from forge3d_core.presentation import line, presents, table
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
     DeviceInfo,
@@ -49,12 +51,16 @@ from forge3d_core.timeline import Timeline
 from forge3d_core.units import format_bytes, parse_bytes
 
 
+@presents(protocols.Lane)
 @attrs.frozen(eq=False)
 class DeviceLane:
     """See :class:`forge3d_core.protocols.Lane`."""
 
     name: str
     timeline: Timeline
+
+    def __repr__(self) -> str:
+        return line(f"lane {shown(self.name)}: {self.timeline.counts}")
 
 
 class _Closable(Protocol):
@@ -74,6 +80,7 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
         raise
 
 
+@presents(protocols.Device)
 class AssembledDevice:
     """See :class:`forge3d_core.protocols.Device`."""
 
@@ -327,7 +334,13 @@ class AssembledDevice:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
-        return f"<device {self.info.backend}:{self.info.selector} {self.info.name!r} {state}>"
+        return line(f"device {self.info.backend}:{self.info.selector} {shown(self.info.name)} {state}")
+
+    def _repr_html_(self) -> str:
+        info, budget = self.info, self.budget
+        rows = {lane.name: lane.timeline.counts for lane in self._lanes.values()}
+        about = {"name": info.name, "kind": info.kind, "driver": info.driver, "budget": repr(budget)[1:-1]}
+        return table(repr(self)[1:-1], {**about, **{f"lane {name}": counts for name, counts in rows.items()}})
 
     def _lane(self, name: str) -> DeviceLane:
         try:

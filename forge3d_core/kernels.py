@@ -8,12 +8,16 @@ from typing import Any
 
 import attrs
 
+from forge3d_core import protocols
+from forge3d_core.arguments import shown
 from forge3d_core.driver import Driver
 from forge3d_core.foreign import asking
 from forge3d_core.gate import Gate
+from forge3d_core.presentation import counted, line, presents
 from forge3d_core.protocols import KernelSource
 
 
+@presents(protocols.Kernel)
 @attrs.frozen(eq=False)
 class CompiledKernel:
     """See :class:`forge3d_core.protocols.Kernel`."""
@@ -21,7 +25,15 @@ class CompiledKernel:
     source: KernelSource
     language: str
     native: Any
-    owner: object = attrs.field(repr=False)
+    owner: object
+
+    def __repr__(self) -> str:
+        source = self.source
+        return line(
+            f"kernel {shown(source.name)} in {self.language}",
+            counted(len(source.bindings), "buffer"),
+            counted(len(source.params), "parameter"),
+        )
 
 
 @attrs.define(eq=False)
@@ -50,6 +62,17 @@ class Kernels:
 
 
 def _identity(source: KernelSource) -> Hashable:
-    """Return what makes two sources the same kernel; a mapping does not hash, its items do."""
-    sources = tuple(sorted(source.sources.items(), key=lambda item: item[0]))
+    """Return what makes two sources the same kernel; a mapping does not hash, its items do.
+
+    A callable that does not hash is itself alone; the kernel keeps it, and so its id is no other's.
+    """
+    sources = tuple((language, _hashable(text)) for language, text in sorted(source.sources.items()))
     return source.name, sources, source.bindings, source.params, source.workgroup
+
+
+def _hashable(text: object) -> Hashable:
+    try:
+        hash(text)
+    except Exception:  # a foreign __hash__ may raise anything
+        return id(text), "id"
+    return text

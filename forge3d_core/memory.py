@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import attrs
 
+from forge3d_core import protocols
 from forge3d_core.allocation import Allocator, Owned
 from forge3d_core.arguments import pair, shown
-from forge3d_core.errors import Closed, ForeignObject, OutOfRange
+from forge3d_core.errors import Closed, ForeignObject, OutOfRange, WrongType
 from forge3d_core.formats import texture_bytes
+from forge3d_core.presentation import line, named, presents
 from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import format_bytes
+
+READ = "pool.read(...).wait()"
 
 
 @attrs.frozen(eq=False)
@@ -59,10 +63,31 @@ class DeviceMemory:
         if self._owned is None:
             raise Closed(f"{self!r} was closed")
 
+    def _line(self, what: str, size: str) -> str:
+        info = getattr(self.owner, "info", None)  # a device's
+        place = "" if info is None else f" on {info.backend}:{info.selector}"
+        return line(f"{what} {size}{place}", "closed" if self.closed else "")
+
     def close(self) -> None:
         owned, self._owned = self._owned, None
         if owned is not None:  # this call alone has it now, so that it goes back however the call ends
             self._release(owned)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        raise WrongType(f"{self!r} has no len(); .nbytes is its size, and {READ} gives an array")
+
+    def __iter__(self) -> NoReturn:
+        raise WrongType(
+            f"{self!r} is no sequence: {READ} gives an array, and one buffer of several is [buffer]"
+        )
+
+    def __getitem__(self, _index: object) -> NoReturn:
+        raise WrongType(
+            f"{self!r} has no items; read a part: pool.read(buffer, offset=..., nbytes=...).wait()"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +96,7 @@ class DeviceMemory:
         self.close()
 
 
+@presents(protocols.Buffer, array=READ)
 class DeviceBuffer(DeviceMemory):
     """See :class:`forge3d_core.protocols.Buffer`."""
 
@@ -94,9 +120,10 @@ class DeviceBuffer(DeviceMemory):
             )
 
     def __repr__(self) -> str:
-        return f"<buffer {self.label!r}>" if self.label else f"<buffer of {format_bytes(self.nbytes)}>"
+        return self._line(named("buffer", self.label), f"of {format_bytes(self.nbytes)}")
 
 
+@presents(protocols.Texture, array=READ)
 class DeviceTexture(DeviceMemory):
     """See :class:`forge3d_core.protocols.Texture`."""
 
@@ -132,4 +159,5 @@ class DeviceTexture(DeviceMemory):
         return (x, y), (w, h)
 
     def __repr__(self) -> str:
-        return f"<texture {self.label or ''} {self.width}x{self.height} {self.format.name}>"
+        what = f"{self.width}x{self.height} {self.format.name}"
+        return self._line(named("texture", self.label), f"of {what}")

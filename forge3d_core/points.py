@@ -42,6 +42,12 @@ async def told(tell: Callable[[Settled], None], withdraw: Callable[[Settled], No
         raise
 
 
+def known(point: protocols.FencePoint) -> bool:
+    """Whether a point is known to be complete, without asking the driver, where its timeline can tell."""
+    last_known = getattr(point.timeline, "last_known", None)
+    return last_known is not None and last_known >= point.value
+
+
 def wait_all(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> None:
     """Wait until every point is complete. Raises as a single wait does; ``timeout`` covers them all."""
     deadline = Deadline.after(timeout)

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation, Allocator
+from forge3d_core.arguments import shown
 from forge3d_core.closing import Turn
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
 from forge3d_core.hold import Users, note, strike
+from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
 from forge3d_core.readback_async import read as read_async
 from forge3d_core.readback_blocks import CLOSED, Blocks, Promise
@@ -26,6 +28,7 @@ from forge3d_core.readback_handle import Handle, Operation
 from forge3d_core.readback_line import Line
 from forge3d_core.readback_region import Region
 from forge3d_core.readback_stream import Stream
+from forge3d_core.units import format_bytes
 
 LOOK_SECONDS = 0.05
 """How often a wait for a leased block looks up, for a loss or a close that nobody announced."""
@@ -54,6 +57,7 @@ class PoolHost(Protocol):
     def idle_point(self, lane: str) -> FencePoint: ...
 
 
+@presents(protocols.ReadbackPool)
 class Pool:
     """See :class:`forge3d_core.protocols.ReadbackPool`.
 
@@ -182,6 +186,13 @@ class Pool:
             for operation in pending:
                 give_up(operation)  # unless it has landed
             self._blocks.close()
+
+    def __repr__(self) -> str:
+        return line(
+            f"readback pool on lane {shown(self.lane)}: {len(self._pending)} of {self._depth} reads pending",
+            f"blocks of {format_bytes(self.config.buffer_size)}",
+            "closed" if self._closed else "",
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -14,14 +14,17 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core import protocols
 from forge3d_core.allocation import Allocation
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
-from forge3d_core.points import Settled, forget, told
+from forge3d_core.points import Settled, forget, known, told
+from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_blocks import Promise
 from forge3d_core.readback_region import Region
+from forge3d_core.units import format_bytes
 from forge3d_core.views import Loan
 
 INLINE_BYTES = 64 * 1024
@@ -74,6 +77,11 @@ class Operation:
     _state: _State = attrs.field(default=_State.FLYING, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
+
+    @property
+    def state(self) -> str:
+        """What is known of it, without asking."""
+        return "complete" if self._state is _State.FLYING and known(self.point) else self._state.value
 
     @property
     def movable(self) -> bool:
@@ -289,6 +297,7 @@ class Operation:
         return result
 
 
+@presents(protocols.Lease, array="lease.array")
 class BlockLease:
     """See :class:`forge3d_core.protocols.Lease`."""
 
@@ -305,6 +314,10 @@ class BlockLease:
         if self._array is None:
             raise StateError("this lease was released; its memory may hold other bytes by now")
         return self._array
+
+    def __repr__(self) -> str:
+        array = self._array
+        return line("lease, released" if array is None else f"lease of {array.dtype} {array.shape}")
 
     def release(self) -> None:
         self._array = None
@@ -328,12 +341,18 @@ class BlockLease:
         self.release()
 
 
+@presents(protocols.ReadbackHandle, array="handle.wait()")
 class Handle:
     """See :class:`forge3d_core.protocols.ReadbackHandle`."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
         operation.handle = weakref.ref(self)  # dropped, it gives its block back
+
+    def __repr__(self) -> str:
+        region = self._operation.region
+        what = f"readback of {format_bytes(region.nbytes)} as {region.dtype} {region.shape}"
+        return line(what, self._operation.state)
 
     @property
     def is_complete(self) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.errors import Closed
+from forge3d_core.presentation import counted, line, presents
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback_handle import Handle
 
@@ -24,6 +25,7 @@ class StreamHost(Protocol):
     def drop_frame(self) -> None: ...
 
 
+@presents(protocols.ReadbackStream)
 class Stream:
     """See :class:`forge3d_core.protocols.ReadbackStream`."""
 
@@ -36,6 +38,13 @@ class Stream:
         self._frames: deque[Handle] = deque()
         self._dropped = 0
         self._closed = False
+
+    def __repr__(self) -> str:
+        return line(
+            f"readback stream: {counted(len(self._frames), 'frame')} under way",
+            f"{self._dropped} dropped",
+            "closed" if self._closed else "",
+        )
 
     @property
     def dropped_frames(self) -> int:

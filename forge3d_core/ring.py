@@ -28,6 +28,7 @@ from forge3d_core.errors import (
     again,
 )
 from forge3d_core.memory import DeviceBuffer, DeviceMemory, DeviceTexture
+from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring_block import Block, Circle, Staged, State, failure_before
 from forge3d_core.ring_outbox import Outbox, Submitter
@@ -54,6 +55,7 @@ class RingHost(Submitter, Protocol):
     def idle_point(self, lane: str) -> FencePoint: ...
 
 
+@presents(protocols.StagingRing)
 class Ring:
     """See :class:`forge3d_core.protocols.StagingRing`.
 
@@ -223,6 +225,14 @@ class Ring:
         for one in self._live():
             one.revoke()
         self._circle.give_back()
+
+    def __repr__(self) -> str:
+        flying = sum(block.state is State.FENCED for block in self._blocks)
+        return line(
+            f"staging ring on lane {shown(self.lane)}: {self.ring_count} x {format_bytes(self.buffer_size)}",
+            f"{flying} in flight",
+            "closed" if self._closed else "",
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -18,9 +18,10 @@ from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageErro
 from forge3d_core.foreign import view_of
 from forge3d_core.hold import Hold
 from forge3d_core.memory import DeviceBuffer, DeviceTexture
+from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import Limits
 from forge3d_core.ring_block import Block, Lent, Staged
-from forge3d_core.units import align_up
+from forge3d_core.units import align_up, format_bytes
 from forge3d_core.views import Loan
 
 NOTHING: NDArray[np.uint8] = np.empty(0, np.uint8)
@@ -40,6 +41,7 @@ class SliceHost(Protocol):
     def settle(self, block: Block, loan: Loan, staged: Staged | None = None) -> None: ...
 
 
+@presents(protocols.StagingSlice, array="slice.view, or slice.array(dtype, shape)")
 class Slice:
     """See :class:`forge3d_core.protocols.StagingSlice`."""
 
@@ -57,6 +59,10 @@ class Slice:
         allocation.holds.add(self._loan.reached(allocation.holds.discard))
         lent = Lent(weakref.ref(self), threading.current_thread())
         outstanding[self._loan.reached(outstanding.pop)] = lent
+
+    def __repr__(self) -> str:
+        place = f"staging slice of {format_bytes(self.nbytes)} at {self.offset} in block {self.ring_index}"
+        return line(place, "spent" if self._loan is None else "open")
 
     @property
     def view(self) -> NDArray[np.uint8]:

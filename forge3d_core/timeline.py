@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 import attrs
 
-from forge3d_core.arguments import at_least
+from forge3d_core import protocols
+from forge3d_core.arguments import at_least, shown
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import OwnThread, start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
 from forge3d_core.foreign import from_signal_handler, keep, translated
 from forge3d_core.points import Settled, settled
+from forge3d_core.presentation import line, presents
 
 LEASH_SECONDS = 0.05
 """How long a leader waits in the driver before it looks up: a close or a loss elsewhere wakes it by then."""
@@ -46,12 +48,18 @@ class Signals(Protocol):
     def retire(self, token: Any) -> None: ...
 
 
+@presents(protocols.FencePoint)
 @attrs.frozen(eq=True)
 class Point:
-    """A value of a :class:`Timeline`; see :class:`forge3d_core.protocols.FencePoint`."""
+    """See :class:`forge3d_core.protocols.FencePoint`."""
 
     timeline: Timeline
     value: int
+
+    def __repr__(self) -> str:
+        return line(
+            f"point {shown(self.value)} of lane {shown(self.timeline.name)}", self.timeline.tell(self.value)
+        )
 
     @property
     def done(self) -> bool:
@@ -67,6 +75,7 @@ class Point:
         return settled(self).__await__()
 
 
+@presents(protocols.Timeline)
 @attrs.define(eq=False)
 class Timeline:
     """See :class:`forge3d_core.protocols.Timeline`.
@@ -102,6 +111,26 @@ class Timeline:
     @_changed.default
     def _over_the_lock(self) -> threading.Condition:
         return threading.Condition(self._lock)
+
+    def __repr__(self) -> str:
+        return line(f"timeline of lane {shown(self.name)}: {self.counts}", self.tell(self._completed + 1, ""))
+
+    @property
+    def counts(self) -> str:
+        """How much is known to be done."""
+        return f"{self._completed} of {self._submitted} seen done"
+
+    @property
+    def last_known(self) -> int:
+        """The highest value known to be complete; asks nothing."""
+        return self._completed
+
+    def tell(self, value: int, pending: str = "pending when last asked") -> str:
+        """Return what is known of ``value`` in a word, without asking the driver."""
+        if self._completed >= value:
+            return "done"
+        failure = self._failure
+        return pending if failure is None else f"failed: {type(failure).__name__}"
 
     @property
     def submitted(self) -> int:

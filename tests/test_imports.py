@@ -24,6 +24,7 @@ LAYERS = [
     {"errors"},
     {"arguments", "deadline", "hold"},
     {"units", "dtypes"},
+    {"presentation"},
     {"protocols"},
     {"driver", "foreign", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
     {"points", "timeline", "budget", "budget_entry", "allocation", "memory", "kernels", "commands", "order"},

@@ -17,6 +17,7 @@ from forge3d_core.host.execution import Executor, Link
 from forge3d_core.host.lanes import Hold, Lanes
 from forge3d_core.host.options import HostOptions
 from forge3d_core.host.submission import Submission
+from forge3d_core.presentation import line
 from forge3d_core.units import format_bytes
 
 
@@ -45,6 +46,10 @@ class HostMachine:
         self._faults = Faults(options.lose_after)
         if options.oom_at is not None:
             self._faults.fail_allocation(options.oom_at)
+
+    def __repr__(self) -> str:
+        simulated = "simulated" if self.options.simulated else ""
+        return line(f"host machine with lanes {'/'.join(self.options.lanes)}", simulated)
 
     def zeros(self, shape: int | tuple[int, ...]) -> NDArray[np.uint8]:
         """Return zeroed memory, or raise :class:`OutOfDeviceMemory`."""

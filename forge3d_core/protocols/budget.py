@@ -7,12 +7,15 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import attrs
 
+from forge3d_core.presentation import Figures, counted, line
+from forge3d_core.units import format_bytes
+
 MemoryKind = Literal["buffer", "texture"]
 Heap = Literal["host_visible", "device_local"]
 
 
 @attrs.frozen
-class BudgetMetrics:
+class BudgetMetrics(Figures):
     """A snapshot, all of one instant. Names from the memory management guide; sizes in bytes."""
 
     buffer_count: int
@@ -36,24 +39,39 @@ class BudgetMetrics:
         """Host-visible bytes over their limit; 0 for a limit of 0."""
         return self.host_visible_bytes / self.limit_bytes if self.limit_bytes else 0.0
 
+    def __repr__(self) -> str:
+        return line(
+            f"budget metrics: {format_bytes(self.host_visible_bytes)} of {format_bytes(self.limit_bytes)} "
+            f"host-visible, {format_bytes(self.device_local_bytes)} device-local",
+            counted(self.buffer_count, "buffer"),
+            counted(self.texture_count, "texture"),
+            f"peak {format_bytes(self.peak_bytes)}",
+            counted(self.refusals, "refusal"),
+        )
+
 
 @runtime_checkable
 class Reservation(Protocol):
     """Bytes taken from a budget until they are released, once; later calls do nothing."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """How many bytes it holds, or held."""
 
     @property
-    def kind(self) -> MemoryKind: ...
+    def kind(self) -> MemoryKind:
+        """What for: ``buffer`` or ``texture``."""
 
     @property
-    def heap(self) -> Heap: ...
+    def heap(self) -> Heap:
+        """Whose memory: ``host_visible`` or ``device_local``."""
 
     @property
-    def released(self) -> bool: ...
+    def released(self) -> bool:
+        """Whether it was given back."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Give the bytes back; later calls do nothing."""
 
     def __enter__(self) -> Self: ...
 
@@ -114,7 +132,8 @@ class BudgetTracker(Protocol):
         What reclaimers might give back is not asked for, so it may refuse where ``reserve`` succeeds.
         """
 
-    def metrics(self) -> BudgetMetrics: ...
+    def metrics(self) -> BudgetMetrics:
+        """Return all figures, of one instant; works after close."""
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
         """Register ``reclaim(nbytes_wanted) -> nbytes_given_back``; returns a function that removes it.

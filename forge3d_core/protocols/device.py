@@ -7,21 +7,23 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import attrs
 
+from forge3d_core.arguments import shown
 from forge3d_core.deadline import seconds
 from forge3d_core.errors import UsageError
+from forge3d_core.presentation import Figures, line
 from forge3d_core.protocols.budget import BudgetTracker
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
 from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
 from forge3d_core.protocols.readback import AsyncReadbackConfig, ReadbackPool
 from forge3d_core.protocols.ring import StagingRing
-from forge3d_core.units import MIB, parse_bytes
+from forge3d_core.units import MIB, format_bytes, parse_bytes
 
 DeviceKind = Literal["discrete", "integrated", "virtual", "cpu", "simulator"]
 
 
 @attrs.frozen
-class Limits:
+class Limits(Figures):
     """What a device can and cannot do; sizes in bytes."""
 
     max_buffer_size: int
@@ -35,9 +37,18 @@ class Limits:
     lanes: tuple[str, ...] = ("upload", "compute", "download")
     concurrent_lanes: bool = True  # False: the lanes are logical, one native queue runs them in order
 
+    def __repr__(self) -> str:
+        return line(
+            f"limits: buffers to {format_bytes(self.max_buffer_size)}",
+            f"textures to {self.max_texture_size}",
+            f"copies by {self.copy_alignment}",
+            f"languages {'/'.join(self.languages) or 'none'}",
+            f"lanes {'/'.join(self.lanes)}",
+        )
+
 
 @attrs.frozen
-class DeviceInfo:
+class DeviceInfo(Figures):
     """What a probe tells of one device."""
 
     backend: str
@@ -50,6 +61,11 @@ class DeviceInfo:
     limits: Limits | None = None
     caution: str = ""  # why only a selector that names it opens it; empty: automatic choice may take it
     fix: str | None = None  # the command that would bring what has no such caution
+
+    def __repr__(self) -> str:
+        memory = None if self.memory_bytes is None else format_bytes(self.memory_bytes)
+        where = f"device info {self.backend}:{self.selector} {shown(self.name)}"
+        return line(where, self.kind, shown(self.driver), memory, f"score {self.score}")
 
 
 def _drain_timeout(value: float) -> float:
@@ -112,23 +128,28 @@ class Device(Protocol):
     """
 
     @property
-    def info(self) -> DeviceInfo: ...
+    def info(self) -> DeviceInfo:
+        """What the device is: backend, name, kind, driver, score."""
 
     @property
-    def limits(self) -> Limits: ...
+    def limits(self) -> Limits:
+        """What it can and cannot do."""
 
     @property
-    def budget(self) -> BudgetTracker: ...
+    def budget(self) -> BudgetTracker:
+        """Every byte of it by kind and heap, under a hard limit."""
 
     @property
-    def lanes(self) -> Mapping[str, Lane]: ...
+    def lanes(self) -> Mapping[str, Lane]:
+        """Its lanes by name: ``upload``, ``compute``, ``download``, and perhaps more."""
 
     @property
     def native(self) -> Any:
         """The API's own device (``wgpu.GPUDevice``, ``cupy.cuda.Device``), for interop."""
 
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether it was closed; never blocks."""
 
     def create_buffer(self, nbytes: int | str, *, label: str = "") -> Buffer:
         """Return ``nbytes`` (from 1) of zeroed device memory.
@@ -188,7 +209,8 @@ class Device(Protocol):
     def wait_idle(self, timeout: float | None = None) -> None:
         """Wait until everything submitted so far is complete; raises as a point's ``wait`` does."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let submitted work end for ``drain_timeout`` seconds, then give all back; idempotent."""
 
     def __enter__(self) -> Self: ...
 

@@ -22,16 +22,20 @@ class Timeline(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The lane's name."""
 
     @property
-    def submitted(self) -> int: ...
+    def submitted(self) -> int:
+        """The value of the newest submission, 0 before the first."""
 
     @property
-    def completed(self) -> int: ...
+    def completed(self) -> int:
+        """The highest value that is complete; asks the device, and never blocks."""
 
     @property
-    def failure(self) -> Exception | None: ...
+    def failure(self) -> Exception | None:
+        """The first failure, which every later value raises, or None."""
 
     def point(self, value: int) -> FencePoint:
         """Return the point at ``value``, which may lie in the future."""
@@ -48,10 +52,12 @@ class FencePoint(Protocol):
     """
 
     @property
-    def timeline(self) -> Timeline: ...
+    def timeline(self) -> Timeline:
+        """The timeline that it is a value of."""
 
     @property
-    def value(self) -> int: ...
+    def value(self) -> int:
+        """The value: the number of a submission of that lane."""
 
     @property
     def done(self) -> bool:

@@ -11,6 +11,7 @@ from forge3d_core import arguments
 from forge3d_core.arguments import one_of, shown
 from forge3d_core.dtypes import element_dtype
 from forge3d_core.errors import UsageError, WrongType
+from forge3d_core.presentation import counted, line
 from forge3d_core.protocols.memory import Buffer
 
 Access = Literal["read", "write", "readwrite"]
@@ -93,6 +94,14 @@ class KernelSource:
     params: tuple[Param, ...] = attrs.field(default=(), converter=_params)
     workgroup: tuple[int, int, int] = attrs.field(default=(64, 1, 1), converter=_workgroup)
 
+    def __repr__(self) -> str:
+        return line(
+            f"kernel source {shown(self.name)}: {'/'.join(map(str, self.sources)) or 'no language'}",
+            counted(len(self.bindings), "binding"),
+            counted(len(self.params), "param"),
+            f"workgroup {self.workgroup}",
+        )
+
     @name.validator
     def _identifier(self, _attribute: object, value: str) -> None:
         if not isinstance(value, str) or not value.isidentifier():
@@ -116,13 +125,16 @@ class Kernel(Protocol):
     """A compiled kernel of one device; valid until the device closes."""
 
     @property
-    def source(self) -> KernelSource: ...
+    def source(self) -> KernelSource:
+        """What it was made of."""
 
     @property
-    def language(self) -> str: ...
+    def language(self) -> str:
+        """The language that the device took: ``host``, ``wgsl``, ``cuda``."""
 
     @property
-    def native(self) -> Any: ...
+    def native(self) -> Any:
+        """The API's own object (a compute pipeline, a function), for interop."""
 
 
 @runtime_checkable

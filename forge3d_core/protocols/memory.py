@@ -58,17 +58,20 @@ class TextureFormat:
 
 class _Memory(Protocol):
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Its size in bytes, without any padding."""
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """What its maker called it; for messages alone."""
 
     @property
     def native(self) -> Any:
         """The API's own object. What is done through it is outside forge3d's ordering and budget."""
 
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether it was closed."""
 
     def close(self) -> None:
         """Give the memory back once the device no longer uses it; idempotent, never blocks."""
@@ -92,10 +95,13 @@ class Texture(_Memory, Protocol):
     """A 2-d image in device memory; texel (0, 0) is the top left corner."""
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Texels from left to right."""
 
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """Texels from top to bottom."""
 
     @property
-    def format(self) -> TextureFormat: ...
+    def format(self) -> TextureFormat:
+        """The layout of a texel."""

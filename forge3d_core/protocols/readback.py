@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from forge3d_core import arguments
 from forge3d_core.arguments import one_of
 from forge3d_core.deadline import seconds
+from forge3d_core.presentation import Figures, counted, line
 from forge3d_core.protocols.fence import FencePoint
 from forge3d_core.protocols.memory import Buffer, Texture
-from forge3d_core.units import parse_bytes
+from forge3d_core.units import format_bytes, parse_bytes
 
 Backpressure = Literal["wait", "raise", "degrade"]
 
@@ -59,7 +60,7 @@ class AsyncReadbackConfig:
 
 
 @attrs.frozen
-class ReadbackStats:
+class ReadbackStats(Figures):
     """A snapshot of a pool; counts since it was made. Names from the async readback guide."""
 
     total_operations: int
@@ -75,6 +76,19 @@ class ReadbackStats:
     block_bytes: int
     waits: int  # reads that had to wait, raise or degrade for want of a block
 
+    def __repr__(self) -> str:
+        return line(
+            f"readback stats: {counted(self.total_operations, 'read')}",
+            f"{self.pending_operations} pending",
+            f"{self.cancelled_operations} cancelled",
+            f"{self.failed_operations} failed",
+            f"{self.dropped_frames} dropped",
+            f"{self.average_time_ms:.3g} ms each",
+            f"{format_bytes(self.bytes_read)} in all",
+            f"{counted(self.blocks, 'block')} of {format_bytes(self.block_bytes)}",
+            counted(self.waits, "wait"),
+        )
+
 
 @runtime_checkable
 class Lease(Protocol):
@@ -87,9 +101,11 @@ class Lease(Protocol):
     """
 
     @property
-    def array(self) -> NDArray[Any]: ...
+    def array(self) -> NDArray[Any]:
+        """The bytes in the block, read-only, as the read's dtype and shape."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Give the block back, and empty the array; idempotent."""
 
     def __enter__(self) -> NDArray[Any]: ...
 
@@ -153,7 +169,8 @@ class ReadbackStream(Protocol):
     """
 
     @property
-    def dropped_frames(self) -> int: ...
+    def dropped_frames(self) -> int:
+        """Frames given up, or passed over for a newer one."""
 
     def push(self, after: Iterable[FencePoint] = ()) -> bool:
         """Start a read; return False where the frame was dropped at once.
@@ -161,7 +178,8 @@ class ReadbackStream(Protocol):
         Raises :class:`Closed` after the stream, its pool or its device was closed.
         """
 
-    def latest(self) -> NDArray[Any] | None: ...
+    def latest(self) -> NDArray[Any] | None:
+        """Return the newest frame that has landed since the last call, or None; never blocks."""
 
     def close(self) -> None:
         """Cancel what is in flight; idempotent. ``latest`` then returns None."""
@@ -181,10 +199,12 @@ class ReadbackPool(Protocol):
     """
 
     @property
-    def config(self) -> AsyncReadbackConfig: ...
+    def config(self) -> AsyncReadbackConfig:
+        """How it was asked to behave."""
 
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether it was closed."""
 
     def read(
         self,
@@ -218,7 +238,8 @@ class ReadbackPool(Protocol):
     def stream(self, source: Buffer | Texture, **region: Any) -> ReadbackStream:
         """Return a reader that wants only the latest bytes of ``source``; ``region`` as in ``read``."""
 
-    def stats(self) -> ReadbackStats: ...
+    def stats(self) -> ReadbackStats:
+        """Return its figures, all of one instant; works after close."""
 
     def close(self) -> None:
         """Cancel what is pending, give the blocks back when the device is done; idempotent.

@@ -8,12 +8,14 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from forge3d_core.presentation import Figures, counted, line
 from forge3d_core.protocols.fence import FencePoint
 from forge3d_core.protocols.memory import Buffer, Texture
+from forge3d_core.units import format_bytes
 
 
 @attrs.frozen
-class RingStats:
+class RingStats(Figures):
     """A snapshot of a ring; counts since it was made. Source: the staging-ring guide (O1)."""
 
     ring_count: int
@@ -24,6 +26,17 @@ class RingStats:
     allocations: int
     bytes_staged: int  # committed since the ring was made
     submissions: int
+
+    def __repr__(self) -> str:
+        return line(
+            f"ring stats: block {self.current_ring_index} of {self.ring_count} x "
+            f"{format_bytes(self.buffer_size)}",
+            f"{format_bytes(self.bytes_in_flight)} in flight",
+            counted(self.buffer_stalls, "stall"),
+            counted(self.allocations, "allocation"),
+            f"{format_bytes(self.bytes_staged)} staged",
+            counted(self.submissions, "submission"),
+        )
 
 
 @runtime_checkable
@@ -41,14 +54,16 @@ class StagingSlice(Protocol):
     """
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Its size in bytes."""
 
     @property
     def offset(self) -> int:
         """Where it starts in its block."""
 
     @property
-    def ring_index(self) -> int: ...
+    def ring_index(self) -> int:
+        """Which block of the ring it lies in."""
 
     @property
     def view(self) -> NDArray[np.uint8]:
@@ -98,13 +113,16 @@ class StagingRing(Protocol):
     """
 
     @property
-    def ring_count(self) -> int: ...
+    def ring_count(self) -> int:
+        """How many blocks there are."""
 
     @property
-    def buffer_size(self) -> int: ...
+    def buffer_size(self) -> int:
+        """Bytes of each block, and of the largest slice."""
 
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether it was closed."""
 
     def allocate(self, nbytes: int) -> StagingSlice | None:
         """Return a slice of ``nbytes`` (from 1), or None when the ring is full."""
@@ -143,7 +161,8 @@ class StagingRing(Protocol):
         has an open slice of this ring.
         """
 
-    def stats(self) -> RingStats: ...
+    def stats(self) -> RingStats:
+        """Return its figures, all of one instant; works after close."""
 
     def close(self) -> None:
         """Submit what is committed, give the blocks back when the device is done; idempotent.
