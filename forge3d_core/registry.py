@@ -24,6 +24,7 @@ from forge3d_core.errors import (
     UnknownBackend,
     UsageError,
 )
+from forge3d_core.forking import renew_in_child
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.plugins import (
     Candidate,
@@ -74,6 +75,15 @@ class Registry:
     _installed: tuple[Candidate, ...] | None = attrs.field(default=None, init=False)
     _registered: list[Candidate] = attrs.field(factory=list, init=False)
     _slots: dict[Candidate, _Slot] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Have fresh locks in a forked child: what a thread of the parent was loading is loaded anew."""
+        self._lock = threading.Lock()
+        for slot in self._slots.values():
+            slot.lock = threading.Lock()
 
     def candidates(self) -> dict[str, tuple[Candidate, ...]]:
         """Return what offers each name, sorted by name; nothing is imported."""

@@ -17,7 +17,17 @@ SOURCES = {
     "forge3d_conformance": ROOT / "conformance/src/forge3d_conformance",
 }
 GPU_LIBRARIES = {"wgpu", "cupy", "cupyx", "cupy_backends", "torch", "rendercanvas", "cuda", "pycuda", "numba"}
-PUBLIC_CORE = {"driver", "device", "errors", "protocols", "hookspecs", "units", "formats"}
+PUBLIC_CORE = {
+    "driver",
+    "deadline",
+    "forking",
+    "device",
+    "errors",
+    "protocols",
+    "hookspecs",
+    "units",
+    "formats",
+}
 
 # Lowest first; a module imports from its own layer or from below. What stands in no layer is above them all.
 LAYERS = [
@@ -26,7 +36,18 @@ LAYERS = [
     {"units", "dtypes"},
     {"presentation"},
     {"protocols"},
-    {"driver", "foreign", "hookspecs", "formats", "views", "gate", "copying", "closing", "leftover"},
+    {
+        "driver",
+        "foreign",
+        "forking",
+        "hookspecs",
+        "formats",
+        "views",
+        "gate",
+        "copying",
+        "closing",
+        "leftover",
+    },
     {"points", "timeline", "budget", "budget_entry", "allocation", "memory", "kernels", "commands", "order"},
     {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
     | {

@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 
 from forge3d_core.errors import MissingDependency, NoDevice
+from forge3d_core.forking import renew_in_child
 from forge3d_core.protocols import DeviceInfo, DeviceKind
 
 NAME = "wgpu"
@@ -59,14 +60,17 @@ class _State:
     """What is one in a process: locks, and OpenGL's adapters once they have been looked for."""
 
     def __init__(self) -> None:
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Start afresh: in a forked child the locks may be held, and the contexts are the parent's."""
         self.lock = threading.RLock()
         self.context = threading.Lock()
         self.opengl: list[Any] | None = None
 
 
 _state = _State()
-if hasattr(os, "register_at_fork"):  # the parent's lock may be held, and its contexts are the parent's
-    os.register_at_fork(after_in_child=_state.__init__)  # type: ignore[misc]
 
 
 @contextmanager
