@@ -133,6 +133,7 @@ def test_it_keeps_the_contracts_that_a_program_leans_on(site: Path) -> None:
     assert "all of it" in run(site, "-c", USES_ALL)
 
 
+@pytest.mark.adapter
 def test_the_command_line_shows_it(site: Path) -> None:
     listing = json.loads(run(site, "-c", "from forge3d_core.cli import main; main()", "backends", "--json"))
     stranger = next(one for one in listing["backends"] if one["name"] == "stranger")

@@ -21,6 +21,7 @@ def failed(directory: Path) -> set[str]:
     return {result.id for result in read(directory).clauses if result.state is State.FAIL}
 
 
+@pytest.mark.long
 def test_the_right_one_is_conformant(forge3d: Forge3d, tmp_path: Path) -> None:
     ended = forge3d("conformance", "--backend", "stranger", "--report", tmp_path)
     assert ended.returncode == 0, ended.stdout
@@ -34,6 +35,7 @@ def test_the_right_one_is_conformant(forge3d: Forge3d, tmp_path: Path) -> None:
     assert verified.returncode == 0, verified.stdout
 
 
+@pytest.mark.long
 def test_mutants_are_caught_over_its_code_too(forge3d: Forge3d, tmp_path: Path) -> None:
     ended = forge3d(
         *("conformance", "--backend", "stranger", "--clause", "*.n*", "--self-test", "--report", tmp_path)

@@ -117,6 +117,7 @@ class ClauseSession:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         kept, dropped = [], []
+        binding = {clause.id for clause in self.catalogue.binding(self.level, self.selection)}
         for item in items:
             marker = item.get_closest_marker("clause")
             if marker is None:
@@ -125,12 +126,11 @@ class ClauseSession:
             id = marker.args[0]
             if id not in self.catalogue:
                 raise pytest.UsageError(f"{item.nodeid} tests {id!r}, which is no clause of the catalogue")
-            clause = self.catalogue[id]
-            if clause not in self.catalogue.binding(self.level, self.selection):
+            if id not in binding:
                 dropped.append(item)
                 continue
             kept.append(item)
-            self._enlist(item, id, tuple(marker.kwargs.get("requires", clause.requires)))
+            self._enlist(item, id, tuple(marker.kwargs.get("requires", self.catalogue[id].requires)))
         if dropped:
             config.hook.pytest_deselected(items=dropped)
             items[:] = kept
