@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import deque
 from collections.abc import Collection
 from typing import Protocol, Self
@@ -115,7 +114,7 @@ class Ring:
                         found = self._place(nbytes, eager=True)
                         if found is None:
                             blocking = self._blocks[self._index].point
-                            self._own_slices("reserve", self._blocks[self._index])
+                            self._own_slices("reserve", self._blocks[self._index], waited=stalled)
                     else:
                         found = None
                     if found is None and not stalled:
@@ -153,6 +152,9 @@ class Ring:
                     return self._outbox.last or self._host.idle_point(self.lane)
             self.check()
             self._wait(None, deadline, "slices of other threads are not committed")
+            with self._lock:
+                for block in awaited:
+                    self._own_slices("advance", block, waited=True)
 
     def upload(
         self,
@@ -319,21 +321,25 @@ class Ring:
                 found.revoke()
             raise
 
-    def _own_slices(self, what: str, block: Block) -> None:
-        me = threading.current_thread()  # not its number, which a later thread may get again
-        mine = sum(lent.thread is me for lent in list(block.outstanding.values()))
-        if mine and (block.state is not State.OPEN or what != "reserve"):
+    def _own_slices(self, what: str, block: Block, *, waited: bool = False) -> None:
+        """Refuse to wait for slices that no other thread can commit: that would never end."""
+        if not block.outstanding or (block.state is State.OPEN and what == "reserve"):
+            return
+        mine = [lent for lent in list(block.outstanding.values()) if lent.here(waited)]
+        if mine:
             raise SliceOutstanding(
-                f"{what}: {mine} slice(s) of this thread in block {block.index} are neither committed nor "
-                "released, and waiting for them would never end; commit or release them first"
+                f"{what}: {len(mine)} slice(s) of this thread are neither committed nor released, the first "
+                f"{mine[0]}, and waiting for them would never end; commit or release them first"
             )
 
     def _wait(self, point: FencePoint | None, deadline: Deadline, why: str) -> None:
         left = deadline.left(LOOK_SECONDS)
         if left <= 0:
+            written = [str(lent) for block in self._blocks for lent in list(block.outstanding.values())]
             raise FenceTimeout(
                 f"staging ring on lane {self.lane!r}: {why}, {self.ring_count} block(s) of "
                 f"{format_bytes(self.buffer_size)} in flight or being written"
+                + (f"; neither committed nor released: {', '.join(written[:4])}" if written else "")
             )
         if point is not None:
             try:

@@ -13,6 +13,7 @@ from forge3d_core.allocation import Allocation, Allocator, Owned
 from forge3d_core.driver import Command
 from forge3d_core.errors import again
 from forge3d_core.protocols import FencePoint
+from forge3d_core.ring_holder import held_here
 
 
 class State(enum.Enum):
@@ -37,7 +38,25 @@ class Lent:
     """A slice as its block knows it. The block must not keep it: then it would never be gone."""
 
     slice: weakref.ref[Any]
-    thread: threading.Thread  # that allocated it; not its number, which a later thread may get again
+    block: int
+    offset: int
+    nbytes: int
+    thread: threading.Thread = attrs.field(factory=threading.current_thread)  # that allocated it
+
+    def here(self, waited: bool) -> bool:
+        """Whether no thread but the calling one can commit it: it belongs to the thread that has it.
+
+        ``waited``: also one of a thread that has ended since. One that was dropped, with an array over
+        its memory alive, can be committed by none.
+        """
+        if self.thread is not threading.current_thread() and (not waited or self.thread.is_alive()):
+            return False
+        found = self.slice()
+        return found is None or held_here(found)
+
+    def __str__(self) -> str:
+        where = f"{self.nbytes} bytes at {self.offset} of block {self.block}"
+        return f"{where}, allocated by thread {self.thread.name!r}"
 
 
 @attrs.define(eq=False)

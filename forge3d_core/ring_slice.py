@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
@@ -57,7 +56,7 @@ class Slice:
         self._loan: Loan | None = Loan(self._memory, writable=True)
         self._view: NDArray[np.uint8] | None = None
         allocation.holds.add(self._loan.reached(allocation.holds.discard))
-        lent = Lent(weakref.ref(self), threading.current_thread())
+        lent = Lent(weakref.ref(self), block.index, offset, nbytes)
         outstanding[self._loan.reached(outstanding.pop)] = lent
 
     def __repr__(self) -> str:

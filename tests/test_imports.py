@@ -49,7 +49,7 @@ LAYERS = [
         "leftover",
     },
     {"points", "timeline", "budget", "budget_entry", "allocation", "memory", "kernels", "commands", "order"},
-    {"ring", "ring_block", "ring_outbox", "ring_slice", "ring_upload"}
+    {"ring", "ring_block", "ring_holder", "ring_outbox", "ring_slice", "ring_upload"}
     | {
         "readback",
         "readback_async",
