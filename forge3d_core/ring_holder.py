@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from types import FrameType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 import attrs
 
 OURS, CALLING_BACK = "forge3d-", "forge3d-watch-"
-CONTAINERS = (list, tuple, set, dict)
+COPIED = 2
+SEEN_BY_ALL = (type, ModuleType, FunctionType, FrameType)
 
 
 @attrs.frozen
@@ -27,13 +29,18 @@ class _Variables:
         same = sum(value is one for name, value in self.values.items() if name not in self.shared)
         return self.copies * same
 
+    def forget(self) -> None:
+        """Empty the copy, which stays with the call, and would keep what its variables let go of."""
+        if self.copies == COPIED and sys.getrefcount(self.values) <= 3:  # or locals() has it
+            self.values.clear()  # type: ignore[attr-defined]
+
 
 def held_here(one: object) -> bool:
     """Whether it is certain that no thread but this one can get at ``one``, so that none can settle it.
 
     That is so where no other thread runs code of the program's, and where each reference to ``one`` is a
-    variable of this thread's own calls, or an item of a list, tuple, set or dict that is. Any other
-    reference (a queue, an attribute, a closure, a finished call) may be the way of another thread to it.
+    variable of this thread's own calls, or in a container or object that is one. Any other reference (in
+    a queue, a closure, a finished call) may be the way of another thread to it.
 
     For a call that is about to wait: it costs some 50 us. ``one`` is a variable of the caller's.
     """
@@ -41,8 +48,12 @@ def held_here(one: object) -> bool:
     if not others:
         return True
     calls = list(_calls(sys._getframe(2), others))
-    counted = sum(call.references(one) for call in calls) + _items(one, calls)
-    return sys.getrefcount(one) <= counted + 3  # the caller's variable, this argument, and that
+    try:
+        counted = sum(call.references(one) for call in calls) + _items(one, calls)
+        return sys.getrefcount(one) <= counted + 3  # the caller's variable, this argument, and that
+    finally:
+        for call in calls:
+            call.forget()
 
 
 def _others() -> list[FrameType]:
@@ -62,7 +73,7 @@ def _calls(frame: FrameType | None, others: list[FrameType]) -> Iterator[_Variab
         code, values = frame.f_code, frame.f_locals
         if values is not frame.f_globals:
             # Of a function this is a copy, which refers once more, up to Python 3.12; a class body's is not.
-            copies = 2 if code.co_flags & inspect.CO_OPTIMIZED and type(values) is dict else 1
+            copies = COPIED if code.co_flags & inspect.CO_OPTIMIZED and type(values) is dict else 1
             yield _Variables(values, copies, frozenset((*code.co_cellvars, *code.co_freevars)))
         elif not any(_sees(other, values) for other in others):
             yield _Variables(values, 1, frozenset())
@@ -76,21 +87,26 @@ def _sees(frame: FrameType | None, variables: Mapping[str, Any]) -> bool:
 
 
 def _items(one: object, calls: list[_Variables]) -> int:
-    """Return how often containers have ``one`` as an item that are this thread's own variables themselves."""
-    count = 0
+    """Return how often ``one`` is in containers or objects that are variables of this thread's alone."""
     found = {
         id(value): value
         for call in calls
         for value in call.values.values()
-        if type(value) in CONTAINERS and any(item is one for item in _inside(value))
+        if value is not one and not isinstance(value, SEEN_BY_ALL) and _inside(value, one)
     }
+    count = 0
     while found:
-        _, container = found.popitem()
-        own = sum(call.references(container) for call in calls)
-        if sys.getrefcount(container) <= own + 2:  # this variable and the argument
-            count += sum(item is one for item in _inside(container))
+        _, holder = found.popitem()
+        own = sum(call.references(holder) for call in calls)
+        if sys.getrefcount(holder) <= own + 2:  # this variable and the argument
+            count += _inside(holder, one)
     return count
 
 
-def _inside(container: Any) -> list[Any]:
-    return list(container.values() if isinstance(container, dict) else container)
+def _inside(holder: object, one: object) -> int:
+    """Return how often ``holder`` refers to ``one`` itself, by its attributes or as an item."""
+    within = gc.get_referents(holder)
+    named = getattr(holder, "__dict__", None) if any(type(each) is dict for each in within) else None
+    if type(named) is dict and any(each is named for each in within):
+        within += named.values()
+    return sum(each is one for each in within)
