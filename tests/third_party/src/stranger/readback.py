@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from forge3d_core.deadline import Deadline
 from forge3d_core.errors import Busy, Cancelled, Closed, FenceTimeout, ForeignObject, StateError
 from forge3d_core.protocols import AsyncReadbackConfig, ReadbackStats
 from stranger.handle import Handle, Lease, Read, Stream
@@ -57,11 +56,11 @@ class Pool:
     async def read_async(self, source: Any, *, after: Iterable[Point] = (), **region: Any) -> Handle:
         if self.config.backpressure != "wait":
             return self.read(source, after=after, **region)
-        deadline, waits = Deadline.after(self.config.timeout), 0
+        waits, deadline = 0, None if self.config.timeout is None else time.monotonic() + self.config.timeout
         while (handle := self.start(source, after, region, "refuse")) is None:
             self.count(waits=not waits)
             waits += 1
-            if not deadline.left():
+            if deadline is not None and time.monotonic() >= deadline:
                 raise FenceTimeout(f"no block came free in {self.config.timeout} s on lane {self.lane!r}")
             await asyncio.sleep(0.002)  # a look now and then is enough for a stranger
         return handle
