@@ -120,6 +120,10 @@ class Bench:
         """Change bytes of device memory by the subject's own path."""
         self.target.subject.lent.poke(unwrap(device), unwrap(buffer), offset, data.tobytes())
 
+    def enqueue(self, device: Device, buffer: Buffer, value: int) -> None:
+        """Fill a buffer as the native device's owner would, in its own queue and without waiting."""
+        self.target.subject.lent.enqueue(unwrap(device), unwrap(buffer), value)
+
     def lose(self, device: Device) -> None:
         """Make the device be lost."""
         self._lost.append(unwrap(device))

@@ -49,8 +49,8 @@ class Subject(Protocol):
     """The members that a backend's object may have; every one is optional.
 
     ``capabilities`` says which of the methods work: ``hold``, ``peek`` (with ``poke``), ``lose``,
-    ``adopt`` (``foreign``), ``host_pressure`` (``fail_next_allocation``). A capability that is named
-    must be used: a run in which its tests do not run fails.
+    ``adopt`` (``foreign``), ``enqueue``, ``host_pressure`` (``fail_next_allocation``). A capability that is
+    named must be used: a run in which its tests do not run fails.
 
     ``unsupported`` holds (clause glob, reason): a better reason than *not lent* for a clause that lacks
     one of its capabilities. It excuses nothing else. ``known_failures`` holds (clause glob, regex on the
@@ -86,6 +86,9 @@ class Subject(Protocol):
     def foreign(self, device: Device, nbytes: int) -> Any:
         """Return zeroed native memory of the device's API, made without forge3d, for ``adopt``."""
 
+    def enqueue(self, device: Device, buffer: Buffer, value: int) -> None:
+        """Fill a buffer with a byte by the API's own call, in its own queue; do not wait for anything."""
+
     def fail_next_allocation(self, device: Device) -> None:
         """Make the driver refuse the next host-visible allocation for want of memory."""
 
@@ -110,6 +113,7 @@ NEEDS = {
     "peek": ("peek", "poke"),
     "lose": ("lose",),
     "adopt": ("foreign",),
+    "enqueue": ("enqueue",),
     "host_pressure": ("fail_next_allocation",),
 }
 """The methods that stand behind each capability that a subject may declare."""

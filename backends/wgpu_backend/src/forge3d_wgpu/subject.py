@@ -84,7 +84,7 @@ class BusyQueue:
 class WgpuSubject:
     """Holds all lanes at once, for a time; looks at memory through wgpu's own queue."""
 
-    capabilities = frozenset({"hold", "peek", "lose", "adopt", "host_pressure"})
+    capabilities = frozenset({"hold", "peek", "lose", "adopt", "enqueue", "host_pressure"})
 
     def __init__(self) -> None:
         self._groups_per_second: dict[str, float] = {}
@@ -117,6 +117,9 @@ class WgpuSubject:
 
         usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
         return native_of(device).create_buffer(size=nbytes, usage=usage)
+
+    def enqueue(self, device: Any, buffer: Buffer, value: int) -> None:
+        native_of(device).queue.write_buffer(buffer.native, 0, bytes([value]) * buffer.nbytes)
 
     def fail_next_allocation(self, device: Any) -> None:
         """Have wgpu's device refuse one buffer as it does when memory has run out."""

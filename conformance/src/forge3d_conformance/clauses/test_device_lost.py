@@ -181,3 +181,60 @@ def lose_under_work(bench: Bench, device: Device) -> None:
         bench.lose(device)
         with bench.raises(DeviceLost, "a wait when the device was lost"):
             point.wait(bench.patience)
+
+
+RACE = """
+import threading, time
+import numpy as np
+from forge3d_conformance.child import bench
+from forge3d_core.errors import DeviceLost
+
+device = bench.open()
+told, begun, data = [], threading.Semaphore(0), np.ones(4096, np.uint8)
+
+def work():
+    try:
+        buffer, ring = device.create_buffer(4096), device.staging_ring(ring_count=2, buffer_size=2048)
+        pool, turn = device.readback_pool(max_pending_ops=2, buffer_size=4096), 0
+        while True:
+            ring.upload(data, buffer)
+            pool.read(buffer)
+            turn += 1
+            if turn == 2:
+                begun.release()
+    except BaseException as error:
+        told.append((error, time.monotonic()))
+
+workers = [threading.Thread(target=work, daemon=True) for _ in range({threads})]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    begun.acquire(timeout=20)
+lost = time.monotonic()
+bench.lose(device)
+for worker in workers:
+    worker.join(20)
+for error, when in told:
+    print(type(error).__name__, f"{when - lost:.3f}", ascii(str(error)))
+print("ended", len(told), flush=True)
+device.close()
+"""
+
+
+@pytest.mark.clause("device.lost-race")
+def test_a_loss_beside_work_of_other_threads_is_device_lost(bench: Bench) -> None:
+    for threads in (1, 6) * bench.scale(1, 4):
+        ended = bench.child(RACE.replace("{threads}", str(threads)))
+        *told, last = ended.stdout.strip().splitlines() or [""]
+        bench.check(
+            ended.status == 0 and last == f"ended {threads}",
+            f"a loss while {threads} thread(s) worked did not end as DeviceLost on each: {ended}",
+        )
+        for line in told:
+            kind, late, message = line.split(" ", 2)
+            bench.check(
+                kind == "DeviceLost",
+                f"a loss while {threads} thread(s) worked was {kind} ({message}) instead of DeviceLost",
+            )
+            if float(late) > PROMPT:
+                raise Tardy(f"a thread at work was told of the loss after {late} s, not within {PROMPT:g} s")
