@@ -134,8 +134,9 @@ class StagingRing(Protocol):
         """Submit what was committed, move to the next block, and return the point that covers it all.
 
         The point covers everything committed to this ring so far. With nothing committed nothing is
-        submitted. Slices that other threads are still writing are waited for; slices of the calling
-        thread raise :class:`SliceOutstanding`, as waiting for them would never end. Where work on a
+        submitted. Slices that another thread has, allocated there or handed to it, are waited for; one
+        that only the calling thread has raises :class:`SliceOutstanding`, as waiting for it would never
+        end, and so does a ``reserve`` that would wait for one. Where work on a
         target fails between commit and submission, its copies are dropped, all others are submitted,
         and the failure is raised once.
         """

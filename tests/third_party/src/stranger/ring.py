@@ -21,6 +21,7 @@ from forge3d_core.errors import (
 )
 from forge3d_core.protocols import RingStats
 from stranger.given import data_of, texel_of, two, whole
+from stranger.holder import held_here
 from stranger.memory import Buffer, Memory, Store, Texture
 from stranger.slice import Block, Slice
 from stranger.timeline import Point
@@ -246,9 +247,14 @@ class Ring:
             block.open.pop(key, None)
 
     def _refuse_own(self, blocks: list[Block]) -> None:
-        own = sum(thread == threading.get_ident() for b in blocks for thread in b.open.values())
-        if own:
-            raise SliceOutstanding(f"{own} slice(s) of this thread are open; commit or release them first")
+        mine = {key for b in blocks for key, thread in b.open.items() if thread == threading.get_ident()}
+        slots = [slot for slot in self._slices if slot.key in mine]
+        here = len(mine) - len(slots)  # those that were dropped, and have arrays that live on
+        while slots:
+            slot = slots.pop()
+            here += held_here(slot)
+        if here:
+            raise SliceOutstanding(f"{here} slice(s) of this thread are open; commit or release them first")
 
     def _rest(self, deadline: float | None, why: str) -> None:
         left = 0.05 if deadline is None else deadline - time.monotonic()
