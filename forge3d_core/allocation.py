@@ -36,6 +36,7 @@ class Allocation:
     ``write`` is the last submission that wrote it, ``reads`` the last of each lane that read it since:
     what a later submission on another lane has to wait for, and what must be over before it is freed.
     ``holds`` knows every loan of the memory: numpy arrays may not outlive what they show.
+    ``stale`` knows what Python still reaches of loans that have ended, by a variable or by an alias.
     ``pins`` knows who has commands that name it and are not submitted yet.
     ``freed`` is set before the driver is asked to let go; ``resting`` says that it could not, yet.
     """
@@ -45,6 +46,7 @@ class Allocation:
     write: FencePoint | None = None
     reads: dict[str, FencePoint] = attrs.field(factory=dict)
     holds: Users = attrs.field(factory=set)
+    stale: Users = attrs.field(factory=set)
     pins: Users = attrs.field(factory=set)
     owned: bool = True  # False for adopted memory, which goes back to nobody
     direction: Direction | None = None  # of a host block
@@ -67,6 +69,11 @@ class Allocation:
             self.reads = {}
         else:
             self.reads[lane] = point
+
+    @property
+    def reachable(self) -> bool:
+        """Whether Python reaches the memory: then it is not given back, and not used for anything else."""
+        return bool(self.holds or self.stale)
 
     def uses(self) -> tuple[FencePoint, ...]:
         """Return the points after which nothing uses it any more; if one has failed, nobody can tell."""
@@ -235,19 +242,25 @@ class Allocator:
         return owned
 
     def _take_over(self, nbytes: int, direction: Direction) -> Owned | None:
-        """Return a block that the driver cannot let go of yet, zeroed, with its reservation."""
-        with self._lock:
-            for block in list(self._dropped):
-                if block.direction != direction or block.native.nbytes != nbytes:
-                    continue
-                again = Allocation(block.native, block.reservation)  # the old one may be dropped twice
-                owned = self._owned(again)
-                if block.resting and block in self._live:
+        """Return a block that was dropped and is out of use, zeroed, with its reservation.
+
+        One that the driver cannot let go of yet, or one whose arrays are gone since the last pass.
+        """
+        for block in list(self._dropped):
+            if block.direction != direction or block.native.nbytes != nbytes:
+                continue
+            uses = block.uses()
+            over = all(point.done for point in uses)
+            with self._lock:
+                unused = over and not (block.freed or block.reachable or block.pins) and block.uses() == uses
+                if (block.resting or unused) and block in self._live:
+                    again = Allocation(block.native, block.reservation)  # the old one may be dropped twice
+                    owned = self._owned(again)
                     self._live.add(again)
                     self._live.discard(block)  # out of the reach of others, passes too
                     break
-            else:
-                return None
+        else:
+            return None
         with self.gate.passing():
             view_of(again.native)[:] = 0
         return owned
@@ -328,7 +341,7 @@ class Allocator:
             return False
         with self._lock:
             allocation.resting = False
-            if not allocation.holds and not allocation.pins and allocation.uses() == uses:
+            if not (allocation.reachable or allocation.pins) and allocation.uses() == uses:
                 allocation.freed = True
             return allocation.freed and allocation in self._live
 

@@ -47,9 +47,10 @@ class HostBlock(Protocol):
         """Return all of it as a 1-d array over the memory itself.
 
         Called only when no submission that names the block is outstanding. An upload block's view is
-        writable. The array may dangle after the next ``submit`` that names the block: the core takes
-        its views back before. Otherwise memory that an array from here still shows, derived or not,
-        stays until that array is gone, whether the block is freed or the driver closed.
+        writable. The core takes its views back before a ``submit`` that names the block. What it cannot
+        take back is an alias that numpy does not count, so memory that an array from here still shows,
+        derived or not, stays until that array is gone, whether the block is submitted, freed or the
+        driver closed; bytes that such an alias reads or writes meanwhile are nobody's.
         """
 
 

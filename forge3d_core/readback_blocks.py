@@ -34,12 +34,17 @@ class _Slot:
         return self.owned.allocation
 
     @property
-    def idle(self) -> bool:
+    def free(self) -> bool:
         """Whether no read has it, and the device is done with it: an interrupted read may have left work."""
         promise = self.lent() if self.lent is not None else None
         if promise is not None and promise.block is self.block:
             return False
-        return not self.block.holds and all(point.done for point in self.block.uses())
+        return all(point.done for point in self.block.uses())
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be lent: it is free, and no array of an earlier read reaches it."""
+        return not self.block.reachable and self.free
 
 
 class Blocks:
@@ -78,7 +83,9 @@ class Blocks:
             return [slot.block.native.nbytes for slot in self._slots]
 
     def take(self, promise: Promise, nbytes: int) -> None:
-        """Give ``promise`` the idle block that fits best, or a new one in the place of one too small.
+        """Give ``promise`` the idle block that fits best, or a new one in the place of one that does not do.
+
+        That is one too small, or one that arrays of an earlier read reach: it goes back when they are gone.
 
         Raises :class:`Closed`, or a :class:`BudgetError`.
         """
@@ -89,9 +96,10 @@ class Blocks:
             if fitting:
                 _lend(min(fitting, key=lambda slot: slot.block.native.nbytes), promise)
                 return
-            if idle and len(self._slots) >= self._depth:
-                surplus = idle[0].owned
-                self._slots.remove(idle[0])
+            free = idle or [slot for slot in self._slots if slot.free]
+            if free and len(self._slots) >= self._depth:
+                surplus = free[0].owned
+                self._slots.remove(free[0])
         if surplus is not None:
             self._allocator.release(surplus)
         slot = self._allocate(max(nbytes, self._nbytes))

@@ -73,6 +73,7 @@ class Operation:
     _result: NDArray[Any] | None = attrs.field(default=None, init=False)
     _failure: Exception | None = attrs.field(default=None, init=False)  # None: the point has one
     _lease: weakref.ref[BlockLease] | None = attrs.field(default=None, init=False)
+    _reached: weakref.ref[Any] | None = attrs.field(default=None, init=False)  # alive until the lease is over
     _awaiting: list[Settled] = attrs.field(factory=list, init=False)  # whom a cancel has to wake
     _state: _State = attrs.field(default=_State.FLYING, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
@@ -189,9 +190,11 @@ class Operation:
     def _lend(self, block: Allocation) -> BlockLease:
         """Return a lease of the block; if it raises, the read is as it was."""
         with self.copier.gate.passing():
-            loan = Loan(self.region.bytes_in(block.native), writable=False)
-        block.holds.add(loan.reached(block.holds.discard))
-        return BlockLease(self, loan, self.region.lend(loan))
+            memory = self.region.bytes_in(block.native)
+            loan = Loan(memory, writable=False, holds=block.holds, stale=block.stale)
+        lease = BlockLease(self, loan, self.region.lend(loan))
+        self._reached = loan.reached()
+        return lease
 
     def settle(self) -> None:
         """See whether the read is given up, its lease over, or the block of a cancelled one free."""
@@ -203,11 +206,14 @@ class Operation:
             self.land()
 
     def end_lease(self) -> None:
-        """Give the block of a lease back, unless an array still shows it."""
+        """Give the block of a lease back once it is released, or dropped with all its arrays.
+
+        The pool uses it again when Python does not reach it any more.
+        """
         if self._process != os.getpid():
             return  # the parent's to give back
         with self._lock:
-            if self._state is _State.LEASED and self.block is not None and not self.block.holds:
+            if self._state is _State.LEASED and self._reached is not None and self._reached() is None:
                 self._state = _State.SPENT
                 self._part()
 
@@ -216,7 +222,7 @@ class Operation:
         with self._lock:  # or a lease that is being made now would be missed
             lease = self._lease() if self._lease is not None else None
         if lease is not None:
-            lease.revoke()
+            lease.release()
 
     def cancel(self) -> None:
         """Give up, if the bytes have not landed."""
@@ -324,14 +330,6 @@ class BlockLease:
         loan, self._loan = self._loan, None
         if loan is not None and self._operation is not None:
             loan.surrender()
-            self._operation.end_lease()  # at once, unless a derived array still shows the block
-
-    def revoke(self) -> None:
-        """Release, whatever another thread is doing with the array."""
-        self._array = None
-        loan, self._loan = self._loan, None
-        if loan is not None and self._operation is not None:
-            loan.revoke()
             self._operation.end_lease()
 
     def __enter__(self) -> NDArray[Any]:

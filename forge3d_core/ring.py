@@ -17,6 +17,7 @@ from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import Deadline
 from forge3d_core.dtypes import array_of
 from forge3d_core.errors import (
+    BudgetError,
     Closed,
     FenceTimeout,
     ForeignObject,
@@ -81,6 +82,7 @@ class Ring:
         self._queue: deque[object] = deque()  # reserving threads, first come first served
         self._closed = False
         self._turn = Turn()
+        self._occupied: Block | None = None  # what kept the last search for room from finding any
         self._stalls = self._allocated = self._staged = 0
 
     @property
@@ -89,10 +91,18 @@ class Ring:
 
     def allocate(self, nbytes: int) -> Slice | None:
         nbytes = self._fits(nbytes)
-        with self._lock:
-            found = self._place(nbytes)
-            if found is None:
-                self._stalls += 1
+        while True:
+            with self._lock:
+                found, occupied = self._place(nbytes), self._occupied
+                self._stalls += found is None and occupied is None
+            if occupied is None:
+                break
+            try:
+                self._circle.renew(occupied)
+            except BudgetError:  # full, then: the budget has no room either
+                with self._lock:
+                    self._stalls += 1
+                break
         self._flush_with(found)
         return found
 
@@ -108,21 +118,25 @@ class Ring:
             self._queue.append(ticket)
             while True:
                 blocking: FencePoint | None = None
+                occupied: Block | None = None
                 with self._lock:
                     self.check()
                     if self._queue[0] is ticket:
-                        found = self._place(nbytes, eager=True)
-                        if found is None:
+                        found, occupied = self._place(nbytes, eager=True), self._occupied
+                        if found is None and occupied is None:
                             blocking = self._blocks[self._index].point
                             self._own_slices("reserve", self._blocks[self._index], waited=stalled)
                     else:
                         found = None
-                    if found is None and not stalled:
+                    if found is None and occupied is None and not stalled:
                         stalled = True
                         self._stalls += 1
                 self._flush_with(found)
                 if found is not None:
                     return found
+                if occupied is not None:
+                    self._circle.renew(occupied)
+                    continue
                 self._wait(blocking, deadline, f"no room for {format_bytes(nbytes)}")
         finally:
             if ticket in self._queue:  # no call of Python code up to here: an interrupt comes after one
@@ -284,7 +298,11 @@ class Ring:
         return [one for one in known if one is not None]
 
     def _place(self, nbytes: int, *, eager: bool = False) -> Slice | None:
-        """Find room under the lock, or None. ``eager``: seal a block that is too full even so."""
+        """Find room under the lock, or None. ``eager``: seal a block that is too full even so.
+
+        ``_occupied`` is then the block that has to be renewed before there is room, if that is why.
+        """
+        self._occupied = None
         self.check()  # again, under the lock: a ring that is closing lends nothing
         block = self._blocks[self._index]
         if not self._available(block):
@@ -305,6 +323,9 @@ class Ring:
     def _available(self, block: Block) -> bool:
         if block.state is State.FENCED and not block.in_flight():
             block.reset()
+        if block.occupied:
+            self._occupied = block
+            return False
         return block.state is State.OPEN
 
     def _seal(self, block: Block) -> None:

@@ -11,7 +11,7 @@ import attrs
 
 from forge3d_core.allocation import Allocation, Allocator, Owned
 from forge3d_core.driver import Command
-from forge3d_core.errors import again
+from forge3d_core.errors import BudgetError, again
 from forge3d_core.protocols import FencePoint
 from forge3d_core.ring_holder import held_here
 
@@ -91,6 +91,11 @@ class Block:
         """Take the block back into use, empty."""
         self.state, self.cursor, self.point, self.copies, self.flying = State.OPEN, 0, None, [], 0
 
+    @property
+    def occupied(self) -> bool:
+        """Whether it is empty and still not to be written, as arrays of its last round reach the memory."""
+        return self.state is State.OPEN and not self.cursor and self.allocation.reachable
+
     def in_flight(self) -> bool:
         """Whether the device may still read it. Raises the failure of a lane that will never say."""
         if self.state is not State.FENCED or self.point is None or self.point.done:
@@ -136,6 +141,24 @@ class Circle:
         except BaseException:
             self.give_back()
             raise
+
+    def renew(self, block: Block) -> None:
+        """Give a block other memory, as arrays still reach what it has; that goes back when they are gone.
+
+        Not under the lock. Raises a :class:`BudgetError`, and then the block is as it was.
+        """
+        try:
+            spare = self._allocator.block(block.allocation.native.nbytes, "upload")
+        except BudgetError as error:
+            raise type(error)(
+                f"arrays of {len(block.allocation.stale)} slice(s) that were committed or released in block "
+                f"{block.index} are still referred to, by a variable or an alias, so the ring needs other "
+                f"memory, and there is none: {error}. Drop the arrays (del), or make a ring of more blocks"
+            ) from error
+        with self.lock:
+            if block.owned is not None and block.occupied:
+                block.allocation, block.owned, spare = spare.allocation, spare, block.owned
+        self._allocator.release(spare)
 
     def give_back(self) -> None:
         """Give back each block as soon as it is out of use, and drop what was committed; idempotent."""

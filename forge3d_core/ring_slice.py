@@ -53,9 +53,10 @@ class Slice:
         allocation, outstanding = block.allocation, block.outstanding
         whole = view_of(allocation.native)
         self._memory = whole[offset : offset + nbytes]
-        self._loan: Loan | None = Loan(self._memory, writable=True)
+        self._loan: Loan | None = Loan(
+            self._memory, writable=True, holds=allocation.holds, stale=allocation.stale
+        )
         self._view: NDArray[np.uint8] | None = None
-        allocation.holds.add(self._loan.reached(allocation.holds.discard))
         lent = Lent(weakref.ref(self), block.index, offset, nbytes)
         outstanding[self._loan.reached(outstanding.pop)] = lent
 
@@ -136,7 +137,7 @@ class Slice:
         loan, self._loan, self._view = self._loan, None, None
         self._memory = NOTHING  # after the loan, for which fill looks once it has this
         if loan is not None:
-            loan.revoke()
+            loan.surrender()
 
     def _commit(self, target: Allocation, command: Command | None) -> None:
         loan = self._lent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 import weakref
@@ -14,44 +15,73 @@ from numpy.typing import NDArray
 from forge3d_core.arguments import extents, shown
 from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import StateError, UsageError, ViewHeld
-from forge3d_core.hold import Reference
+from forge3d_core.hold import Hold, Reference, Users, note
 
 # What `sys.getrefcount` counts for an array that only the loan knows: where it keeps it, and the argument.
 _OWN_REFERENCES = 2
+
+
+class _Lending(Reference):
+    """Keeps what stands for a loan, until that ends or its inner array is gone."""
+
+    __slots__ = ("token",)
+    token: Hold | None
+
+
+_lendings: set[_Lending] = set()  # what takes one out when its array is gone is C, and cannot be cut short
 
 
 class Loan:
     """One run of host memory, lent as arrays that can be emptied again.
 
     A numpy array cannot be told that its memory has gone, and a mapped range that is unmapped, or a
-    staging block that is in flight, must not be written through an array somebody kept. So every
+    staging block that is in flight, must not be written through an array that was kept. So every
     array is handed out over one private *root*. Taking back empties the arrays that were handed out
     in place (a later use raises), and the root's reference count tells whether others were derived
     from them, for numpy makes the root the base of every view of a view.
 
+    What it cannot tell from a variable is an alias that numpy does not count: a memoryview, a view of
+    another type, a ctypes or DLPack object, an iterator. Each refers to the array that it was made of,
+    and so, also past its emptying, to the root and the *inner* array below, which is this loan's alone.
+    While that is alive after the end of the loan, ``stale`` has a reference to it, or ``holds`` where an
+    array was derived and goes on showing the memory: then the memory is used for nothing else.
+
     Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("_lent", "_root")
+    __slots__ = ("_holds", "_lending", "_lent", "_root", "_stale")
 
-    def __init__(self, memory: NDArray[np.uint8], *, writable: bool) -> None:
-        view = memoryview(memory.data)  # not an ndarray, so that numpy stops here when it collapses bases
-        self._root: NDArray[np.uint8] | None = np.frombuffer(
-            view if writable else view.toreadonly(), np.uint8
-        )
+    def __init__(
+        self,
+        memory: NDArray[np.uint8],
+        *,
+        writable: bool,
+        holds: Users | None = None,
+        stale: Users | None = None,
+    ) -> None:
+        inner = memory.view()
+        inner.flags.writeable = writable
+        # Over a memoryview and not an ndarray, so that numpy stops here when it collapses bases.
+        self._root: NDArray[np.uint8] | None = np.frombuffer(inner.data, np.uint8)
         self._lent: list[NDArray[Any]] = []
+        self._holds: Users = set() if holds is None else holds
+        self._stale: Users = set() if stale is None else stale
+        self._lending = _Lending(inner, _lendings.discard)
+        self._lending.token = token = Hold()
+        _lendings.add(self._lending)
+        note(self._holds, token)
 
     @property
     def over(self) -> bool:
         """Whether the memory was taken back."""
         return self._root is None
 
-    def reached(self, over: Callable[[weakref.ref[Any]], object]) -> weakref.ref[Any]:
-        """Return a reference that is alive as long as the memory can be reached through any array.
+    def reached(self, over: Callable[[weakref.ref[Any]], object] | None = None) -> weakref.ref[Any]:
+        """Return a reference that is alive until the loan ends, or its memory is reached through no array.
 
         Then ``over`` is told, by the collector perhaps; a method of a C type cannot be cut short.
         """
-        return Reference(self._root, over)
+        return weakref.ref(self._lending.token, over)
 
     def array(
         self, dtype: Any = np.uint8, shape: int | tuple[int, ...] | None = None, row_pitch: int | None = None
@@ -81,38 +111,75 @@ class Loan:
 
     def take_back(self) -> None:
         """Empty what was handed out, or raise :class:`ViewHeld` and change nothing."""
-        if self._root is None:
-            return
-        derived = sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
-        if derived > 0:
+        if (derived := self._derived()) > 0:
             raise ViewHeld(
                 f"{derived} array(s) derived from this memory are still alive and would outlive it; "
                 "drop them first (del), or ask .array(dtype, shape) for the shape instead of reshaping"
             )
-        self._empty()
+        self.surrender()
 
     def surrender(self) -> None:
-        """Empty what was handed out; arrays derived from it stay as they are."""
-        self._empty()
+        """Empty what was handed out; arrays derived from it stay as they are.
 
-    def revoke(self) -> None:
-        """Surrender while other threads may be inside numpy with an array that was handed out.
-
-        ``np.copyto(lent, data)`` lets go of the GIL and writes to where the array pointed when it began;
-        all that shows of it is a reference to the array. So the memory itself stays until every array
-        that somebody else refers to is gone, emptied though it is. ``reached`` does not wait for those.
+        Other threads may be inside numpy with one that was handed out: ``np.copyto(lent, data)`` lets go of
+        the GIL and writes to where the array pointed when it began. It refers to the array, as an alias does.
         """
-        memory = self._root.base if self._root is not None else None
-        for place in range(len(self._lent)):
-            if sys.getrefcount(self._lent[place]) > _OWN_REFERENCES:
-                weakref.finalize(self._lent[place], lambda _memory: None, memory).atexit = False
-        self._empty()
+        if self._root is not None:
+            users = self._holds if self._derived() > 0 else self._stale
+            inner: NDArray[np.uint8] = self._root.base.obj  # type: ignore[union-attr]
+            users.add(Reference(inner, users.discard))  # gone by itself, and at once, if nothing is left
+            for place in range(len(self._lent)):
+                _empty(self._lent[place], inner)
+            del inner
+            self._lent, self._root = [], None
+        self._lending.token = None  # each time: an interrupt may have come before
+        _lendings.discard(self._lending)
 
-    def _empty(self) -> None:
-        while self._lent:
-            lent = self._lent[-1]
-            del self._lent[-1]  # no call until it is emptied: an interrupt leaves none that counts as lent
-            # numpy's own protocol for giving an array new contents; it drops the base.
-            lent.__setstate__((1, (0,), lent.dtype, False, b""))  # type: ignore[arg-type]
-            lent.flags.writeable = False
-        self._root = None
+    def _derived(self) -> int:
+        if self._root is None:
+            return 0
+        return sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
+
+
+# Where an array keeps the address of its extents: ``PyArrayObject_fields`` of numpy's C API, behind the
+# object's head, has the address of the data, the number of dimensions, and this.
+_EXTENTS = object.__basicsize__ + 2 * ctypes.sizeof(ctypes.c_void_p)
+
+
+def _extents_are_there() -> bool:
+    """Whether this numpy lays out an array like that."""
+    sample = np.empty((3, 5), np.uint8)
+    pointer, fields = ctypes.sizeof(ctypes.c_void_p), id(sample) + object.__basicsize__
+    if np.ndarray.__basicsize__ < _EXTENTS + pointer:
+        return False
+    data, dimensions = ctypes.c_void_p.from_address(fields), ctypes.c_int.from_address(fields + pointer)
+    if (data.value, dimensions.value) != (sample.__array_interface__["data"][0], 2):
+        return False
+    _first_extent(sample).value = 2
+    return sample.shape == (2, 5)
+
+
+def _empty(lent: NDArray[Any], inner: NDArray[np.uint8]) -> None:
+    """Make an array empty and read-only in place; ``inner`` lives on as long as it does.
+
+    As extensions in C do it, the first extent is set. Where it points stays as it is, for an iterator that
+    looks there again with the extents of old (``.flat``, ``np.broadcast``), and so does its base.
+    """
+    lent.flags.writeable = False
+    if lent.ndim and _EXTENTS_KNOWN:
+        _first_extent(lent).value = 0
+        return
+    # numpy's own protocol for giving an array new contents; it drops the base.
+    shape, zeros = ((0,), b"") if lent.ndim else ((), bytes(lent.itemsize))
+    lent.__setstate__((1, shape, lent.dtype, False, zeros))  # type: ignore[arg-type]
+    lent.flags.writeable = False
+    weakref.finalize(lent, lambda _inner: None, inner).atexit = False
+
+
+def _first_extent(array: NDArray[Any]) -> ctypes.c_ssize_t:
+    address = ctypes.c_void_p.from_address(id(array) + _EXTENTS).value
+    assert address is not None
+    return ctypes.c_ssize_t.from_address(address)
+
+
+_EXTENTS_KNOWN = _extents_are_there()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import threading
 import weakref
 from collections.abc import Callable
@@ -9,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forge3d_core import views
 from forge3d_core.errors import StateError, UsageError, ViewHeld
+from forge3d_core.hold import Users
 from forge3d_core.views import Loan, byte_dtype
 
 
@@ -101,34 +102,38 @@ def test_a_derived_array_is_noticed_and_nothing_changes(derive: Any) -> None:
     assert lent.size == 0
 
 
-def test_the_memory_is_over_when_the_last_array_goes() -> None:
-    told: list[object] = []
-    loan = Loan(np.zeros(8, np.uint8), writable=True)
-    over = loan.reached(told.append)
+def test_what_was_derived_from_memory_of_a_loan_that_ended_holds_it() -> None:
+    holds: Users = set()
+    stale: Users = set()
+    loan = Loan(np.zeros(8, np.uint8), writable=True, holds=holds, stale=stale)
     lent = loan.array()
     derived = lent[2:]
     loan.surrender()
     assert lent.size == 0
-    assert not told
+    assert (len(holds), len(stale)) == (1, 0)
+    del lent
+    derived[:] = 1
+    assert holds
     del derived
-    gc.collect()
-    assert told == [over]
+    assert not holds
 
 
-@pytest.mark.parametrize("how", ["drop", "take back", "surrender", "revoke"])
+@pytest.mark.parametrize("how", ["drop", "take back", "surrender"])
 def test_the_memory_of_a_loan_that_has_ended_is_over(how: str) -> None:
     told: list[object] = []
     loan = Loan(np.zeros(8, np.uint8), writable=True)
+    kept = loan.array() if how != "drop" else None
     alive = loan.reached(told.append)
     assert alive() is not None
     if how == "take back":
         loan.take_back()
         assert loan.over
-    elif how != "drop":
-        getattr(loan, how)()
+    elif how == "surrender":
+        loan.surrender()
     del loan
     assert alive() is None
     assert told == [alive]
+    assert kept is None or kept.size == 0
 
 
 @pytest.mark.parametrize("dtype", [object, "O", [("a", object)], "V0", "U0", "no such type", ("f4", (2, 3))])
@@ -150,48 +155,105 @@ class Mapped:
         self.__array_interface__ = self.bytes.__array_interface__
 
 
-def test_revoked_memory_stays_as_long_as_somebody_may_be_writing_it() -> None:
+def test_memory_stays_as_long_as_it_may_be_written() -> None:
     """Such a writer shows only as a reference to the array that it was handed."""
-    told: list[object] = []
+    stale: Users = set()
     mapped = Mapped(8)
-    loan = Loan(np.asarray(mapped), writable=True)
-    over = loan.reached(told.append)
+    loan = Loan(np.asarray(mapped), writable=True, stale=stale)
     idle, held = loan.array(), loan.array("u2")
     del idle
     memory = weakref.ref(mapped)
     del mapped
-    loan.revoke()
+    loan.surrender()
     assert held.size == 0
-    assert told == [over], "an array that was emptied shows nothing"
+    assert len(stale) == 1
     assert memory() is not None
     del held
     assert memory() is None
-    loan.revoke()
+    assert not stale
+    loan.surrender()
 
 
-def test_revoked_memory_that_nobody_refers_to_goes_at_once() -> None:
+@pytest.mark.parametrize("end", [Loan.surrender, Loan.take_back])
+def test_memory_that_nothing_refers_to_goes_at_once(end: Callable[[Loan], None]) -> None:
+    stale: Users = set()
     mapped = Mapped(8)
-    loan = Loan(np.asarray(mapped), writable=True)
+    loan = Loan(np.asarray(mapped), writable=True, stale=stale)
     loan.array()[:] = 1
     loan.array("u2")
     memory = weakref.ref(mapped)
     del mapped
-    loan.revoke()
+    end(loan)
     assert memory() is None
+    assert not stale
 
 
-def test_the_end_waits_for_what_was_derived_from_revoked_memory() -> None:
-    told: list[object] = []
-    loan = Loan(np.zeros(8, np.uint8), writable=True)
-    over = loan.reached(told.append)
-    lent = loan.array()
-    derived = lent[2:]
-    loan.revoke()
+SHAPES: list[tuple[str, Any]] = [
+    ("u1", (64,)),
+    ("u1", (8, 8)),
+    ("f4", (2, 4, 2)),
+    ("S8", ()),
+    ("V16", (4, 1)),
+]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["", "unknown layout"])
+@pytest.mark.parametrize(("dtype", "shape"), SHAPES)
+def test_an_array_is_emptied_in_place(
+    monkeypatch: pytest.MonkeyPatch, known: bool, dtype: str, shape: tuple[int, ...]
+) -> None:
+    """It holds the memory on, whichever way it is emptied; without a dimension it is a zero of its own."""
+    monkeypatch.setattr(views, "_EXTENTS_KNOWN", known)
+    stale: Users = set()
+    memory = np.full(64, 7, np.uint8)
+    loan = Loan(memory, writable=True, stale=stale)
+    lent = loan.array(dtype, shape)
+    loan.take_back()
+    assert lent.size == (0 if shape else 1)
+    assert not lent.any()
+    assert not lent.flags.writeable
+    assert len(stale) == 1
+    assert (memory == 7).all()
     del lent
-    assert not told
-    derived[:] = 1
-    del derived
-    assert told == [over]
+    assert not stale
+
+
+def test_this_numpy_is_known() -> None:
+    """Or an iterator that looks again where an array points would read past what the array then has."""
+    assert views._EXTENTS_KNOWN
+
+
+def test_iterators_that_look_again_find_the_memory() -> None:
+    memory = np.arange(1 << 16, dtype=np.uint32)
+    loan = Loan(memory.view(np.uint8), writable=True)
+    lent = loan.array("u4")
+    flat, pairs = lent.flat, np.broadcast(lent, 1)
+    loan.take_back()
+    pairs.reset()
+    assert flat[65535] == 65535
+    assert (flat[:] == memory).all()
+    assert next(pairs) == (0, 1)
+    with pytest.raises(ValueError, match="read-only"):
+        flat[0] = 1
+
+
+BENEATH: list[Callable[[Any], Any]] = [
+    lambda lent: lent.base.base,
+    lambda lent: lent.base.base.obj,
+    lambda lent: np.asarray(lent.base.base),
+    lambda lent: memoryview(lent.base.base),
+]
+
+
+@pytest.mark.parametrize("walk", BENEATH)
+def test_a_path_of_bases_that_is_walked_ends_in_memory_that_is_held(walk: Callable[[Any], Any]) -> None:
+    stale: Users = set()
+    loan = Loan(np.zeros(8, np.uint8), writable=True, stale=stale)
+    walked = walk(loan.array())
+    loan.take_back()
+    assert len(stale) == 1
+    del walked
+    assert not stale
 
 
 class Slow:
@@ -218,7 +280,7 @@ def test_a_copy_that_is_under_way_ends_in_memory_that_is_still_there(
     numbers = np.array([1, Slow(2, reached, leave), 3, 4], object)
     writing = background(lambda: np.copyto(loan.array(), numbers, casting="unsafe"))
     assert reached.wait(patience)
-    loan.revoke()
+    loan.surrender()
     assert memory() is not None
     leave.set()
     writing.result(patience)
@@ -227,6 +289,6 @@ def test_a_copy_that_is_under_way_ends_in_memory_that_is_still_there(
 
 def test_a_loan_that_another_thread_took_back_lends_no_more() -> None:
     loan = Loan(np.zeros(4, np.uint8), writable=True)
-    loan.revoke()
+    loan.surrender()
     with pytest.raises(StateError, match="taken back"):
         loan.array()

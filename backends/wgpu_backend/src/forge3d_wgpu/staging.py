@@ -28,23 +28,34 @@ WORD = 4
 """WebGPU copies and maps whole words."""
 
 
-class MappedMemory:
-    """The memory of a buffer from one map to the unmap; arrays over it keep the buffer.
+class Kept:
+    """A buffer, kept by its block and by all that shows its memory, of this mapping or an earlier one.
 
     So no array ever shows memory that was freed, whatever its holder does after close: the last one
-    lets go of wgpu-py's buffer, which then gives itself back.
+    lets go of wgpu-py's buffer, which then gives itself back. The address stays good when the buffer is
+    unmapped for a submission: on Vulkan and Metal memory is mapped for as long as it is allocated.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "nbytes", "writable")
+    __slots__ = ("__weakref__", "buffer")
 
-    def __init__(self, buffer: Any, nbytes: int, *, writable: bool) -> None:
-        self._buffer = buffer
+    def __init__(self, buffer: Any) -> None:
+        self.buffer = buffer
+
+
+class MappedMemory:
+    """The memory of a buffer from one map to the unmap; arrays over it keep the buffer."""
+
+    __slots__ = ("__weakref__", "_kept", "nbytes", "writable")
+
+    def __init__(self, kept: Kept, nbytes: int, *, writable: bool) -> None:
+        self._kept = kept
         self.nbytes = nbytes
         self.writable = writable
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        range_ = lib.wgpuBufferGetMappedRange(self._buffer._internal, 0, self._buffer.size)
+        buffer = self._kept.buffer
+        range_ = lib.wgpuBufferGetMappedRange(buffer._internal, 0, buffer.size)
         address = int(ffi.cast("uintptr_t", range_))
         return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (address, not self.writable)}
 
@@ -75,6 +86,7 @@ class Block:
     mapping: MappedMemory | None = attrs.field(default=None, init=False)  # None until it was mapped once
     _claim: Claim | None = attrs.field(default=None, init=False)  # the newest submission since the mapping
     _array: NDArray[np.uint8] | None = attrs.field(default=None, init=False)  # over it, once asked for
+    _kept: Kept | None = attrs.field(init=False, default=attrs.Factory(lambda self: Kept(self.native), True))
 
     @classmethod
     def create(
@@ -145,12 +157,10 @@ class Block:
 
     def release(self) -> bool:
         """Give the buffer back, or leave that to the last array which shows it; whether none does."""
-        native, claim = self.native, self._claim
-        stale = self.mapping is None or (claim is not None and claim.launched)
-        memory = None if stale else weakref.ref(self.mapping)
-        self.native = self.mapping = self._array = self._claim = None
+        native, shown = self.native, weakref.ref(self._kept)
+        self.native = self.mapping = self._array = self._claim = self._kept = None
         self.signal.give()
-        if memory is not None and memory() is not None:
+        if shown() is not None:
             return False
         native._release()
         return True
@@ -165,7 +175,8 @@ class Block:
 
     def _remap(self) -> None:
         self._array = None  # first: it shows what was
-        self.mapping = MappedMemory(self.native, self.nbytes, writable=self.direction == "upload")
+        assert self._kept is not None
+        self.mapping = MappedMemory(self._kept, self.nbytes, writable=self.direction == "upload")
 
     def _unmapped(self) -> ForgeError:
         return ForgeError(
