@@ -244,13 +244,16 @@ class Allocator:
     def _take_over(self, nbytes: int, direction: Direction) -> Owned | None:
         """Return a block that was dropped and is out of use, zeroed, with its reservation.
 
-        One that the driver cannot let go of yet, or one whose arrays are gone since the last pass.
+        One that the driver cannot let go of yet, or one for uploads that has come out of use since the
+        last pass.
         """
         for block in list(self._dropped):
             if block.direction != direction or block.native.nbytes != nbytes:
                 continue
             uses = block.uses()
-            over = all(point.done for point in uses)
+            over = direction == "upload" and all(
+                point.done for point in uses
+            )  # a readback's view is read-only
             with self._lock:
                 unused = over and not (block.freed or block.reachable or block.pins) and block.uses() == uses
                 if (block.resting or unused) and block in self._live:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import attrs
 
 from forge3d_core.allocation import Allocation, Allocator, Owned
-from forge3d_core.errors import Closed
+from forge3d_core.errors import BudgetError, Closed
 from forge3d_core.units import align_up
 
 CLOSED = "the readback pool was closed; make another with device.readback_pool()"
@@ -83,28 +83,28 @@ class Blocks:
             return [slot.block.native.nbytes for slot in self._slots]
 
     def take(self, promise: Promise, nbytes: int) -> None:
-        """Give ``promise`` the idle block that fits best, or a new one in the place of one that does not do.
+        """Give ``promise`` the idle block that fits best, or a new one in the place of one too small.
 
-        That is one too small, or one that arrays of an earlier read reach: it goes back when they are gone.
-
+        A block that arrays of an earlier read still reach is one more than ``depth``: it comes back idle.
         Raises :class:`Closed`, or a :class:`BudgetError`.
         """
-        surplus: Owned | None = None
         with self._lock:
             idle = [slot for slot in self._slots if slot.idle]
+            reached = sum(slot.block.reachable and slot.free for slot in self._slots)
             fitting = [slot for slot in idle if slot.block.native.nbytes >= nbytes]
-            if fitting:
-                _lend(min(fitting, key=lambda slot: slot.block.native.nbytes), promise)
-                return
-            free = idle or [slot for slot in self._slots if slot.free]
-            if free and len(self._slots) >= self._depth:
-                surplus = free[0].owned
-                self._slots.remove(free[0])
-        if surplus is not None:
-            self._allocator.release(surplus)
-        slot = self._allocate(max(nbytes, self._nbytes))
-        _lend(slot, promise)
-        self._add(slot)
+            best = min(fitting, key=lambda slot: slot.block.native.nbytes) if fitting else None
+            excess = len(self._slots) - reached - self._depth + (best is None)
+            surplus = [slot for slot in idle if slot is not best][: max(0, excess)]
+            for slot in surplus:
+                self._slots.remove(slot)
+            if best is not None:
+                _lend(best, promise)
+        for slot in surplus:
+            self._allocator.release(slot.owned)
+        if best is None:
+            slot = self._allocate(max(nbytes, self._nbytes), reached)
+            _lend(slot, promise)
+            self._add(slot)
 
     def reclaim(self, nbytes: int) -> int:
         """Give idle blocks back to the budget, largest first, until ``nbytes`` are; return how many were."""
@@ -133,8 +133,16 @@ class Blocks:
             self._allocator.drop(slot.owned)
         self._allocator.sweep()
 
-    def _allocate(self, nbytes: int) -> _Slot:
-        return _Slot(self._allocator.block(block_size(nbytes), "readback"))
+    def _allocate(self, nbytes: int, reached: int = 0) -> _Slot:
+        try:
+            return _Slot(self._allocator.block(block_size(nbytes), "readback"))
+        except BudgetError as error:
+            if not reached:
+                raise
+            raise type(error)(
+                f"{error}. Arrays of {reached} lease(s) that were released are still referred to, by a "
+                "variable or an alias, and keep as many blocks of this pool: drop them (del)"
+            ) from error
 
     def _add(self, slot: _Slot) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ import pytest
 
 from forge3d_core import readback_handle
 from forge3d_core.device import AssembledDevice
-from forge3d_core.errors import Busy, StateError
+from forge3d_core.errors import BudgetExhausted, Busy, StateError
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.readback import Pool
 from forge3d_core.readback_region import Region
@@ -47,6 +47,50 @@ def test_a_lease_shows_the_block_and_keeps_it(
     for _ in range(4):
         assert not pool.read(buffer).wait(20).any()
     assert pool.stats().block_allocations == before + 1
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_variable_that_is_bound_anew_costs_one_block(
+    device: AssembledDevice, buffer: DeviceBuffer, depth: int
+) -> None:
+    """In the steady state nothing is allocated: the block that was held is idle again a read later."""
+    pool = device.readback_pool(max_pending_ops=depth, buffer_size=SIZE)
+    for value in range(8):
+        poke(buffer, np.full(SIZE, value, np.uint8))
+        with pool.read(buffer).lease(20) as array:
+            assert (array == value).all()
+        assert array.size == 0
+    assert pool.stats().block_allocations == 2
+    del array
+
+
+def test_aliases_of_released_leases_keep_their_bytes(device: AssembledDevice, buffer: DeviceBuffer) -> None:
+    pool = small_pool(device)
+    kept: list[memoryview] = []
+    for value in range(5):
+        poke(buffer, np.full(SIZE, value, np.uint8))
+        with pool.read(buffer).lease(20) as array:
+            kept.append(memoryview(array))
+        del array
+        assert [set(alias) for alias in kept] == [{older} for older in range(value + 1)]
+    assert pool.stats().blocks == 5
+    kept.clear()
+    for _ in range(3):
+        assert (pool.read(buffer).wait(20) == 4).all()
+    assert pool.stats().blocks == 1
+
+
+def test_a_pool_whose_arrays_are_kept_says_so_where_the_budget_has_no_room(
+    open_device: Callable[..., AssembledDevice],
+) -> None:
+    device = open_device(budget=3 * 4096)
+    buffer, pool = device.create_buffer(SIZE), small_pool(device)
+    with pool.read(buffer).lease(20) as array:
+        pass
+    with pytest.raises(BudgetExhausted, match=r"1 lease\(s\).*still referred to.*del"):
+        pool.read(buffer)
+    del array
+    assert not pool.read(buffer).wait(20).any()
 
 
 def test_a_dropped_lease_gives_back_with_its_last_array(
