@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from forge3d_conformance import child
 from forge3d_conformance.catalogue import RunLevel
 from forge3d_conformance.child import Ended
+from forge3d_conformance.faulty import FaultyDriver
 from forge3d_conformance.holding import Holding
 from forge3d_conformance.mutants import Layer, Mutant, unwrap
 from forge3d_conformance.repeat import Example
@@ -32,6 +33,7 @@ from forge3d_conformance.subject import Hold
 from forge3d_conformance.target import Target
 from forge3d_conformance.violation import ClauseViolation, Inconclusive, Tardy
 from forge3d_conformance.waiting import in_thread, pauses
+from forge3d_core import assemble
 from forge3d_core.errors import FenceTimeout
 from forge3d_core.protocols import Backend, Buffer, Device, DeviceOptions, FencePoint, KernelSource
 
@@ -99,6 +101,13 @@ class Bench:
         self._open = [earlier for earlier in self._open if not earlier.closed]
         self._open.append(real)
         return device
+
+    def breakable(self, **options: Any) -> tuple[Device, FaultyDriver]:
+        """Open a device over the driver of the one under test, and return what breaks the driver, too."""
+        driver = FaultyDriver(unwrap(self.open()).driver)
+        device: Device = assemble(cast(Any, driver), DeviceOptions(**options))
+        self._open.append(device)
+        return (self.layer.wrap("Device", device) if self.layer else device), driver
 
     def hold(self, device: Device, lane: str = "compute", seconds: float = HELD) -> Holding:
         """Keep ``lane`` from completing what is submitted from now on; released after the test at last."""

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import attrs
 
+from forge3d_conformance.faulty import CALLS
 from forge3d_conformance.subject import Declared, find_subject
 from forge3d_core import load_backend
 from forge3d_core.errors import BackendError, ForgeError, NoDevice
@@ -50,6 +51,8 @@ def find_target(spec: str) -> Target:
             capabilities = set(subject.capabilities)
             if limits.concurrent_lanes:
                 capabilities.add("concurrent_lanes")
+            if all(hasattr(getattr(device, "driver", None), call) for call in CALLS):
+                capabilities.add("driver")
             if hasattr(os, "fork"):
                 capabilities.add("fork")
             if callable(getattr(subject.lent, "memory_in_use", None)):

@@ -1,0 +1,63 @@
+"""A driver that raises what it is told to, in front of that of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+CALLS = ("submit", "query", "wait", "retire", "check")
+"""The calls that wait for a lane's work or stand behind those who do."""
+
+
+@attrs.define(eq=False)
+class FaultyDriver:
+    """Passes every call on to ``driver``, but for what it was told to break.
+
+    To close it closes nothing: that is for the device whose driver it is.
+    """
+
+    driver: Any
+    _call: str = ""
+    _lane: str = ""
+    _error: Exception | None = None
+    _lanes: dict[int, str] = attrs.field(factory=dict)  # of the tokens, by their id
+
+    def fail(self, call: str, lane: str, error: Exception) -> None:
+        """Have ``call`` raise ``error`` from now on wherever it concerns work of ``lane``."""
+        self._call, self._lane, self._error = call, lane, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.driver, name)
+
+    def submit(self, lane: str, commands: Sequence[Any], after: Sequence[Any]) -> Any:
+        self._meet("submit", lane)
+        token = self.driver.submit(lane, commands, after)
+        self._lanes[id(token)] = lane
+        return token
+
+    def query(self, token: Any) -> bool:
+        lane = self._lanes.get(id(token), "")
+        self._meet("query", lane)
+        if (self._call, self._lane) == ("wait", lane):
+            return False  # or nobody would come to wait
+        return bool(self.driver.query(token))
+
+    def wait(self, token: Any, seconds: float) -> bool:
+        self._meet("wait", self._lanes.get(id(token), ""))
+        return bool(self.driver.wait(token, seconds))
+
+    def retire(self, token: Any) -> None:
+        self._meet("retire", self._lanes.get(id(token), ""))
+        self.driver.retire(token)
+
+    def check(self) -> None:
+        self._meet("check", self._lane)
+        self.driver.check()
+
+    def close(self, timeout: float) -> None: ...
+
+    def _meet(self, call: str, lane: str) -> None:
+        if self._error is not None and (call, lane) == (self._call, self._lane):
+            raise self._error
