@@ -31,8 +31,11 @@ class CudaDriver:
     _staging: Staging
 
     @classmethod
-    def open(cls, cupy: Any, info: DeviceInfo, limits: Limits) -> CudaDriver:
-        """Open device ``int(info.selector)``, creating its context if nobody has yet."""
+    def open(cls, cupy: Any, info: DeviceInfo, limits: Limits, *, shared: bool = False) -> CudaDriver:
+        """Open device ``int(info.selector)``, creating its context if nobody has yet.
+
+        ``shared``: its owner works there too, on the legacy default stream; see :mod:`forge3d_cuda.lanes`.
+        """
         runtime, index = cupy.cuda.runtime, int(info.selector)
         try:
             with OnDevice(runtime, index):
@@ -40,7 +43,7 @@ class CudaDriver:
                 pool = DevicePool.on(cupy, index)
                 try:
                     pool.warm_up()
-                    lanes = Lanes.on(runtime, pool, limits)
+                    lanes = Lanes.on(runtime, pool, limits, shared=shared)
                 except BaseException:
                     pool.close()
                     raise

@@ -9,7 +9,8 @@ OUT_OF_MEMORY = 2
 NOT_READY = 600
 
 # cudaError_t and CUresult agree on these numbers.
-_REFUSED_LAUNCH = frozenset({9, 98, 209, 701})  # invalid configuration, function or image; too many resources
+# Invalid configuration, function or image; too many resources; a cluster that does not fit.
+_REFUSED_LAUNCH = frozenset({9, 98, 209, 701, 912})
 # Errors after which the context answers every call with the same error.
 _STICKY = frozenset(
     {

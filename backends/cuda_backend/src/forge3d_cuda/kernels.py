@@ -16,6 +16,7 @@ from forge3d_cuda.errors import status_of, translate
 LANGUAGE = "cuda"
 OPTIONS = ("--std=c++17",)
 _MAX_WORKGROUP = (1024, 1024, 64)  # of every CUDA device there is
+_CLUSTER = (11, 12, 13)  # CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH, _HEIGHT and _DEPTH
 _NOT_FOUND = 500
 _LOCATION = re.compile(
     r"^(\S*\.cu|default_program)?(?=\(\d+\): )", re.MULTILINE
@@ -32,6 +33,7 @@ class CompiledKernel:
     workgroup: tuple[int, int, int]
     alignments: tuple[int, ...]
     scalars: tuple[Any, ...]
+    cluster: tuple[int, ...] = (0, 0, 0)  # workgroups that run together, in each dimension; 0: as they come
 
     def grid(self, threads: tuple[int, int, int]) -> tuple[int, int, int]:
         x, y, z = (-(-count // size) for count, size in zip(threads, self.workgroup, strict=True))
@@ -67,7 +69,17 @@ def compile_source(cupy: Any, source: KernelSource) -> CompiledKernel:
         workgroup=source.workgroup,
         alignments=tuple(np.dtype(binding.dtype).itemsize for binding in source.bindings),
         scalars=tuple(_SCALARS[param.dtype] for param in source.params),
+        cluster=_cluster_of(cupy, function),
     )
+
+
+def _cluster_of(cupy: Any, function: Any) -> tuple[int, ...]:
+    """Return what ``__cluster_dims__`` says of a kernel."""
+    driver = cupy.cuda.driver
+    try:
+        return tuple(int(driver.funcGetAttribute(attribute, function.ptr)) for attribute in _CLUSTER)
+    except RuntimeError:
+        return 0, 0, 0  # a driver from before clusters, which knows no such attribute
 
 
 def _unloadable(name: str, error: Exception) -> Exception:
@@ -107,6 +119,11 @@ def check(command: Dispatch, limits: Limits) -> None:
         raise KernelError(
             f"kernel {kernel.name!r}: {' × '.join(map(str, grid))} workgroups are more than the device's "
             f"{' × '.join(map(str, limits.max_groups))}; dispatch fewer threads or use larger workgroups"
+        )
+    if any(size and n % size for n, size in zip(grid, kernel.cluster, strict=True)):
+        raise KernelError(
+            f"kernel {kernel.name!r}: {' × '.join(map(str, grid))} workgroups are no whole clusters of "
+            f"{' × '.join(map(str, kernel.cluster))}, as its __cluster_dims__ wants them; dispatch a multiple"
         )
     for memory, alignment in zip(command.buffers, kernel.alignments, strict=True):
         if memory.native.data.ptr % alignment:

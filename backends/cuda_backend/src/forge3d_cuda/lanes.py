@@ -1,4 +1,9 @@
-"""Lanes: one non-blocking stream each. A submission's token is an event behind its commands."""
+"""Lanes: one stream each. A submission's token is an event behind its commands.
+
+CuPy and PyTorch work on the legacy default stream unless told otherwise. With a device that is adopted the
+lanes are blocking streams, which CUDA orders with that one, both ways, in the order of the calls. Otherwise
+they are non-blocking: nothing that others do there holds them up.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +25,14 @@ from forge3d_core.driver import (
     UploadRows,
     poll_until,
 )
+from forge3d_core.errors import KernelError
 from forge3d_core.protocols import Limits
 from forge3d_cuda import kernels, memory
 from forge3d_cuda.errors import NOT_READY, SUCCESS, lost, translate
 from forge3d_cuda.memory import DevicePool
 from forge3d_cuda.staging import Resting
+
+_BLOCKING = 0  # cudaStreamDefault
 
 _TRANSFERS: dict[type, Callable[[Any, int, Any], None]] = {
     Upload: memory.upload,
@@ -104,9 +112,9 @@ class Lanes:
     _orphans: list[Orphan] = attrs.field(factory=list)
 
     @classmethod
-    def on(cls, runtime: Any, pool: DevicePool, limits: Limits) -> Lanes:
-        """Make one stream for each lane of ``limits`` on the current device."""
-        flags = runtime.streamNonBlocking
+    def on(cls, runtime: Any, pool: DevicePool, limits: Limits, *, shared: bool = False) -> Lanes:
+        """Make one stream for each lane of ``limits`` on the current device; ``shared`` with its owner."""
+        flags = _BLOCKING if shared else runtime.streamNonBlocking
         lanes = {name: Lane(name, runtime.streamCreateWithFlags(flags), runtime) for name in limits.lanes}
         made = cls(runtime, pool, limits, lanes)
         Resting.of(runtime).watch(made)
@@ -152,6 +160,10 @@ class Lanes:
             runtime.eventRecord(event, stream)
         except RuntimeError as error:
             doing = f"submitting command {enqueued + 1} of {len(commands)} to lane {name!r}"
+            refused = translate(error, doing)
+            if enqueued and isinstance(refused, KernelError):  # the launch alone: the device works on
+                self._orphan(Token(lane, event), commands)
+                raise refused from error
             if enqueued:
                 raise lost(error, doing) from error
             self._events.append(event)

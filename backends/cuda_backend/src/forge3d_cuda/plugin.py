@@ -38,14 +38,19 @@ class CudaBackend:
         return self._open(cupy, select(list_devices(cupy), selector), options)
 
     def adopt(self, native: Any, options: DeviceOptions | None = None) -> Device:
-        """Open what forge3d needs on a device that the caller already uses; it is never reset."""
+        """Open what forge3d needs on a device that the caller already uses; it is never reset.
+
+        Our work and the caller's on the legacy default stream run in the order of the calls.
+        """
         index = _index_of(native)
         cupy = load_cupy()
-        return self._open(cupy, select(list_devices(cupy), str(index)), options)
+        return self._open(cupy, select(list_devices(cupy), str(index)), options, shared=True)
 
-    def _open(self, cupy: Any, info: DeviceInfo, options: DeviceOptions | None) -> Device:
+    def _open(
+        self, cupy: Any, info: DeviceInfo, options: DeviceOptions | None, *, shared: bool = False
+    ) -> Device:
         assert info.limits is not None
-        return assemble(CudaDriver.open(cupy, info, info.limits), options or DeviceOptions())
+        return assemble(CudaDriver.open(cupy, info, info.limits, shared=shared), options or DeviceOptions())
 
 
 @hookimpl

@@ -17,6 +17,7 @@ from forge3d_cuda.errors import OUT_OF_MEMORY
 
 ESCAPE_SECONDS = 30  # a hold that nobody releases must not hang the device
 FLAG_BYTES = 64
+LEGACY_STREAM = 1
 LOST = "an error that loses a CUDA device loses it for the whole process, and the suite with it"
 
 SPIN = KernelSource(
@@ -125,7 +126,7 @@ class CudaSubject:
     That stream is ordered behind the zeroing of fresh memory and behind no lane.
     """
 
-    capabilities = frozenset({"hold", "peek", "adopt", "host_pressure"})
+    capabilities = frozenset({"hold", "peek", "adopt", "enqueue", "host_pressure"})
     unsupported = (("fence.failure-sticks", LOST), ("device.lost", LOST))
 
     def __init__(self) -> None:
@@ -164,6 +165,13 @@ class CudaSubject:
 
         with device.native:
             return cupy.zeros(nbytes, np.uint8)  # on the legacy stream, which adoption is ordered behind
+
+    def enqueue(self, device: Any, buffer: Buffer, value: int) -> None:
+        """Fill it on the legacy default stream, where CuPy and PyTorch work unless told otherwise."""
+        import cupy
+
+        with device.native:
+            cupy.cuda.runtime.memsetAsync(buffer.native.data.ptr, value, buffer.nbytes, LEGACY_STREAM)
 
     def fail_next_allocation(self, device: Any) -> None:
         """Have the runtime refuse to page-lock once, as it does when memory has run out."""
