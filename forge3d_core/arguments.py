@@ -7,6 +7,7 @@ float is not whole even where its value is: both are refused.
 
 from __future__ import annotations
 
+import difflib
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -127,6 +128,16 @@ def flag(what: str, value: bool) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise WrongType(f"{what} is True or False, not {shown(value)}")
     return bool(value)
+
+
+def keywords(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise :class:`WrongType` for a keyword that a call does not take, and name the nearest."""
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names)}"
+            raise WrongType(f"{what} has no argument {shown(name)}; {advice}")
 
 
 def one_of(*choices: str) -> Callable[[object, Any, object], None]:

@@ -13,19 +13,28 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, Unpack
 
 import attrs
 
 from forge3d_core import arguments, protocols
 from forge3d_core.allocation import Allocation, Allocator
-from forge3d_core.arguments import shown
+from forge3d_core.arguments import keywords, shown
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import PATIENCE, Ending, close_elsewhere
 from forge3d_core.commands import RecordedCommands
 from forge3d_core.copying import HostCopier
 from forge3d_core.driver import Command, Driver
-from forge3d_core.errors import Closed, DeviceLost, DriverError, ForeignObject, Forked, UsageError, again
+from forge3d_core.errors import (
+    Closed,
+    DeviceLost,
+    DriverError,
+    ForeignObject,
+    Forked,
+    UsageError,
+    WrongType,
+    again,
+)
 from forge3d_core.foreign import asking, from_signal_handler
 from forge3d_core.formats import texture_format
 from forge3d_core.gate import Gate
@@ -43,6 +52,7 @@ from forge3d_core.protocols import (
     FencePoint,
     KernelSource,
     Limits,
+    PoolOptions,
     TextureFormat,
 )
 from forge3d_core.readback import Pool
@@ -264,14 +274,18 @@ class AssembledDevice:
         return ring
 
     def readback_pool(
-        self, config: AsyncReadbackConfig | None = None, *, lane: str = "download", **changes: Any
+        self,
+        config: AsyncReadbackConfig | None = None,
+        *,
+        lane: str = "download",
+        **changes: Unpack[PoolOptions],
     ) -> Pool:
         self.check()
         self._lane(lane)
-        try:
-            wanted = attrs.evolve(config or AsyncReadbackConfig(), **changes)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"readback_pool: {error}") from None
+        if config is not None and not isinstance(config, AsyncReadbackConfig):
+            raise WrongType(f"a pool's config is an AsyncReadbackConfig, not {shown(config)}")
+        keywords("readback_pool", changes, PoolOptions.__annotations__)
+        wanted = attrs.evolve(config or AsyncReadbackConfig(), **changes)
         with self._noticing_loss():
             pool = Pool(self, wanted, lane)
         with self._state:

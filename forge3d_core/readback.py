@@ -6,13 +6,13 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, Unpack, cast
 
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.allocation import Allocation, Allocator
-from forge3d_core.arguments import shown
+from forge3d_core.arguments import keywords, shown
 from forge3d_core.closing import Turn
 from forge3d_core.copying import HostCopier
 from forge3d_core.deadline import NEVER, Deadline
@@ -20,7 +20,14 @@ from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
 from forge3d_core.hold import Users, note, strike
 from forge3d_core.presentation import line, presents
-from forge3d_core.protocols import AsyncReadbackConfig, FencePoint, Limits, ReadbackStats
+from forge3d_core.protocols import (
+    AsyncReadbackConfig,
+    FencePoint,
+    Limits,
+    ReadArguments,
+    ReadbackStats,
+    ReadRegion,
+)
 from forge3d_core.readback_async import read as read_async
 from forge3d_core.readback_blocks import CLOSED, Blocks, Promise
 from forge3d_core.readback_counts import Counts
@@ -116,17 +123,24 @@ class Pool:
         finally:
             self.let_go(promise)
 
-    async def read_async(self, source: protocols.Buffer | protocols.Texture, **region: Any) -> Handle:
+    async def read_async(
+        self, source: protocols.Buffer | protocols.Texture, **region: Unpack[ReadArguments]
+    ) -> Handle:
+        keywords("read_async", region, (*ReadRegion.__annotations__, "after"))
         after = region.pop("after", ())
-        where = self._region(source, **region)
+        where = self._region(source, **cast(ReadRegion, region))
         return await read_async(self, where, after) if where.nbytes else self._empty(where)
 
-    def stream(self, source: protocols.Buffer | protocols.Texture, **region: Any) -> Stream:
-        self.check()
+    def stream(self, source: protocols.Buffer | protocols.Texture, **region: Unpack[ReadRegion]) -> Stream:
+        keywords("stream", region, ReadRegion.__annotations__)
+        self._region(source, **region)  # now, and not with the first frame
         return Stream(self, source, region)
 
     def try_read(
-        self, source: protocols.Buffer | protocols.Texture, after: Iterable[FencePoint], **region: Any
+        self,
+        source: protocols.Buffer | protocols.Texture,
+        after: Iterable[FencePoint],
+        **region: Unpack[ReadRegion],
     ) -> Handle | None:
         """Start a read if a block is free now; the policy does not matter."""
         where = self._region(source, **region)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.errors import Closed
 from forge3d_core.presentation import counted, line, presents
-from forge3d_core.protocols import FencePoint
+from forge3d_core.protocols import FencePoint, ReadRegion
 from forge3d_core.readback_handle import Handle
 
 
@@ -19,7 +19,10 @@ class StreamHost(Protocol):
     """What a stream needs of its pool."""
 
     def try_read(
-        self, source: protocols.Buffer | protocols.Texture, after: Iterable[FencePoint], **region: Any
+        self,
+        source: protocols.Buffer | protocols.Texture,
+        after: Iterable[FencePoint],
+        **region: Unpack[ReadRegion],
     ) -> Handle | None: ...
 
     def drop_frame(self) -> None: ...
@@ -30,7 +33,7 @@ class Stream:
     """See :class:`forge3d_core.protocols.ReadbackStream`."""
 
     def __init__(
-        self, pool: StreamHost, source: protocols.Buffer | protocols.Texture, region: dict[str, Any]
+        self, pool: StreamHost, source: protocols.Buffer | protocols.Texture, region: ReadRegion
     ) -> None:
         self._pool = pool
         self._source = source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import platform
 from collections.abc import Sequence
@@ -115,6 +116,16 @@ class HostDriver:
                 f"the {LANGUAGE} source of kernel {source.name!r} is a {type(function).__name__}; "
                 "it must be a callable f(threads, *arrays, *scalars)"
             )
+        given = ("threads", *(b.name for b in source.bindings), *(p.name for p in source.params))
+        try:
+            inspect.signature(function).bind(*given)
+        except TypeError as error:
+            raise KernelError(
+                f"the {LANGUAGE} source of kernel {source.name!r} cannot be called as "
+                f"f({', '.join(given)}): {error}"
+            ) from None
+        except ValueError:
+            pass  # a callable in C tells nothing; the call will
         return LANGUAGE, function
 
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:

@@ -13,10 +13,13 @@ from forge3d_core.protocols.readback import (
     AsyncReadbackConfig,
     Backpressure,
     Lease,
+    PoolOptions,
+    ReadArguments,
     ReadbackHandle,
     ReadbackPool,
     ReadbackStats,
     ReadbackStream,
+    ReadRegion,
 )
 from forge3d_core.protocols.ring import RingStats, StagingRing, StagingSlice
 
@@ -45,6 +48,9 @@ __all__ = [
     "Limits",
     "MemoryKind",
     "Param",
+    "PoolOptions",
+    "ReadArguments",
+    "ReadRegion",
     "ReadbackHandle",
     "ReadbackPool",
     "ReadbackStats",

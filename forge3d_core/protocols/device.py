@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, Unpack, runtime_checkable
 
 import attrs
 
@@ -15,7 +15,7 @@ from forge3d_core.protocols.budget import BudgetTracker
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
 from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
-from forge3d_core.protocols.readback import AsyncReadbackConfig, ReadbackPool
+from forge3d_core.protocols.readback import AsyncReadbackConfig, PoolOptions, ReadbackPool
 from forge3d_core.protocols.ring import StagingRing
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
@@ -195,9 +195,16 @@ class Device(Protocol):
         """Return a ring of ``ring_count`` (1 to 8) blocks of ``buffer_size`` host-visible bytes."""
 
     def readback_pool(
-        self, config: AsyncReadbackConfig | None = None, *, lane: str = "download", **changes: Any
+        self,
+        config: AsyncReadbackConfig | None = None,
+        *,
+        lane: str = "download",
+        **changes: Unpack[PoolOptions],
     ) -> ReadbackPool:
-        """Return a readback pool; ``changes`` are fields of :class:`AsyncReadbackConfig`."""
+        """Return a readback pool; ``changes`` are fields of :class:`AsyncReadbackConfig`.
+
+        Raises :class:`UsageError` for a field that there is not, or a value that it cannot have.
+        """
 
     def adopt(self, native: Any, *, label: str = "") -> Buffer:
         """Wrap native memory of this device as a buffer; closing the buffer leaves it to its owner.

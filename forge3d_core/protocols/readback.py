@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack, runtime_checkable
 
 import attrs
 from numpy.typing import NDArray
@@ -57,6 +57,35 @@ class AsyncReadbackConfig:
     backpressure: Backpressure = attrs.field(default="wait", validator=one_of("wait", "raise", "degrade"))
     buffer_size: int = attrs.field(default=1024**2, converter=_buffer_size)
     timeout: float | None = attrs.field(default=30.0, converter=_timeout)
+
+
+class PoolOptions(TypedDict, total=False):
+    """The fields of :class:`AsyncReadbackConfig`, as keywords of ``readback_pool``."""
+
+    double_buffered: bool
+    pre_allocate: bool
+    max_pending_ops: int
+    backpressure: Backpressure
+    buffer_size: int | str
+    timeout: float | None
+
+
+class ReadRegion(TypedDict, total=False):
+    """What ``read`` takes of a buffer or a texture, as keywords of ``stream``."""
+
+    offset: int
+    nbytes: int | None
+    dtype: Any
+    shape: int | tuple[int, ...] | None
+    origin: tuple[int, int]
+    size: tuple[int, int] | None
+    out: NDArray[Any] | None
+
+
+class ReadArguments(ReadRegion, total=False):
+    """All that ``read`` takes, as keywords of ``read_async``."""
+
+    after: Iterable[FencePoint]
 
 
 @attrs.frozen
@@ -232,10 +261,10 @@ class ReadbackPool(Protocol):
         :class:`UsageError` for a dtype or shape that does not fit, :class:`Busy`.
         """
 
-    async def read_async(self, source: Buffer | Texture, **region: Any) -> ReadbackHandle:
+    async def read_async(self, source: Buffer | Texture, **region: Unpack[ReadArguments]) -> ReadbackHandle:
         """Like ``read``, but a wait for a free block does not block the running asyncio loop."""
 
-    def stream(self, source: Buffer | Texture, **region: Any) -> ReadbackStream:
+    def stream(self, source: Buffer | Texture, **region: Unpack[ReadRegion]) -> ReadbackStream:
         """Return a reader that wants only the latest bytes of ``source``; ``region`` as in ``read``."""
 
     def stats(self) -> ReadbackStats:
