@@ -98,7 +98,7 @@ def _open_best(decision: Decision, registry: Registry) -> Device:
             plugin = _load(registry, request, info.backend, named=False)
             return _opened(plugin, partial(plugin.backend.open, info.selector, request.options))
         except (BackendError, DeviceLost) as error:
-            refusals.append(f"{info.backend}: {error}")
+            refusals.append(f"{BackendSpec(info.backend, info.selector)}: {error}")
     raise nothing_opens(decision.statuses, tuple(refusals))
 
 

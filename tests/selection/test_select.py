@@ -212,6 +212,12 @@ def test_when_nothing_opens_every_state_is_told(site, monkeypatch):
         open_device(registry=registry)
 
 
+def test_what_refused_is_told_apart_by_its_selector(site):
+    registry = registry_of(refusing(site.tiny("a"), NoDevice("tiny is there and does not open")))
+    with pytest.raises(NoDevice, match=r"a:0: tiny is there .*; a:1: tiny is there"):
+        open_device(registry=registry)
+
+
 def test_denied_before_import_wherever_the_list_stands(site, say):
     module = site.install("one")
     (site.folder / "forge3d.toml").write_text('[plugins]\ndeny = ["forge3d-one"]\n', "utf-8")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import attrs
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -54,6 +55,13 @@ def test_a_pass_verifies(published: Publish) -> None:
     code, text = _run(verify, published("a"))
     assert code == 0
     assert "✓ conformant" in text
+
+
+def test_two_devices_of_one_name_are_told_apart(published: Publish, run: Callable[..., Report]) -> None:
+    other = attrs.evolve(run().backend, selector="opengl:0", driver="OpenGL, 4.5")
+    assert "numpy (threads)" in _run(verify, published("a"))[1]
+    shown = _run(verify, published("b", run(identity=other)))[1]
+    assert "host:opengl:0 (forge3d-core 0.1.0) on numpy (OpenGL, 4.5)" in shown
 
 
 def test_a_failure_verifies_with_its_reasons(published: Publish, run: Callable[..., Report]) -> None:

@@ -87,8 +87,10 @@ def _file(path: Path) -> bool:
 def _title(report: Report) -> str:
     backend = report.backend
     counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in report.totals.items() if n)
+    spec = f"{backend.name}:{backend.selector}" if backend.selector else backend.name
+    adapter = f"{backend.adapter} ({backend.driver})" if backend.driver else backend.adapter
     return (
-        f"{backend.name} ({backend.distribution} {backend.version}) on {backend.adapter}, "
+        f"{spec} ({backend.distribution} {backend.version}) on {adapter}, "
         f"level {report.level}, {report.started}: {counts}"
     )
 
