@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import attrs
+import numpy as np
 
 from forge3d_core.budget import Ledger
 from forge3d_core.driver import Direction, Driver
@@ -38,6 +39,7 @@ class Allocation:
     ``holds`` knows every loan of the memory: numpy arrays may not outlive what they show.
     ``stale`` knows what Python still reaches of loans that have ended, by a variable or by an alias.
     ``pins`` knows who has commands that name it and are not submitted yet.
+    ``uploaded`` is the last upload of floats, and their dtype; it holds as long as it is the last write.
     ``freed`` is set before the driver is asked to let go; ``resting`` says that it could not, yet.
     """
 
@@ -50,6 +52,7 @@ class Allocation:
     pins: Users = attrs.field(factory=set)
     owned: bool = True  # False for adopted memory, which goes back to nobody
     direction: Direction | None = None  # of a host block
+    uploaded: tuple[FencePoint, np.dtype[Any]] | None = None
     freed: bool = False
     resting: bool = False
 

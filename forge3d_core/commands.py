@@ -19,7 +19,7 @@ from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateErr
 from forge3d_core.kernels import CompiledKernel
 from forge3d_core.memory import DeviceBuffer
 from forge3d_core.presentation import counted, line, named, presents
-from forge3d_core.protocols import KernelSource, Limits, Param
+from forge3d_core.protocols import Binding, KernelSource, Limits, Param
 
 RANGES = {"u4": range(1 << 32), "i4": range(-(1 << 31), 1 << 31)}
 WANTED = {
@@ -119,6 +119,9 @@ class RecordedCommands:
         values = tuple(_scalar(source.name, p, v) for p, v in zip(source.params, params, strict=True))
         extent = self._threads(source, threads)
         access = list(zip(source.bindings, bound, strict=True))
+        for binding, buffer in access:
+            if buffer.allocation.uploaded is not None and binding.access != "write":
+                self._check_floats(source, binding, buffer.allocation)
         self._record(
             Dispatch(kernel, tuple(b.memory for b in bound), values, extent),
             tuple(buffer for binding, buffer in access if binding.access == "read"),
@@ -163,6 +166,18 @@ class RecordedCommands:
                 "use larger workgroups or several dispatches"
             )
         return x, y, z
+
+    def _check_floats(self, source: KernelSource, binding: Binding, allocation: Allocation) -> None:
+        """Refuse floats of one size, as they were uploaded, for a kernel that reads floats of another."""
+        assert allocation.uploaded is not None
+        point, dtype = allocation.uploaded
+        wanted = np.dtype(binding.dtype)
+        if wanted.kind != "f" or wanted == dtype or allocation.write != point or allocation in self.writes:
+            return
+        raise KernelError(
+            f"kernel {source.name!r} reads {binding.name!r} as {wanted.name}, and what was uploaded there is "
+            f"{dtype}; upload data.astype({wanted.name!r}), or data.view('u1') if its bytes are {wanted.name}"
+        )
 
     def _record(
         self, command: Command, reads: Sequence[DeviceBuffer], writes: Sequence[DeviceBuffer]

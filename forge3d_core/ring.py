@@ -194,6 +194,8 @@ class Ring:
             upload_bytes(self, self._host.copier, array, target, offset, deadline)
         point = self.submit(deadline)
         self._outbox.tell_refused(target.allocation)
+        if array.dtype.kind == "f":
+            target.allocation.uploaded = point, array.dtype
         return point
 
     def stats(self) -> RingStats:

@@ -123,3 +123,36 @@ def test_a_config_takes_what_means_the_same() -> None:
     assert config == AsyncReadbackConfig(True, True, 3, "wait", 4096)
     assert Binding("x", dtype=np.float32).dtype == "f4"  # type: ignore[arg-type]
     assert KernelSource("k", SOURCES, workgroup=8).workgroup == (8, 1, 1)  # type: ignore[arg-type]
+
+
+def test_floats_of_another_size_than_the_kernel_reads(device: AssembledDevice) -> None:
+    source = {"host": lambda _threads, x: None}
+    reads, writes, words, doubles = (
+        device.create_kernel(KernelSource(name, source, [Binding("x", access, dtype)]))
+        for name, access, dtype in (
+            ("reads", "read", "f4"),
+            ("writes", "write", "f4"),
+            ("words", "read", "u4"),
+            ("doubles", "readwrite", "f8"),
+        )
+    )
+    buffer, ring = device.create_buffer(400), device.staging_ring()
+
+    def dispatch(kernel: Any) -> Any:
+        return device.command_list().dispatch(kernel, [buffer], threads=1)
+
+    for data in (np.arange(50.0), np.zeros(50, "f2"), np.zeros(50, ">f4")):
+        ring.upload(data, buffer)
+        with pytest.raises(forge3d.KernelError, match=f"as float32, .* is {data.dtype}; upload"):
+            dispatch(reads)
+        for kernel in (writes, words):
+            dispatch(kernel)
+    ring.upload(np.arange(50.0), buffer)
+    dispatch(doubles)
+    dispatch(doubles).dispatch(reads, [buffer], threads=1)  # what the list wrote before is its own business
+    for data in (np.zeros(50, "f4"), np.zeros(50, "i8"), np.arange(50.0).view("u1")):
+        ring.upload(data, buffer)
+        dispatch(reads)
+    ring.upload(np.arange(50.0), buffer)
+    device.submit(device.command_list().fill(buffer))
+    dispatch(reads)  # what was uploaded is gone

@@ -49,7 +49,7 @@ def compile_source(cupy: Any, source: KernelSource) -> CompiledKernel:
     if not isinstance(code, str):
         raise KernelError(
             f"kernel {source.name!r} has sources for {', '.join(sorted(source.sources)) or 'no language'} "
-            f"and this device speaks {LANGUAGE}; add a {LANGUAGE!r} source"
+            f"and this device speaks {LANGUAGE}; add a {LANGUAGE!r} source, as text"
         )
     try:
         kernel = cupy.RawModule(code=code, options=OPTIONS).get_function(source.name)

@@ -55,7 +55,11 @@ def compile_source(device: Any, source: KernelSource) -> Pipeline:
     if not isinstance(code, str):
         raise KernelError(
             f"kernel {source.name!r} has sources for {', '.join(source.sources) or 'nothing'}; this device "
-            f"speaks {LANGUAGE}: add a 'wgsl' source"
+            f"speaks {LANGUAGE}: add a 'wgsl' source, as text"
+        )
+    if code.lstrip().startswith("#version"):  # which wgpu-py would take for GLSL, and miss a stage
+        raise KernelError(
+            f"the source of kernel {source.name!r} is GLSL; this device speaks {LANGUAGE} alone"
         )
     if len(source.params) > MAX_PARAMS:
         raise KernelError(f"kernel {source.name!r} has {len(source.params)} params, the most is {MAX_PARAMS}")
