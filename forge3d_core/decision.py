@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 import attrs
@@ -9,6 +10,7 @@ import attrs
 from forge3d_core.config import Choice, Configuration
 from forge3d_core.errors import BackendError, NoDevice
 from forge3d_core.plugins import AUTO, BackendSpec, Policy, Status
+from forge3d_core.printable import escaped
 from forge3d_core.protocols import DeviceInfo, DeviceOptions
 from forge3d_core.registry import IMPORT_TIMEOUT, PROBE_TIMEOUT, Registry
 
@@ -61,7 +63,7 @@ class Request:
 class Decision:
     """The request, the state of every plugin that was looked at, and what came of it.
 
-    ``statuses`` are those that were loaded and probed; ``unasked`` the names that nobody asked for,
+    ``statuses`` are those that were probed; ``unasked`` the names that nobody asked for,
     whose code has not run. ``ranked`` is what automatic choice would try, best first.
     """
 
@@ -74,25 +76,36 @@ class Decision:
     error: BackendError | None = None
 
 
-def look(registry: Registry, request: Request, name: str, *, named: bool = False) -> Status:
-    """Return the state of one plugin as the request's policy and timeouts have it."""
-    return registry.status(
-        name,
+def looks(
+    registry: Registry,
+    request: Request,
+    names: Iterable[str],
+    *,
+    fresh: bool,
+    told: Callable[[Status], None] = lambda _status: None,
+) -> tuple[Status, ...]:
+    """Return the states of plugins as the request's policy and timeouts have them."""
+    return registry.statuses(
+        names,
         request.policy,
-        requested=named,
+        requested=(request.spec.name,) if request.named else (),
         import_timeout=request.import_timeout,
         probe_timeout=request.probe_timeout,
+        fresh=fresh,
+        told=told,
     )
 
 
-def decide(request: Request, registry: Registry) -> Decision:
-    """Return what would open and why. Loads and probes what it must, opens nothing, raises nothing."""
+def decide(request: Request, registry: Registry, *, fresh: bool = True) -> Decision:
+    """Return what would open and why. Probes what it must, loads and opens nothing, raises nothing.
+
+    ``fresh`` off takes what probes found lately.
+    """
     names = tuple(registry.candidates())
     if request.spec.automatic:
-        statuses = tuple(look(registry, request, name) for name in names)
-        return _automatic(request, statuses)
+        return _automatic(request, looks(registry, request, names, fresh=fresh))
     spec = request.spec
-    status = look(registry, request, spec.name, named=request.named)
+    (status,) = looks(registry, request, (spec.name,), fresh=fresh)
     unasked = tuple(name for name in names if name != spec.name)
     # whether a selector fits is the backend's to say, also where no device opens without one
     if status.error is not None and not (spec.selector and status.devices):
@@ -116,7 +129,7 @@ def _automatic(request: Request, statuses: tuple[Status, ...]) -> Decision:
 def nothing_opens(statuses: tuple[Status, ...], refusals: tuple[str, ...] = ()) -> NoDevice:
     """Return the error that says why automatic choice found nothing."""
     states = [f"{status.name}: {status.state.value}" for status in statuses if status.error]
-    found = "; ".join((*states, *refusals)) or "no backend is installed"
+    found = escaped("; ".join((*states, *refusals)) or "no backend is installed")
     return NoDevice(
         f"no backend can open a device here ({found}); `forge3d backends` says why and what would help",
         fix="forge3d backends",

@@ -1,14 +1,16 @@
 """The registry: every known plugin, what state it is in, and those that have been loaded.
 
-It is the one piece of global state. Finding plugins imports nothing; each is loaded only when it is
-asked for, by name, after the policy has let it, and what happens to one never reaches another.
+It is the one piece of global state. Finding plugins imports nothing. Each is loaded into this process only
+when it is to be opened, after the policy has let it; to learn its state it is probed in a process of its own.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
@@ -27,27 +29,34 @@ from forge3d_core.errors import (
 from forge3d_core.forking import renew_in_child
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.plugins import (
+    PERMISSIVE,
     Candidate,
     Hung,
+    Look,
     Plugin,
     Policy,
+    ProbeCache,
     Refusal,
     State,
     Status,
     discover,
     load,
     normalise,
+    only_here,
 )
 from forge3d_core.plugins.loading import BACKEND_MEMBERS
+from forge3d_core.plugins.own import BACKENDS, CORE_PACKAGE, installing
+from forge3d_core.printable import shown
 from forge3d_core.protocols import Backend, DeviceInfo
 
 IMPORT_TIMEOUT = 10.0
 PROBE_TIMEOUT = 10.0  # a cold CUDA start, imports included, takes several seconds
 
-PUBLISHED = {"host": "forge3d-core", "wgpu": "forge3d-wgpu", "cuda": "forge3d-cuda"}
-"""The distributions of the backends that this project publishes, to say what to install."""
+PROCESSES = min(8, (os.cpu_count() or 1) + 1)
+"""Plugins that are probed at a time."""
 
-PERMISSIVE = Policy()
+RESERVED = frozenset({"host", "auto"})
+"""Names of the core that a program cannot give to a backend of its own."""
 
 HERE = "(this program)"
 """Stands for a distribution where a program registered a plugin itself."""
@@ -60,21 +69,26 @@ class _Slot:
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     plugin: Plugin | None = None
     failure: BackendError | None = None
+    probed: BackendError | None = None  # what its own process told once, and will tell again
 
 
 @attrs.define(eq=False)
 class Registry:
     """Knows the plugins. ``discovery`` lists the installed ones; replace it to embed or to test.
 
+    ``cache`` keeps what probes found lately; None for none.
+
     A plugin is loaded at most once in a process; a failure sticks until :meth:`refresh`.
     Thread-safety: all methods may be called from any thread; no lock is held while a plugin probes.
     """
 
     discovery: Callable[[], Iterable[Candidate]] = discover
+    cache: ProbeCache | None = attrs.field(factory=ProbeCache)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _installed: tuple[Candidate, ...] | None = attrs.field(default=None, init=False)
     _registered: list[Candidate] = attrs.field(factory=list, init=False)
     _slots: dict[Candidate, _Slot] = attrs.field(factory=dict, init=False)
+    _keys: dict[Candidate, set[str]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         renew_in_child(self)
@@ -97,7 +111,9 @@ class Registry:
         """Look at the installed distributions afresh, and give failed plugins another chance."""
         with self._lock:
             self._installed = None
-            self._slots = {c: slot for c, slot in self._slots.items() if slot.failure is None}
+            self._slots = {
+                c: slot for c, slot in self._slots.items() if slot.failure is None and slot.probed is None
+            }
 
     def register(self, plugin: object, name: str | None = None) -> Callable[[], None]:
         """Offer ``plugin`` (an object or module with hooks, or a bare backend) without installing it.
@@ -108,7 +124,9 @@ class Registry:
         """
         name = normalise(name or str(getattr(plugin, "name", "")))
         if not name:
-            raise UsageError(f"{plugin!r} has no name; pass the backend's: register(plugin, name='...')")
+            raise UsageError(f"{shown(plugin)} has no name; pass the backend's: register(plugin, name='...')")
+        if name in RESERVED and not type(plugin).__module__.startswith(f"{CORE_PACKAGE}."):
+            raise UsageError(f"{name!r} is the core's own name; register the backend under another one")
         bare = all(hasattr(plugin, member) for member in BACKEND_MEMBERS)
         hooks = _Bare(cast(Backend, plugin)) if bare else plugin
         candidate = Candidate(name, HERE, "", type(plugin).__module__, fetch=lambda: hooks)
@@ -165,8 +183,7 @@ class Registry:
         Raises the :class:`BackendError` that says why it cannot be had.
         """
         candidate = self.find(name, policy, requested=requested)
-        with self._lock:
-            slot = self._slots.setdefault(candidate, _Slot())
+        slot = self._slot(candidate)
         with slot.lock:
             if slot.failure is not None:
                 raise _afresh(slot.failure)
@@ -192,36 +209,119 @@ class Registry:
         requested: bool = False,
         import_timeout: float = IMPORT_TIMEOUT,
         probe_timeout: float = PROBE_TIMEOUT,
+        fresh: bool = True,
     ) -> Status:
-        """Load and probe ``name`` as far as that goes and tell its state; raises nothing.
+        """Return the state of one plugin; see :meth:`statuses`."""
+        (status,) = self.statuses(
+            (name,),
+            policy,
+            requested=(name,) if requested else (),
+            import_timeout=import_timeout,
+            probe_timeout=probe_timeout,
+            fresh=fresh,
+        )
+        return status
 
-        Timeouts in seconds. A plugin that hangs once counts as failed from then on.
+    def statuses(
+        self,
+        names: Iterable[str],
+        policy: Policy = PERMISSIVE,
+        *,
+        requested: Iterable[str] = (),
+        import_timeout: float = IMPORT_TIMEOUT,
+        probe_timeout: float = PROBE_TIMEOUT,
+        fresh: bool = False,
+        told: Callable[[Status], None] = lambda _status: None,
+    ) -> tuple[Status, ...]:
+        """Load and probe the plugins as far as that goes, side by side; return their states, by name.
+
+        A plugin is probed in a process of its own, unless it is the core's, has been loaded here already,
+        was registered by the program, or this program cannot start an interpreter. ``fresh``: an answer of
+        lately will not do. Timeouts in seconds. ``told`` hears of each state as it becomes known. Raises
+        nothing but what interrupts the caller; a plugin that failed once has failed until :meth:`refresh`.
         """
-        name = normalise(name)
+        asked, wanted = frozenset(map(normalise, requested)), tuple(map(normalise, names))
+        found: dict[str, Status] = {}
+        waiting, started = deque(wanted), deque[Look]()
         try:
-            plugin = self.load(name, policy, requested=requested, timeout=import_timeout)
+            while waiting or started:
+                if waiting and len(started) < PROCESSES:
+                    name = waiting.popleft()
+                    look = self._look(name, policy, name in asked, (import_timeout, probe_timeout))
+                    if isinstance(look, Look):
+                        look.start(fresh=fresh)
+                        started.append(look)
+                        continue
+                    status = look
+                else:
+                    status = self._seen(started[0])
+                    started.popleft()
+                found[status.name] = status
+                told(status)
+        finally:
+            for look in started:
+                look.end()
+        return tuple(found[name] for name in wanted)
+
+    def _look(
+        self, name: str, policy: Policy, requested: bool, timeouts: tuple[float, float]
+    ) -> Look | Status:
+        """Return the look to take, or the status where there is nothing to look at."""
+        try:
+            candidate = self.find(name, policy, requested=requested)
+            slot = self._slot(candidate)
+            if slot.probed is not None:
+                raise _afresh(slot.probed)
+        except BackendError as error:
+            return Status.failed(name, self.candidates().get(name, ()), error)
+
+        def here() -> tuple[DeviceInfo, ...]:
+            plugin = self.load(name, policy, requested=requested, timeout=timeouts[0])
             try:
-                devices = plugin.probe(probe_timeout)
+                return plugin.probe(timeouts[1])
             except Hung as error:
                 self._give_up(plugin, error)
                 raise
+
+        apart = not (
+            candidate.ours
+            or candidate.distribution == HERE
+            or slot.plugin is not None
+            or slot.failure is not None
+            or only_here(candidate)
+        )
+        return Look(candidate, here, timeouts, self.cache, apart)
+
+    def _seen(self, look: Look) -> Status:
+        name, candidate = look.candidate.name, look.candidate
+        offered = self.candidates().get(name, ())
+        try:
+            devices = look.devices()
             if not devices:
                 raise NoDevice(f"{name} works and finds no device on this machine", backend=name)
             if all(info.caution for info in devices):
-                return self._only_when_named(name, devices)
+                failed = _only_when_named(name, devices)
+                status = Status.failed(name, offered, failed, cached=look.cached)
+                return attrs.evolve(status, devices=devices)
         except BackendError as error:
-            return Status.failed(name, self.candidates().get(name, ()), error)
-        return Status(name, State.AVAILABLE, (plugin.candidate,), devices=devices)
+            self._slot(candidate).probed = look.lasting
+            return Status.failed(name, offered, error, cached=look.cached)
+        finally:
+            if look.key:
+                self._keys.setdefault(candidate, set()).add(look.key)
+        rest = (c for c in offered if c is not candidate)
+        return Status(name, State.AVAILABLE, (candidate, *rest), devices=devices, cached=look.cached)
 
-    def _only_when_named(self, name: str, devices: tuple[DeviceInfo, ...]) -> Status:
-        there = ", ".join(
-            f"{name}:{info.selector} ({', '.join(filter(None, (info.name, info.driver)))})"
-            for info in devices
-        )
-        caution, fix = devices[0].caution, devices[0].fix
-        text = f"{name} finds only {there}: {caution}" + (f"; try: {fix}" if fix else "")
-        error = NoDevice(text, backend=name, fix=fix)
-        return attrs.evolve(Status.failed(name, self.candidates().get(name, ()), error), devices=devices)
+    def forget(self, name: str) -> None:
+        """Take away what lately was found of ``name``, as it turned out wrong."""
+        for candidate in self.candidates().get(normalise(name), ()):
+            for key in self._keys.pop(candidate, ()):
+                if self.cache is not None:
+                    self.cache.forget(key)
+
+    def _slot(self, candidate: Candidate) -> _Slot:
+        with self._lock:
+            return self._slots.setdefault(candidate, _Slot())
 
     def _give_up(self, plugin: Plugin, error: BackendError) -> None:
         with self._lock:
@@ -231,8 +331,8 @@ class Registry:
 
     def _unknown(self, name: str) -> UnknownBackend:
         known = sorted(self.candidates())
-        near = difflib.get_close_matches(name, {*known, *PUBLISHED}, n=1)
-        fix = f"pip install {PUBLISHED[name]}" if name in PUBLISHED else None
+        near = difflib.get_close_matches(name, {*known, *BACKENDS}, n=1)
+        fix = installing(BACKENDS[name].distribution) if name in BACKENDS else None
         if fix:
             advice = f"try: {fix}"
         elif near:
@@ -241,7 +341,7 @@ class Registry:
             advice = "`forge3d backends` lists what can be had"
         installed = ", ".join(known) or "none"
         return UnknownBackend(
-            f"no installed distribution offers a backend {name!r} (installed: {installed}); {advice}",
+            f"no installed distribution offers a backend {shown(name)} (installed: {installed}); {advice}",
             backend=name,
             fix=fix,
         )
@@ -258,6 +358,13 @@ def _denied(candidate: Candidate, refusal: Refusal) -> BackendDenied:
 
 def _collision(name: str, rivals: list[Candidate]) -> PluginFailed:
     culprit = rivals[-1].distribution
+    if len({normalise(rival.distribution) for rival in rivals}) == 1:
+        offers = " and ".join(f"{rival} ({rival.target}, in {rival.location})" for rival in rivals)
+        return PluginFailed(
+            f"{len(rivals)} distributions of the same name offer a backend {name!r}, so none is loaded: "
+            f"{offers}; only one can be the real one: take the other's folder away",
+            backend=name,
+        )
     return PluginFailed(
         f"{len(rivals)} distributions offer a backend {name!r}, so none is loaded: "
         f"{' and '.join(map(str, rivals))}; uninstall one, or deny one by its distribution's name "
@@ -265,6 +372,15 @@ def _collision(name: str, rivals: list[Candidate]) -> PluginFailed:
         backend=name,
         fix=f"pip uninstall {culprit}",
     )
+
+
+def _only_when_named(name: str, devices: tuple[DeviceInfo, ...]) -> NoDevice:
+    there = ", ".join(
+        f"{name}:{info.selector} ({', '.join(filter(None, (info.name, info.driver)))})" for info in devices
+    )
+    caution, fix = devices[0].caution, devices[0].fix
+    text = f"{name} finds only {there}: {caution}" + (f"; try: {fix}" if fix else "")
+    return NoDevice(text, backend=name, fix=fix)
 
 
 def _afresh(error: BackendError) -> BackendError:

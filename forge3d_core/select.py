@@ -3,9 +3,10 @@
 Precedence: argument > ``FORGE3D_BACKEND`` > nearest project file > user's file > automatic. An
 explicit choice never falls back to another backend: it opens, or says why not and what to do.
 
-Automatic choice opens the device with the highest ``DeviceInfo.score``; between equals the backend's
-name decides. By convention: CUDA 400, discrete GPU 300, integrated 200, virtual 100, an API's CPU
-adapter 10, the host backend 1.
+Automatic choice opens the device with the highest ``DeviceInfo.score``, and the next one where that does
+not open; between equals the backend's name decides. What plugins find is asked in processes of their own, and
+only the plugin of the device that opens is loaded into this one. By convention: CUDA 400, discrete GPU 300,
+integrated 200, virtual 100, an API's CPU adapter 10, the host backend 1.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 
 from forge3d_core.config import configuration
 from forge3d_core.decision import Decision, Request, decide, nothing_opens
-from forge3d_core.errors import BackendError, DeviceLost, ForgeError, PluginFailed, UsageError
+from forge3d_core.errors import ForgeError, NoDevice, PluginFailed, UsageError
 from forge3d_core.leftover import clear_up
 from forge3d_core.plugins import BackendSpec, Plugin, contained, import_failure
+from forge3d_core.printable import described, shown
 from forge3d_core.protocols import Device, FencePoint
 from forge3d_core.registry import REGISTRY, Registry
 
@@ -46,7 +48,7 @@ def open_device(
     """
     request = Request.of(configuration(backend=backend, budget=budget, drain_timeout=drain_timeout))
     if request.spec.automatic:
-        device = _open_best(decide(request, registry), registry)
+        device = _open_automatic(request, registry)
     else:
         plugin = _load(registry, request, request.spec.name, named=request.named)
         device = _opened(plugin, partial(plugin.backend.open, request.spec.selector, request.options))
@@ -69,7 +71,8 @@ def adopt_device(
     """
     request = Request.of(configuration(backend=backend, budget=budget, drain_timeout=drain_timeout))
     if request.spec.automatic or request.spec.selector:
-        raise UsageError(f"adopt_device takes the name of one backend, such as 'wgpu', not {str(backend)!r}")
+        given = shown(str(backend))
+        raise UsageError(f"adopt_device takes the name of one backend, such as 'wgpu', not {given}")
     plugin = _load(registry, request, request.spec.name, named=True)
     return _announced(_opened(plugin, partial(plugin.backend.adopt, native, request.options)), registry)
 
@@ -83,7 +86,7 @@ def load_backend(backend: str, *, registry: Registry = REGISTRY) -> Plugin:
     """
     request = Request.of(configuration(backend=backend))
     if request.spec.automatic:
-        raise UsageError(f"{backend!r} stands for automatic choice; name one backend, such as 'host'")
+        raise UsageError(f"{shown(backend)} stands for automatic choice; name one backend, such as 'host'")
     return _load(registry, request, request.spec.name, named=True)
 
 
@@ -91,15 +94,27 @@ def _load(registry: Registry, request: Request, name: str, *, named: bool) -> Pl
     return registry.load(name, request.policy, requested=named, timeout=request.import_timeout)
 
 
+def _open_automatic(request: Request, registry: Registry) -> Device:
+    decision = decide(request, registry, fresh=False)
+    try:
+        return _open_best(decision, registry)
+    except NoDevice:
+        if not any(status.cached for status in decision.statuses):
+            raise
+    return _open_best(decide(request, registry), registry)  # what was found lately is so no more
+
+
 def _open_best(decision: Decision, registry: Registry) -> Device:
-    request, refusals = decision.request, list[str]()
+    request, refusals, first = decision.request, list[str](), None
     for info in decision.ranked:
         try:
             plugin = _load(registry, request, info.backend, named=False)
             return _opened(plugin, partial(plugin.backend.open, info.selector, request.options))
-        except (BackendError, DeviceLost) as error:
-            refusals.append(f"{BackendSpec(info.backend, info.selector)}: {error}")
-    raise nothing_opens(decision.statuses, tuple(refusals))
+        except Exception as error:
+            refusals.append(f"{BackendSpec(info.backend, info.selector)}: {described(error)}")
+            first = first or error
+            registry.forget(info.backend)
+    raise nothing_opens(decision.statuses, tuple(refusals)) from first
 
 
 def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
@@ -108,16 +123,17 @@ def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
     clear_up()  # some drivers open only so many devices at a time
     try:
         device = open_()
+        # by attribute, not isinstance: since Python 3.12 that overlooks what a wrapper passes on
+        whole = all(hasattr(device, member) for member in DEVICE_MEMBERS)
     except ForgeError:
         raise
     except ImportError as error:
         raise import_failure(plugin.candidate, error, doing) from error
     except (Exception, SystemExit) as error:
         raise contained(error, doing, plugin.name) from error
-    # by attribute, not isinstance: since Python 3.12 that overlooks what a wrapper passes on
-    if not all(hasattr(device, member) for member in DEVICE_MEMBERS):
+    if not whole:
         raise PluginFailed(
-            f"{plugin.name} returned {device!r}, not a device; tell the author of {plugin.candidate}",
+            f"{plugin.name} returned {shown(device)}, not a device; tell the author of {plugin.candidate}",
             backend=plugin.name,
         )
     return device

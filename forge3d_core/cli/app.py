@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -13,11 +14,14 @@ from forge3d_core.cli.backends import backends
 from forge3d_core.cli.contributed import contribute
 from forge3d_core.cli.demo import demo
 from forge3d_core.cli.explain import explain
+from forge3d_core.config import ConfigWarning
 from forge3d_core.errors import ForgeError
 from forge3d_core.hookspecs import API
+from forge3d_core.printable import described, escaped
 
 DISTRIBUTION = "forge3d-core"
 FAILURE = 2
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="forge3d",
@@ -52,18 +56,35 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 the answer is no, 2 it could not be done."""
-    contribute(app)
+    """Run the command line and exit: 0 done, 1 the answer is no, 2 it could not be done, 130 interrupted."""
+    warnings.showwarning = _show_warning
     try:
+        contribute(app)
         app(prog_name=app.info.name)
     except ForgeError as error:
-        print(f"forge3d: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"forge3d: {escaped(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(FAILURE)
-    except OSError as error:  # a full disk, a folder that cannot be written to
-        print(f"forge3d: {error}", file=sys.stderr)
+    except (OSError, MemoryError) as error:  # a full disk, a folder that cannot be written to
+        print(f"forge3d: {described(error)}", file=sys.stderr)
         sys.exit(FAILURE)
+    except KeyboardInterrupt:
+        print("forge3d: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     finally:
         _leave_stdout()
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning to standard error, on one line; of ours the code's place is of no interest."""
+    place = "" if issubclass(category, ConfigWarning) else f"{filename}:{lineno}: {category.__name__}: "
+    print(f"forge3d: {escaped(f'{place}{message}')}", file=file or sys.stderr)
 
 
 def _leave_stdout() -> None:

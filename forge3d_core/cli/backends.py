@@ -10,16 +10,21 @@ from rich.console import Console
 from forge3d_core.cli.describe import complaints, device, states, status_data
 from forge3d_core.cli.output import progress, results, write_json
 from forge3d_core.config import configuration
-from forge3d_core.decision import Request, look
+from forge3d_core.decision import Request, looks
 from forge3d_core.hookspecs import API
 from forge3d_core.plugins import Status
-from forge3d_core.registry import PUBLISHED, REGISTRY
+from forge3d_core.plugins.own import BACKENDS
+from forge3d_core.registry import REGISTRY
 
 
 def backends(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")] = False,
 ) -> None:
-    """List every known backend: its state, why, what would fix it, and its devices."""
+    """List every known backend: its state, why, what would fix it, and its devices.
+
+    Every plugin is probed afresh, in a process of its own. Exits with 0, whatever the states are, and with 2
+    when the configuration is wrong.
+    """
     request = Request.of(configuration())
     with results() as console:
         statuses = _statuses(request)
@@ -30,18 +35,21 @@ def backends(
 
 
 def _statuses(request: Request) -> list[Status]:
-    names = sorted({*REGISTRY.candidates(), *PUBLISHED})
+    names = sorted({*REGISTRY.candidates(), *BACKENDS})
     with progress().status("probing") as spinner:
-        found = []
-        for name in names:
-            spinner.update(f"probing {name}")
-            named = request.named and request.spec.name == name
-            found.append(look(REGISTRY, request, name, named=named))
-    return found
+        told = 0
+
+        def tell(status: Status) -> None:
+            nonlocal told
+            told += 1
+            spinner.update(f"probing, {told} of {len(names)}")
+
+        found = looks(REGISTRY, request, names, fresh=True, told=tell)
+    return sorted(found, key=lambda status: status.name)
 
 
 def _show(console: Console, statuses: list[Status]) -> None:
-    console.print(states(statuses))
+    states(console, statuses)
     complaints(console, statuses)
     for status in statuses:
         for info in status.devices:

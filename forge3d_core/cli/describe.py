@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import attrs
+import rich.markup
 from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
 
+from forge3d_core.cli.output import indented, table
 from forge3d_core.plugins import State, Status
+from forge3d_core.plugins.devices import device_data
+from forge3d_core.printable import escaped
 from forge3d_core.protocols import DeviceInfo, Limits
 from forge3d_core.units import format_bytes
 
@@ -26,29 +26,36 @@ COLOURS = {
 }
 
 
-def states(statuses: Iterable[Status], unasked: Iterable[str] = ()) -> Table:
-    """Return a table of plugins, their states and the distributions they come from."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    table.add_column("Backend", no_wrap=True)
-    table.add_column("State", no_wrap=True)
-    table.add_column("Distribution", overflow="fold")
-    for status in statuses:
-        colour = COLOURS[status.state]
-        origins = "\n".join(map(str, status.candidates)) or "not installed"
-        table.add_row(escape(status.name), f"[{colour}]{status.state.value}[/]", escape(origins))
-    for name in unasked:
-        table.add_row(escape(name), "[bright_black]not asked[/]", "")
-    return table
+def escape(text: str) -> str:
+    """Return text of foreign origin as markup that shows it: printable, on one line, no markup in it."""
+    return rich.markup.escape(escaped(text))
+
+
+def states(console: Console, statuses: Iterable[Status], unasked: Iterable[str] = ()) -> None:
+    """Print plugins, their states and the distributions they come from."""
+    rows = [
+        (
+            escape(status.name),
+            f"[{COLOURS[status.state]}]{status.state.value}[/]",
+            ", ".join(escape(str(c)) for c in status.candidates) or "not installed",
+        )
+        for status in statuses
+    ]
+    rows += [(escape(name), "[bright_black]not asked[/]", "") for name in unasked]
+    table(console, rows, header=("Backend", "State", "Distribution"))
 
 
 def complaints(console: Console, statuses: Iterable[Status]) -> None:
-    """Print why each plugin that cannot be used cannot, and what would mend it."""
+    """Print why each plugin that cannot be used cannot, what would mend it, and what hides or rivals it."""
     for status in statuses:
-        if status.reason:
+        if status.reason or status.notes:
             console.print(f"\n[bold]{escape(status.name)}[/]: {status.state.value}")
-            console.print(Padding(escape(status.reason), (0, 0, 0, 2), expand=False))
-            if status.fix:  # one line, however long: it is there to be copied
-                console.print(f"  fix: [bold]{escape(status.fix)}[/]", soft_wrap=True)
+        if status.reason:
+            indented(console, escape(status.reason))
+        if status.fix:  # one line, however long: it is there to be copied
+            console.print(f"  fix: [bold]{escape(status.fix)}[/]", soft_wrap=True)
+        for note in status.notes:
+            indented(console, f"note: {escape(note)}")
 
 
 def device(console: Console, name: str, info: DeviceInfo) -> None:
@@ -57,15 +64,11 @@ def device(console: Console, name: str, info: DeviceInfo) -> None:
     console.print(f"\n[bold]{escape(address)}[/]  {escape(info.name)}", soft_wrap=True)
     memory = f", {format_bytes(info.memory_bytes)}" if info.memory_bytes is not None else ""
     driver = f", {info.driver}" if info.driver else ""
-    console.print(
-        Padding(escape(f"{info.kind}, score {info.score}{memory}{driver}"), (0, 0, 0, 2), expand=False)
-    )
+    indented(console, escape(f"{info.kind}, score {info.score}{memory}{driver}"))
     if info.caution:
-        console.print(
-            Padding(escape(f"only when named: {info.caution}"), (0, 0, 0, 2), expand=False), style="yellow"
-        )
+        indented(console, escape(f"only when named: {info.caution}"), style="yellow")
     for line in _limits(info.limits) if info.limits else ():
-        console.print(Padding(escape(line), (0, 0, 0, 2), expand=False), style="bright_black")
+        indented(console, escape(line), style="bright_black")
 
 
 def _limits(limits: Limits) -> Iterator[str]:
@@ -92,10 +95,6 @@ def status_data(status: Status) -> dict[str, Any]:
         ],
         "reason": status.reason or None,
         "fix": status.fix,
+        "notes": list(status.notes),
         "devices": [device_data(info) for info in status.devices],
     }
-
-
-def device_data(info: DeviceInfo) -> dict[str, Any]:
-    """Return a device as JSON has it."""
-    return attrs.asdict(info)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from forge3d_core.cli.describe import complaints, device_data, states, status_data
-from forge3d_core.cli.output import progress, results, write_json
+from forge3d_core.cli.describe import complaints, escape, states, status_data
+from forge3d_core.cli.output import progress, results, table, write_json
 from forge3d_core.config import Choice, configuration
 from forge3d_core.decision import Decision, Request, decide
+from forge3d_core.plugins.devices import device_data
 from forge3d_core.registry import REGISTRY
 from forge3d_core.units import format_bytes
 
@@ -28,7 +28,7 @@ def explain(
 ) -> None:
     """Say which backend would open here, and which line of which source decided it.
 
-    Exits with 1 when none would.
+    Exits with 0 when one would, with 1 when none would, and with 2 when the configuration is wrong.
     """
     request = Request.of(configuration(backend=backend))
     with results() as console:
@@ -58,29 +58,23 @@ def _show(console: Console, decision: Decision) -> None:
             f"resolves the selector {escape(repr(request.spec.selector))}"
         )
     console.print()
-    console.print(_reasons(decision))
+    table(console, _reasons(decision))
     console.print()
-    console.print(states(decision.statuses, decision.unasked))
+    states(console, decision.statuses, decision.unasked)
     complaints(console, decision.statuses)
 
 
-def _reasons(decision: Decision) -> Table:
+def _reasons(decision: Decision) -> Iterator[tuple[str, str]]:
     request = decision.request
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
     automatic = request.backend.source.origin == "default"
     reason = "nothing names a backend, so the highest score" if automatic else str(request.backend.source)
-    table.add_row("decided by", escape(reason))
-    for choice in request.overridden:
-        table.add_row("overridden", escape(str(choice.source)))
-    table.add_row("budget", escape(f"{format_bytes(request.budget.value)}  {request.budget.source}"))
-    table.add_row(
-        "drain timeout", escape(f"{request.drain_timeout.value:g} s  {request.drain_timeout.source}")
-    )
-    for choice in request.restrictions:
-        table.add_row("plugins", escape(str(choice.source)))
-    return table
+    rows = [("decided by", reason)]
+    rows += [("overridden", str(choice.source)) for choice in request.overridden]
+    rows.append(("budget", f"{format_bytes(request.budget.value)}  {request.budget.source}"))
+    rows.append(("drain timeout", f"{request.drain_timeout.value:g} s  {request.drain_timeout.source}"))
+    rows += [("plugins", str(choice.source)) for choice in request.restrictions]
+    for name, text in rows:
+        yield f"[bold]{name}[/]", escape(text)
 
 
 def _data(decision: Decision) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from forge3d_core.config.source import Choice, Layer, Source
 from forge3d_core.config.toml import file_layer, project_layer
 from forge3d_core.errors import UsageError
 from forge3d_core.plugins import Policy
+from forge3d_core.printable import shown
 
 
 @attrs.frozen
@@ -63,10 +64,18 @@ def configuration(
     found = (
         _argument_layer({key: value for key, value in arguments.items() if value is not None}),
         environment_layer(os.environ if environ is None else environ),
-        project_layer((directory or Path.cwd()).absolute()),
+        _project_layer(directory),
         file_layer("user", user_file or user_config_file()),
     )
     return Configuration(tuple(layer for layer in found if layer is not None))
+
+
+def _project_layer(directory: Path | None) -> Layer | None:
+    try:
+        here = (directory or Path.cwd()).absolute()
+    except OSError:  # the working directory is gone, and with it whatever file was nearest
+        return None
+    return project_layer(here)
 
 
 def user_config_file() -> Path:
@@ -76,6 +85,6 @@ def user_config_file() -> Path:
 
 def _argument_layer(arguments: Mapping[str, Any]) -> Layer:
     def locate(key: str) -> Source:
-        return Source("argument", f"{key}={str(arguments.get(key))!r}")
+        return Source("argument", f"{key}={shown(str(arguments.get(key)))}")
 
     return Layer("argument", Settings.read(arguments, lambda _key, reason: UsageError(reason)), locate)

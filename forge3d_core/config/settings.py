@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NewType
 
@@ -13,12 +12,16 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
 from forge3d_core.deadline import seconds
 from forge3d_core.errors import UsageError
-from forge3d_core.plugins import BackendSpec, Policy
+from forge3d_core.plugins import BackendSpec, Policy, discover, listed_name, normalise
+from forge3d_core.plugins.isolation import MAX_SECONDS
+from forge3d_core.printable import escaped, shown
 from forge3d_core.units import parse_bytes
 
 Bytes = NewType("Bytes", int)
 Seconds = NewType("Seconds", float)
+Patience = NewType("Patience", float)
 Names = NewType("Names", tuple[str, ...])
+MAX_BYTES = 2**63 - 1
 
 
 @attrs.frozen
@@ -32,8 +35,8 @@ class PluginSettings:
     allow: Names | None = None
     deny: Names | None = None
     autoload: bool | None = None
-    import_timeout: Seconds | None = None
-    probe_timeout: Seconds | None = None
+    import_timeout: Patience | None = None
+    probe_timeout: Patience | None = None
 
     @property
     def policy(self) -> Policy:
@@ -71,13 +74,13 @@ def _flaws(error: ClassValidationError, prefix: str, kind: type[Any]) -> Iterato
             for key in sorted(flaw.extra_fields):
                 near = difflib.get_close_matches(key, valid, n=1)
                 advice = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
-                yield prefix + key, f"unknown key {prefix + key!r}; {advice}"
+                yield prefix + key, f"unknown key {shown(prefix + key)}; {advice}"
     for flaw, note in placed:
         key = prefix + note.name
         if isinstance(flaw, ClassValidationError):
             yield from _flaws(flaw, key + ".", note.type)
         else:
-            yield key, f"{key}: {flaw}"
+            yield key, escaped(f"{key}: {flaw}")
 
 
 def _spec(value: Any, _: object) -> BackendSpec:
@@ -86,15 +89,36 @@ def _spec(value: Any, _: object) -> BackendSpec:
 
 def _seconds(value: Any, _: object) -> Seconds:
     number = seconds(value, "a time")
-    if not 0 <= number < math.inf:  # a negative one is a slip: it is not what is left of something
-        raise UsageError(f"a time is a number of seconds from 0 up, not {value!r}")
+    if not 0 <= number <= MAX_SECONDS:  # a negative one is a slip: it is not what is left of something
+        raise UsageError(f"a time is a number of seconds from 0 to {MAX_SECONDS:.0f}, not {shown(value)}")
     return Seconds(number)
+
+
+def _patience(value: Any, _: object) -> Patience:
+    if value == 0:
+        raise UsageError("a plugin needs some time, in seconds; to keep one out, deny it")
+    return Patience(_seconds(value, _))
+
+
+def _bytes(value: Any, _: object) -> Bytes:
+    try:
+        size = parse_bytes(value)
+    except (ValueError, OverflowError) as error:  # more digits than int() takes
+        given = shown(value, 60)
+        raise error if isinstance(error, UsageError) else UsageError(f"{given} is not a size") from None
+    if size > MAX_BYTES:
+        raise UsageError(f"{shown(value, 60)} is more bytes than a machine can address")
+    return Bytes(size)
 
 
 def _names(value: Any, _: object) -> Names:
     if isinstance(value, str) or not all(isinstance(name, str) and name.strip() for name in _items(value)):
-        raise UsageError(f"a list of names looks like ['wgpu', 'cuda'], not {value!r}")
-    return Names(tuple(value))
+        raise UsageError(f"a list of names looks like ['wgpu', 'cuda'], not {shown(value)}")
+    return Names(tuple(listed_name(name, _installed) for name in value))
+
+
+def _installed() -> set[str]:
+    return {name for c in discover() for name in (c.name, normalise(c.distribution))}
 
 
 def _items(value: Any) -> tuple[Any, ...]:
@@ -103,20 +127,21 @@ def _items(value: Any) -> tuple[Any, ...]:
 
 def _flag(value: Any, _: object) -> bool:
     if not isinstance(value, bool):
-        raise UsageError(f"write true or false, not {value!r}")
+        raise UsageError(f"write true or false, not {shown(value)}")
     return value
 
 
 def _table(value: Any, kind: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise UsageError(f"it is a table of keys, not {value!r}")
+        raise UsageError(f"it is a table of keys, not {shown(value)}")
     return _plugin_settings(value, kind)
 
 
 _converter = cattrs.Converter(forbid_extra_keys=True)
 _converter.register_structure_hook(BackendSpec, _spec)
-_converter.register_structure_hook(Bytes, lambda value, _: Bytes(parse_bytes(value)))
+_converter.register_structure_hook(Bytes, _bytes)
 _converter.register_structure_hook(Seconds, _seconds)
+_converter.register_structure_hook(Patience, _patience)
 _converter.register_structure_hook(Names, _names)
 _converter.register_structure_hook(bool, _flag)
 _plugin_settings = _converter.get_structure_hook(PluginSettings)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from forge3d_core.config.environment import ConfigWarning
+from forge3d_core.config.files import read_file
 from forge3d_core.config.settings import Settings
 from forge3d_core.config.source import Layer, Origin, Source
 from forge3d_core.errors import ConfigError
+from forge3d_core.printable import escaped, shown
 
 FILE = "forge3d.toml"
 PYPROJECT = "pyproject.toml"
 PYPROJECT_TABLE = "tool.forge3d"
 
-_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*"|'[^'\n]*')"""
 _KEY = rf"{_PART}(?:\s*\.\s*{_PART})*"
+MAX_PARTS = 32
+_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{MAX_PARTS}}}")
 _HEADER = re.compile(rf"\s*\[\[?\s*({_KEY})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*({_KEY})\s*=")
 
@@ -38,20 +44,31 @@ class TomlFile:
 
         Raises :class:`ConfigError` for one that cannot be read or is not TOML, with the position.
         """
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        found = read_file(path, mentioning)
+        if found is None:
             return None
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        if mentioning and mentioning not in text:
-            return None
+        text, suspect = found
+        place = escaped(str(path))
+        if deep := _DEEP_KEY.search(text):
+            line = text.count("\n", 0, deep.start()) + 1
+            raise ConfigError(f"{place}:{line}: a key of more than {MAX_PARTS} parts")
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: not valid TOML: {error}") from error
+            raise ConfigError(f"{place}: not valid TOML: {escaped(str(error))}") from error
+        except RecursionError as error:
+            line = _line(text, lambda line: line.count("[") + line.count("{"))
+            raise ConfigError(f"{place}:{line}: nested too deeply") from error
+        except ValueError as error:  # a number of more digits than int() takes
+            line = _line(text, lambda line: max(map(len, re.findall(r"\d+", line)), default=0))
+            raise ConfigError(f"{place}:{line}: not valid TOML: a number of too many digits") from error
+        if suspect:
+            warnings.warn(
+                f"{place} {suspect}, and is followed all the same; make it yours (chown, chmod go-w) or "
+                "move it",
+                ConfigWarning,
+                stacklevel=5,
+            )
         return cls(path, data, dict(reversed(list(_keys(text)))))
 
     def table(self, name: str) -> Mapping[str, Any] | None:
@@ -60,7 +77,8 @@ class TomlFile:
         for part in name.split(".") if name else ():
             table = table.get(part) if isinstance(table, Mapping) else None
         if table is not None and not isinstance(table, Mapping):
-            raise ConfigError(f"{self.locate('project', name)}: {name} is a table of keys, not {table!r}")
+            place = escaped(str(self.locate("project", name)))
+            raise ConfigError(f"{place}: {name} is a table of keys, not {shown(table)}")
         return table
 
     def locate(self, origin: Origin, key: str) -> Source:
@@ -68,7 +86,7 @@ class TomlFile:
         parts = key.split(".")
         for end in range(len(parts), 0, -1):
             if found := self.lines.get(".".join(parts[:end])):
-                return Source(origin, found[1], self.path, found[0])
+                return Source(origin, escaped(found[1], 300), self.path, found[0])
         return Source(origin, "", self.path)
 
 
@@ -89,7 +107,7 @@ def file_layer(origin: Origin, path: Path, table: str = "") -> Layer | None:
     def wrong(key: str, reason: str) -> ConfigError:
         source = locate(key)
         place = f"{source.path}:{source.line}" if source.line else str(source.path)
-        return ConfigError(f"{place}: {reason}")
+        return ConfigError(f"{escaped(place)}: {reason}")
 
     return Layer(origin, Settings.read(raw, wrong), locate)
 
@@ -103,6 +121,12 @@ def project_layer(directory: Path) -> Layer | None:
         if layer is not None:
             return layer
     return None
+
+
+def _line(text: str, weight: Callable[[str], int]) -> int:
+    """Return the number of the line with the greatest weight."""
+    lines = text.splitlines()
+    return max(range(len(lines)), key=lambda number: weight(lines[number]), default=0) + 1
 
 
 def _keys(text: str) -> Iterator[tuple[str, tuple[int, str]]]:

@@ -11,13 +11,20 @@ import pluggy
 
 from forge3d_core import hookspecs
 from forge3d_core.errors import BackendError, IncompatibleApi, MissingDependency, PluginFailed
+from forge3d_core.plugins.devices import checked_devices
 from forge3d_core.plugins.discovery import OWN_PACKAGE, Candidate
-from forge3d_core.plugins.isolation import contained, describe, isolated
-from forge3d_core.plugins.spec import normalise
-from forge3d_core.protocols import ApiRange, Backend, DeviceInfo
+from forge3d_core.plugins.isolation import contained, isolated
+from forge3d_core.plugins.own import installing
+from forge3d_core.plugins.spec import is_name, normalise
+from forge3d_core.printable import described, shown
+from forge3d_core.protocols import ApiRange, ApiVersion, Backend, DeviceInfo
 
 _log = logging.getLogger("forge3d")
 BACKEND_MEMBERS = ("name", "api", "probe", "open", "adopt")
+HOOK_SECONDS = 5.0
+"""After this long a lifecycle hook is left to itself."""
+
+_REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+(?:\[[A-Za-z0-9._, -]+\])?[ A-Za-z0-9.,!+*<>=~_-]*")
 
 
 @attrs.frozen(eq=False)
@@ -38,35 +45,28 @@ class Plugin:
 
     def _devices(self) -> tuple[DeviceInfo, ...]:
         try:
-            devices = tuple(self.backend.probe())
+            return checked_devices(self.backend.probe(), self.name)
         except ImportError as error:
             raise import_failure(self.candidate, error, f"{self.name}'s probe") from error
-        strangers = [d for d in devices if not isinstance(d, DeviceInfo)]
-        if strangers:
-            raise PluginFailed(
-                f"{self.name}'s probe returned {strangers[0]!r} where a DeviceInfo belongs", backend=self.name
-            )
-        return devices
 
     def implements(self, hook: str) -> bool:
         return bool(getattr(self.hooks, hook).get_hookimpls())
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Call a lifecycle hook; what it raises is logged and goes no further."""
+        """Call a lifecycle hook, for a bounded time; what it raises is logged and goes no further."""
+        if not self.implements(hook):
+            return
+        doing = f"{self.name}'s {hook} hook"
         try:
-            getattr(self.hooks, hook)(**arguments)
-        except (Exception, SystemExit) as error:
-            _log.warning("%s's %s hook failed: %s", self.name, hook, describe(error))
+            isolated(lambda: getattr(self.hooks, hook)(**arguments), HOOK_SECONDS, doing, backend=self.name)
+        except BackendError as error:
+            _log.warning("%s", str(error).replace(" hook raised ", " hook failed: "))
 
 
 def load(candidate: Candidate, seconds: float) -> Plugin:
     """Return the plugin, loaded; raises the :class:`BackendError` that tells why it cannot be."""
     doing = f"importing {candidate.name} from {candidate}"
-    plugin = isolated(lambda: _load(candidate, doing), seconds, doing, backend=candidate.name)
-    version = hookspecs.API.negotiate(plugin.backend.api)
-    if version is None:
-        raise _other_api(candidate, f"speaks plugin API {plugin.backend.api}", plugin.backend.api)
-    return plugin
+    return isolated(lambda: _load(candidate, doing), seconds, doing, backend=candidate.name)
 
 
 def _load(candidate: Candidate, doing: str) -> Plugin:
@@ -81,7 +81,7 @@ def _load(candidate: Candidate, doing: str) -> Plugin:
         manager.check_pending()
     except Exception as error:
         raise PluginFailed(
-            f"{candidate} does not fit the hooks of {OWN_PACKAGE}: {describe(error)}", backend=candidate.name
+            f"{candidate} does not fit the hooks of {OWN_PACKAGE}: {described(error)}", backend=candidate.name
         ) from error
     if not manager.hook.forge3d_backend.get_hookimpls():
         raise PluginFailed(
@@ -100,14 +100,26 @@ def _load(candidate: Candidate, doing: str) -> Plugin:
 def _checked(candidate: Candidate, backend: Any) -> Backend:
     missing = [m for m in BACKEND_MEMBERS if not hasattr(backend, m)]
     if missing:
-        problem = f"returned {backend!r}, which has no {', '.join(missing)}"
-    elif not isinstance(backend.api, ApiRange):
-        problem = f"returned a backend whose api is {backend.api!r}, not an ApiRange"
-    elif not isinstance(backend.name, str) or normalise(backend.name) != candidate.name:
-        problem = f"returned a backend named {backend.name!r}, the entry point says {candidate.name!r}"
+        problem = f"returned {shown(backend)}, which has no {', '.join(missing)}"
     else:
-        return backend  # type: ignore[no-any-return]
+        api, name = backend.api, backend.name  # once each: a property may answer otherwise the next time
+        if not _is_range(api):
+            problem = f"returned a backend whose api is {shown(api)}, not an ApiRange of ApiVersions"
+        elif not isinstance(name, str) or normalise(name) != candidate.name:
+            problem = f"returned a backend named {shown(name)}, the entry point says {candidate.name!r}"
+        elif hookspecs.API.negotiate(api) is None:
+            raise _other_api(candidate, f"speaks plugin API {api}", api)
+        else:
+            return backend  # type: ignore[no-any-return]
     raise PluginFailed(f"{candidate.name}'s forge3d_backend hook {problem}", backend=candidate.name)
+
+
+def _is_range(api: Any) -> bool:
+    ends = (api.oldest, api.newest) if isinstance(api, ApiRange) else ()
+    return bool(ends) and all(
+        isinstance(end, ApiVersion) and isinstance(end.major, int) and isinstance(end.minor, int)
+        for end in ends
+    )
 
 
 def import_failure(candidate: Candidate, error: ImportError, doing: str) -> BackendError:
@@ -117,17 +129,19 @@ def import_failure(candidate: Candidate, error: ImportError, doing: str) -> Back
     means that the plugin was written for another core; anything else is the plugin's own fault.
     """
     if isinstance(error, BackendError):
-        return error
-    package = (error.name or "").partition(".")[0]
+        return contained(error, doing, candidate.name)
+    name = error.name if isinstance(error.name, str) else ""
+    package = name.partition(".")[0]
     if package == OWN_PACKAGE and not candidate.ours:
-        return _other_api(candidate, f"was written for another forge3d-core ({describe(error)})", None)
-    if package and package != candidate.package:
+        return _other_api(candidate, f"was written for another forge3d-core ({described(error)})", None)
+    if package != candidate.package and is_name(package):
         fix = f'pip install "{requirement(candidate, package)}"'
         message = (
-            f"{candidate.name} needs {package}, which cannot be imported ({describe(error)}); try: {fix}"
+            f"{candidate.name} needs {package}, which cannot be imported ({described(error)}); try: {fix}"
         )
         return MissingDependency(message, backend=candidate.name, fix=fix)
-    return PluginFailed(f"{doing} raised {describe(error)}", backend=candidate.name, fix=reinstall(candidate))
+    message = f"{doing} raised {described(error)}"
+    return PluginFailed(message, backend=candidate.name, fix=reinstall(candidate))
 
 
 def requirement(candidate: Candidate, package: str) -> str:
@@ -136,18 +150,21 @@ def requirement(candidate: Candidate, package: str) -> str:
         plain = text.partition(";")[0].strip()
         name = re.match(r"[A-Za-z0-9._-]+", plain)
         if name and (normalise(name[0]) + "-").startswith(normalise(package) + "-"):
-            return plain
+            return plain if _REQUIREMENT.fullmatch(plain) else package  # it goes into a command
     return package
 
 
 def reinstall(candidate: Candidate) -> str | None:
     """Return the command that installs the candidate's distribution afresh."""
-    return f"pip install --force-reinstall {candidate.distribution}" if candidate.version else None
+    if not candidate.version or not is_name(candidate.distribution):
+        return None
+    return installing(candidate.distribution).replace("pip install", "pip install --force-reinstall", 1)
 
 
 def _other_api(candidate: Candidate, what: str, theirs: ApiRange | None) -> IncompatibleApi:
     older = theirs is not None and theirs.newest < hookspecs.API.oldest
     upgrade = candidate.distribution if older else f"forge3d-core {candidate.distribution}"
-    fix = f"pip install --upgrade {upgrade}"
-    message = f"{candidate} {what}, this core understands {hookspecs.API}; try: {fix}"
+    fix = f"pip install --upgrade {upgrade}" if is_name(candidate.distribution) else None
+    advice = f"; try: {fix}" if fix else ""
+    message = f"{candidate} {what}, this core understands {hookspecs.API}{advice}"
     return IncompatibleApi(message, backend=candidate.name, fix=fix)

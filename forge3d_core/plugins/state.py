@@ -49,7 +49,7 @@ class Status:
     """A plugin, its state, why, and what would mend it.
 
     ``candidates`` are the distributions that offer the name, more than one when they collide. ``fix``
-    is an exact command or edit.
+    is an exact command or edit. ``cached``: this was found lately, not now.
     """
 
     name: str
@@ -59,9 +59,19 @@ class Status:
     fix: str | None = None
     devices: tuple[DeviceInfo, ...] = ()
     error: BackendError | None = attrs.field(default=None, eq=False, repr=False)
+    cached: bool = attrs.field(default=False, eq=False)
 
     @classmethod
-    def failed(cls, name: str, candidates: tuple[Candidate, ...], error: BackendError) -> Status:
+    def failed(
+        cls, name: str, candidates: tuple[Candidate, ...], error: BackendError, *, cached: bool = False
+    ) -> Status:
         """Return the status that an error tells of; its fix is set apart from its reason."""
         reason = str(error).removesuffix(f"; try: {error.fix}")
-        return cls(name, State.of(error), candidates, reason, error.fix, error=error)
+        return cls(name, State.of(error), candidates, reason, error.fix, error=error, cached=cached)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else offers the name and is not what is loaded, and installations that are hidden."""
+        rivals = (f"{c}: {c.problem}" for c in self.candidates if c.problem and c.problem not in self.reason)
+        hidden = (f"{c} in {c.location} hides {other}" for c in self.candidates for other in c.shadows)
+        return (*rivals, *hidden)

@@ -86,13 +86,14 @@ class Site:
         """Return a registry that sees the distributions installed here and no others."""
         return Registry(discovery=lambda: [c for c in discover() if c.distribution in self.distributions])
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 60, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run ``python`` with ``arguments`` in a process that sees this site."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("FORGE3D_", "COLUMNS"))}
         environ |= {
             "PYTHONPATH": os.pathsep.join((str(self.folder), str(ROOT))),
             "PYTHONIOENCODING": "utf-8",
             "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
             "FORGE3D_DENY": "wgpu,cuda",  # whatever the machine has, these tests are not about it
             **variables,
         }
@@ -102,13 +103,15 @@ class Site:
             env=environ,
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
 
-    def cli(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, timeout: float = 60, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run ``forge3d`` with ``arguments``."""
-        return self.run("-c", "from forge3d_core.cli import main; main()", *arguments, **variables)
+        return self.run(
+            "-c", "from forge3d_core.cli import main; main()", *arguments, timeout=timeout, **variables
+        )
 
 
 @pytest.fixture
@@ -119,6 +122,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     for variable in [v for v in os.environ if v.startswith("FORGE3D_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     before = set(sys.modules)

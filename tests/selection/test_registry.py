@@ -144,9 +144,46 @@ def test_without_autoload_the_cores_own_backend_still_loads():
 def test_policies_add_up_to_what_both_let_load():
     one = Policy(allow=["a", "b", "c"], deny=["x"])
     two = Policy(allow=["b", "c", "d"], deny=["c"], autoload=False)
-    assert one & two == Policy(allow=["b", "c"], deny=["c", "x"], autoload=False)
-    assert one & Policy() == one
-    assert Policy() & one == one
+    lets = {
+        name: (one & two).refusal(Candidate(name, f"forge3d-{name}", "1", f"{name}:x"), requested=False)
+        is None
+        for name in "abcdx"
+    }
+    assert lets == {"a": False, "b": True, "c": False, "d": False, "x": False}
+    assert one & Policy() == one & one == one
+
+
+def test_each_policy_by_itself_has_to_permit():
+    candidate = Candidate("evil", "forge3d-evil", "1", "evil:x")
+    off, listed = Policy(autoload=False), Policy(allow=["evil"])
+    for both in (off & listed, listed & off, Policy() & off & listed):
+        assert both.refusal(candidate, requested=False)
+        assert both.refusal(candidate, requested=True) is None
+    by_distribution = Policy(allow=["forge3d-evil"]) & listed
+    assert by_distribution.refusal(candidate, requested=False) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "advice"),
+    [
+        ("*", "write each name"),
+        ("one*", "'one'"),
+        ("one:0", "'one'"),
+        ('"one"', "'one'"),
+        ("['one']", "'one'"),
+        ("one==1.0", "'one'"),
+        ("one;two", "can never be"),
+        ("one two", "can never be"),
+        ("one\u200b", "'one'"),
+        ("\u043ene", "can never be"),
+        ("\u212aost", "can never be"),
+    ],
+)
+def test_an_entry_that_can_never_be_a_name_is_refused(entry, advice):
+    with pytest.raises(UsageError, match="can never be the name") as refused:
+        Policy(deny=[entry])
+    assert advice in str(refused.value)
+    assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +191,7 @@ def test_policies_add_up_to_what_both_let_load():
     [
         ("oen", "did you mean 'one'"),
         ("zzz", "`forge3d backends` lists"),
-        ("wgpu", "pip install forge3d-wgpu"),
+        ("wgpu", "pip install .*wgpu"),
     ],
 )
 def test_an_unknown_name_comes_with_advice(site, name, advice):
