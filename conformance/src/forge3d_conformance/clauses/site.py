@@ -83,8 +83,11 @@ class Site:
     bench: Bench
     _user_file: Path | None = None
 
-    def install(self, name: str, code: str = CLONE, distribution: str = "") -> None:
-        """Install a distribution that offers the backend ``name``; its package leaves a mark when it runs."""
+    def install(self, name: str, code: str = CLONE, distribution: str = "", *, command: str = "") -> None:
+        """Install a distribution that offers the backend ``name``, and a ``command`` of ``forge3d``.
+
+        Its package leaves a mark when it runs.
+        """
         distribution = distribution or f"forge3d-{name}"
         package = distribution.replace("-", "_") + "_package"
         (self.folder / package).mkdir()
@@ -98,7 +101,9 @@ class Site:
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n", "utf-8"
         )
-        (info / "entry_points.txt").write_text(f"[forge3d.backends]\n{name} = {package}:plugin\n", "utf-8")
+        points = f"[forge3d.backends]\n{name} = {package}:plugin\n"
+        points += f"[forge3d.commands]\n{command} = {package}:command\n" if command else ""
+        (info / "entry_points.txt").write_text(points, "utf-8")
 
     def ran(self, distribution: str) -> bool:
         """Whether a line of the distribution's code has run."""
@@ -128,10 +133,11 @@ class Site:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("FORGE3D_")}
         paths = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
         environ |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8", "HOME": str(home)}
-        environ |= {"XDG_CONFIG_HOME": str(home / "config"), **variables}
+        environ |= {"XDG_CONFIG_HOME": str(home / "config"), "XDG_CACHE_HOME": str(home / "cache")}
+        environ |= variables
         try:
             done = subprocess.run(
-                [sys.executable, *arguments],
+                [sys.executable, "-P", *arguments],
                 cwd=self.folder,
                 env=environ,
                 capture_output=True,
@@ -167,7 +173,7 @@ class Site:
 
 
 OPEN = """
-import json, os, pathlib
+import json, os, pathlib, signal, sys
 import forge3d_core
 from forge3d_core.errors import ForgeError
 
