@@ -6,8 +6,6 @@ when it is to be opened, after the policy has let it; to learn its state it is p
 
 from __future__ import annotations
 
-import copy
-import difflib
 import os
 import threading
 from collections import deque
@@ -19,11 +17,9 @@ from typing import cast
 import attrs
 
 from forge3d_core.errors import (
-    BackendDenied,
     BackendError,
     NoDevice,
     PluginFailed,
-    UnknownBackend,
     UsageError,
 )
 from forge3d_core.forking import renew_in_child
@@ -36,7 +32,6 @@ from forge3d_core.plugins import (
     Plugin,
     Policy,
     ProbeCache,
-    Refusal,
     State,
     Status,
     discover,
@@ -45,7 +40,8 @@ from forge3d_core.plugins import (
     only_here,
 )
 from forge3d_core.plugins.loading import BACKEND_MEMBERS
-from forge3d_core.plugins.own import BACKENDS, CORE_PACKAGE, installing
+from forge3d_core.plugins.own import CORE_PACKAGE
+from forge3d_core.plugins.refusals import afresh, collision, denied, only_when_named, unknown
 from forge3d_core.printable import shown
 from forge3d_core.protocols import Backend, DeviceInfo
 
@@ -156,14 +152,14 @@ class Registry:
                 self._installed = None  # it may have been installed since
             offered = self.candidates().get(name)
         if offered is None:
-            raise self._unknown(name)
+            raise unknown(name, self.candidates())
         refused = {c: refusal for c in offered if (refusal := policy.refusal(c, requested=requested))}
         rivals = [c for c in offered if c not in refused]
         rivals = [c for c in rivals if c.problem is None] or rivals  # the damaged hide nobody
         if len(rivals) > 1:
-            raise _collision(name, rivals)
+            raise collision(name, rivals)
         if not rivals:
-            raise _denied(*next(iter(refused.items())))
+            raise denied(*next(iter(refused.items())))
         candidate = rivals[0]
         if candidate.problem:
             raise PluginFailed(f"{candidate}: {candidate.problem}", backend=name)
@@ -186,7 +182,7 @@ class Registry:
         slot = self._slot(candidate)
         with slot.lock:
             if slot.failure is not None:
-                raise _afresh(slot.failure)
+                raise afresh(slot.failure)
             if slot.plugin is None:
                 try:
                     slot.plugin = load(candidate, timeout)
@@ -271,7 +267,7 @@ class Registry:
             candidate = self.find(name, policy, requested=requested)
             slot = self._slot(candidate)
             if slot.probed is not None:
-                raise _afresh(slot.probed)
+                raise afresh(slot.probed)
         except BackendError as error:
             return Status.failed(name, self.candidates().get(name, ()), error)
 
@@ -300,7 +296,7 @@ class Registry:
             if not devices:
                 raise NoDevice(f"{name} works and finds no device on this machine", backend=name)
             if all(info.caution for info in devices):
-                failed = _only_when_named(name, devices)
+                failed = only_when_named(name, devices)
                 status = Status.failed(name, offered, failed, cached=look.cached)
                 return attrs.evolve(status, devices=devices)
         except BackendError as error:
@@ -328,65 +324,6 @@ class Registry:
             slot = self._slots.get(plugin.candidate)
             if slot is not None:
                 slot.failure = error
-
-    def _unknown(self, name: str) -> UnknownBackend:
-        known = sorted(self.candidates())
-        near = difflib.get_close_matches(name, {*known, *BACKENDS}, n=1)
-        fix = installing(BACKENDS[name].distribution) if name in BACKENDS else None
-        if fix:
-            advice = f"try: {fix}"
-        elif near:
-            advice = f"did you mean {near[0]!r}?"
-        else:
-            advice = "`forge3d backends` lists what can be had"
-        installed = ", ".join(known) or "none"
-        return UnknownBackend(
-            f"no installed distribution offers a backend {shown(name)} (installed: {installed}); {advice}",
-            backend=name,
-            fix=fix,
-        )
-
-
-def _denied(candidate: Candidate, refusal: Refusal) -> BackendDenied:
-    return BackendDenied(
-        f"backend {candidate.name!r} ({candidate}) is not loaded: {refusal.reason}; `forge3d explain` "
-        f"shows which line says so; try: {refusal.fix}",
-        backend=candidate.name,
-        fix=refusal.fix,
-    )
-
-
-def _collision(name: str, rivals: list[Candidate]) -> PluginFailed:
-    culprit = rivals[-1].distribution
-    if len({normalise(rival.distribution) for rival in rivals}) == 1:
-        offers = " and ".join(f"{rival} ({rival.target}, in {rival.location})" for rival in rivals)
-        return PluginFailed(
-            f"{len(rivals)} distributions of the same name offer a backend {name!r}, so none is loaded: "
-            f"{offers}; only one can be the real one: take the other's folder away",
-            backend=name,
-        )
-    return PluginFailed(
-        f"{len(rivals)} distributions offer a backend {name!r}, so none is loaded: "
-        f"{' and '.join(map(str, rivals))}; uninstall one, or deny one by its distribution's name "
-        f"(FORGE3D_DENY={normalise(culprit)}); try: pip uninstall {culprit}",
-        backend=name,
-        fix=f"pip uninstall {culprit}",
-    )
-
-
-def _only_when_named(name: str, devices: tuple[DeviceInfo, ...]) -> NoDevice:
-    there = ", ".join(
-        f"{name}:{info.selector} ({', '.join(filter(None, (info.name, info.driver)))})" for info in devices
-    )
-    caution, fix = devices[0].caution, devices[0].fix
-    text = f"{name} finds only {there}: {caution}" + (f"; try: {fix}" if fix else "")
-    return NoDevice(text, backend=name, fix=fix)
-
-
-def _afresh(error: BackendError) -> BackendError:
-    fresh = copy.copy(error)  # one instance raised on many threads would share a traceback
-    fresh.__cause__ = error.__cause__
-    return fresh
 
 
 @attrs.frozen(eq=False)
