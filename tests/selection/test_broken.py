@@ -214,7 +214,7 @@ def test_backends_says_what_is_wrong_with_each(site):
     assert "twin-two 1.0" in told["twin"]["reason"]
     assert not site.ran("twin")
     for text in ("printed on import", "written on import", "printed in probe", "said by a child", "at exit"):
-        assert text in done.stderr
+        assert text not in done.stdout + done.stderr  # it was said in another process
 
 
 def test_what_hung_once_is_not_waited_for_again(site):
