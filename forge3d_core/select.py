@@ -17,7 +17,7 @@ from typing import Any
 
 from forge3d_core.config import configuration
 from forge3d_core.decision import Decision, Request, decide, nothing_opens
-from forge3d_core.errors import ForgeError, NoDevice, PluginFailed, UsageError
+from forge3d_core.errors import BackendError, ForgeError, NoDevice, PluginFailed, UsageError
 from forge3d_core.leftover import clear_up
 from forge3d_core.plugins import BackendSpec, Plugin, contained, import_failure
 from forge3d_core.printable import described, shown
@@ -111,7 +111,9 @@ def _open_best(decision: Decision, registry: Registry) -> Device:
             plugin = _load(registry, request, info.backend, named=False)
             return _opened(plugin, partial(plugin.backend.open, info.selector, request.options))
         except Exception as error:
-            refusals.append(f"{BackendSpec(info.backend, info.selector)}: {described(error)}")
+            told = described(error)
+            told = told.partition(": ")[2] if isinstance(error, BackendError) else told
+            refusals.append(f"{BackendSpec(info.backend, info.selector)}: {told}")
             first = first or error
             registry.forget(info.backend)
     raise nothing_opens(decision.statuses, tuple(refusals)) from first

@@ -211,7 +211,7 @@ def test_automatic_choice_goes_on_whatever_the_best_device_raises(site, error):
 def test_when_every_device_refuses_each_reason_is_told(site):
     error = OutOfDeviceMemory("none left")
     registry = registry_of(refusing(site.tiny("one"), error))
-    with pytest.raises(NoDevice, match="one: OutOfDeviceMemory: none left") as failure:
+    with pytest.raises(NoDevice, match="one:0: OutOfDeviceMemory: none left") as failure:
         open_device(registry=registry)
     assert failure.value.__cause__ is error
 
