@@ -12,11 +12,13 @@ import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Set
 from operator import index
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 
 from forge3d_core.errors import UsageError, WrongType
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_SHOWN = 80
 """Characters of a foreign value that a message shows."""
@@ -128,6 +130,13 @@ def flag(what: str, value: bool) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise WrongType(f"{what} is True or False, not {shown(value)}")
     return bool(value)
+
+
+def function(what: str, value: F) -> F:
+    """Return what can be called. Raises :class:`WrongType`."""
+    if not callable(value):
+        raise WrongType(f"{what} is a function, not {shown(value)}")
+    return value
 
 
 def keywords(what: str, given: Iterable[str], known: Iterable[str]) -> None:

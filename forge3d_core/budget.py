@@ -14,7 +14,7 @@ from typing import Any, Self
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.arguments import real
+from forge3d_core.arguments import function, real
 from forge3d_core.budget_entry import (
     Entry,
     entry_of,
@@ -197,12 +197,14 @@ class Ledger:
         return self._now
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
+        function("a reclaimer", reclaim)
         self._usable()
         with self._lock:
             self._reclaimers.append(reclaim)
         return lambda: self._forget(self._reclaimers, reclaim)
 
     def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:
+        function("a watermark's callback", callback)
         fraction = real("a watermark, a fraction of the limit,", fraction)
         if not 0 < fraction <= 1:
             raise UsageError(f"a watermark is a fraction of the limit in (0, 1], not {fraction!r}")

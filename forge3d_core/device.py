@@ -19,7 +19,7 @@ import attrs
 
 from forge3d_core import arguments, protocols
 from forge3d_core.allocation import Allocation, Allocator
-from forge3d_core.arguments import keywords, shown
+from forge3d_core.arguments import integer, keywords, shown
 from forge3d_core.budget import Ledger
 from forge3d_core.closing import PATIENCE, Ending, close_elsewhere
 from forge3d_core.commands import RecordedCommands
@@ -182,6 +182,7 @@ class AssembledDevice:
 
     def command_list(self, *, label: str = "") -> RecordedCommands:
         self.check()
+        arguments.text("label", label)
         return RecordedCommands(self, self.limits, label)
 
     def submit(
@@ -294,8 +295,10 @@ class AssembledDevice:
 
     def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
         self.check()
+        arguments.text("label", label)
         with self._gate.passing(), asking("the driver's adopt"):
             memory, nbytes = self._driver.adopt(native)
+            nbytes = integer("the size of adopted memory", nbytes)
         return DeviceBuffer(self, self.allocator, self.allocator.adopted(memory, nbytes), nbytes, label)
 
     def wait_idle(self, timeout: float | None = None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from forge3d_core.allocation import Allocation
+from forge3d_core.arguments import shown
 from forge3d_core.errors import ForeignObject, UsageError
 from forge3d_core.protocols import FencePoint
 from forge3d_core.timeline import Timeline
@@ -16,10 +17,12 @@ def asked_for(after: Iterable[FencePoint]) -> list[FencePoint]:
     try:
         points = list(after)
     except TypeError:
-        raise UsageError(f"after= takes a sequence of points, not {after!r}; write after=[point]") from None
+        raise UsageError(
+            f"after= takes a sequence of points, not {shown(after)}; write after=[point]"
+        ) from None
     for point in points:
         if not hasattr(point, "timeline"):  # an isinstance check would ask the driver
-            raise UsageError(f"after= takes points, as submit, advance and upload return, not {point!r}")
+            raise UsageError(f"after= takes points, as submit, advance and upload return, not {shown(point)}")
     return points
 
 

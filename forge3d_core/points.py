@@ -7,8 +7,9 @@ import queue
 from collections.abc import Callable, Iterable
 
 from forge3d_core import protocols
+from forge3d_core.arguments import sequence, shown
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import FenceTimeout, UsageError, again
+from forge3d_core.errors import FenceTimeout, UsageError, WrongType, again
 
 Settled = Callable[[protocols.FencePoint, Exception | None], None]
 
@@ -51,7 +52,7 @@ def known(point: protocols.FencePoint) -> bool:
 def wait_all(points: Iterable[protocols.FencePoint], timeout: float | None = None) -> None:
     """Wait until every point is complete. Raises as a single wait does; ``timeout`` covers them all."""
     deadline = Deadline.after(timeout)
-    for point in points:
+    for point in _points("wait_all", points):
         point.wait(deadline.timeout)
 
 
@@ -61,7 +62,7 @@ def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = Non
     Raises :class:`FenceTimeout` naming the lanes, :class:`UsageError` without points.
     """
     deadline = Deadline.after(timeout)
-    candidates = list(points)
+    candidates = _points("wait_any", points)
     if not candidates:
         raise UsageError("wait_any needs at least one point")
     outcomes: queue.SimpleQueue[tuple[protocols.FencePoint, Exception | None]] = queue.SimpleQueue()
@@ -87,6 +88,14 @@ def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = Non
     if error is not None:
         raise again(error)
     return point
+
+
+def _points(call: str, points: Iterable[protocols.FencePoint]) -> tuple[protocols.FencePoint, ...]:
+    given = sequence(f"what {call} takes", points)
+    for point in given:
+        if not hasattr(point, "timeline"):  # an isinstance check would ask the driver
+            raise WrongType(f"{call} takes points, as submit, advance and upload return, not {shown(point)}")
+    return given
 
 
 def forget(point: protocols.FencePoint, callback: Settled) -> None:

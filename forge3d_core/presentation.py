@@ -103,7 +103,7 @@ def presents(protocol: type, *, array: str = "") -> Callable[[C], C]:
         def no_array(self: object, dtype: object = None, copy: object = None) -> NoReturn:
             raise WrongType(f"{self!r} is no array; write {array}")
 
-        kind.__dir__, kind.__reduce_ex__ = listing, _no_copy
+        kind.__dir__, kind.__reduce_ex__ = listing, no_copy
         if array:
             kind.__array__ = no_array
         return cls
@@ -125,7 +125,8 @@ def _document(member: Any, protocol: type, name: str) -> None:
         member.__doc__ = inspect.getdoc(inspect.getattr_static(protocol, name, None))
 
 
-def _no_copy(self: object, _protocol: object = None) -> NoReturn:
+def no_copy(self: object, _protocol: object = None) -> NoReturn:
+    """Refuse to be pickled or copied: as ``__reduce_ex__`` of what lives in one process."""
     raise WrongType(
         f"{self!r} belongs to this process and its device, and can be neither pickled nor copied; open a "
         "device in each process, and pass on arrays, sizes and kernel sources"

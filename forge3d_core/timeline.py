@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.arguments import at_least, shown
+from forge3d_core.arguments import at_least, function, shown
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import OwnThread, start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
@@ -69,6 +69,7 @@ class Point:
         self.timeline.wait(self.value, timeout)
 
     def on_done(self, callback: Settled) -> None:
+        function("a point's callback", callback)
         self.timeline.watch(self, callback)
 
     def __await__(self) -> Generator[Any, None, None]:

@@ -101,6 +101,17 @@ def test_calls_say_what_they_want(device: AssembledDevice) -> None:
         (lambda: device.create_texture(4, 4, TextureFormat("r32float", 2)), "not what WebGPU calls r32float"),
         (lambda: device.budget.reserve(4, kind=["buffer"]), "kind is 'buffer' or 'texture', not"),
         (lambda: device.budget.on_watermark("half", print), "a fraction of the limit"),
+        (lambda: device.budget.on_watermark(0.5, 3), "callback is a function, not 3"),
+        (lambda: device.budget.add_reclaimer(None), "a reclaimer is a function, not None"),
+        (lambda: device.lanes["upload"].timeline.point(9).on_done(3), "callback is a function"),
+        (lambda: forge3d.wait_all(device.lanes["upload"].timeline.point(0)), r"wait_all takes is a sequence"),
+        (lambda: forge3d.wait_any([3]), "wait_any takes points"),
+        (
+            lambda: device.submit(device.command_list(), after=device.lanes["upload"].timeline.point(0)),
+            "after=",
+        ),
+        (lambda: device.command_list(label=b"x"), "label is text"),
+        (lambda: device.adopt(np.zeros(4), label=b"x"), "label is text"),
     ):
         with pytest.raises(ForgeError, match=says):
             call()  # type: ignore[no-untyped-call]

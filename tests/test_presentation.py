@@ -236,7 +236,7 @@ def test_completion_lists_what_the_protocols_have(made: dict[str, Any]) -> None:
 
 
 def test_nothing_is_pickled_or_copied(made: dict[str, Any]) -> None:
-    for name, one in made.items():
+    for name, one in {**made, "native": made["device"].native}.items():
         for act in (pickle.dumps, copy.copy, copy.deepcopy, lambda one: pickle.dumps({"in": [one]}, 5)):
             with pytest.raises(ForgeError, match=r"open a device in each process") as caught:
                 act(one)

@@ -17,7 +17,7 @@ from forge3d_core.host.execution import Executor, Link
 from forge3d_core.host.lanes import Hold, Lanes
 from forge3d_core.host.options import HostOptions
 from forge3d_core.host.submission import Submission
-from forge3d_core.presentation import line
+from forge3d_core.presentation import line, no_copy
 from forge3d_core.units import format_bytes
 
 
@@ -46,6 +46,8 @@ class HostMachine:
         self._faults = Faults(options.lose_after)
         if options.oom_at is not None:
             self._faults.fail_allocation(options.oom_at)
+
+    __reduce_ex__ = no_copy
 
     def __repr__(self) -> str:
         simulated = "simulated" if self.options.simulated else ""

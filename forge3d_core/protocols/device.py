@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, Self, Unpack, runtime_checkable
 
 import attrs
 
-from forge3d_core.arguments import shown
+from forge3d_core.arguments import integer, shown, threads
 from forge3d_core.deadline import seconds
 from forge3d_core.errors import UsageError
 from forge3d_core.presentation import Figures, line
@@ -22,17 +22,28 @@ from forge3d_core.units import MIB, format_bytes, parse_bytes
 DeviceKind = Literal["discrete", "integrated", "virtual", "cpu", "simulator"]
 
 
+def _limit(value: int) -> int:
+    return integer("a limit", value)
+
+
+def _groups(value: tuple[int, int, int]) -> tuple[int, int, int]:
+    return threads("max_groups", value)
+
+
 @attrs.frozen
 class Limits(Figures):
     """What a device can and cannot do; sizes in bytes."""
 
-    max_buffer_size: int
-    max_texture_size: int = 16384  # texels along one side of a 2-d texture
-    copy_alignment: int = 1  # offsets and sizes that the API copies without help from a kernel
-    row_pitch_alignment: int = 1  # distance between the rows of a texture in a staging block
-    staging_alignment: int = 64  # offset of a slice in its staging block
-    max_groups: tuple[int, int, int] = (65535, 65535, 65535)
-    max_group_threads: int = 1024
+    max_buffer_size: int = attrs.field(converter=_limit)
+    max_texture_size: int = attrs.field(default=16384, converter=_limit)  # texels along a side, in 2-d
+    # offsets and sizes that the API copies without help from a kernel
+    copy_alignment: int = attrs.field(default=1, converter=_limit)
+    # distance between the rows of a texture in a staging block
+    row_pitch_alignment: int = attrs.field(default=1, converter=_limit)
+    # offset of a slice in its staging block
+    staging_alignment: int = attrs.field(default=64, converter=_limit)
+    max_groups: tuple[int, int, int] = attrs.field(default=(65535, 65535, 65535), converter=_groups)
+    max_group_threads: int = attrs.field(default=1024, converter=_limit)
     languages: tuple[str, ...] = ()  # kernel languages, best first: "host", "wgsl", "cuda"
     lanes: tuple[str, ...] = ("upload", "compute", "download")
     concurrent_lanes: bool = True  # False: the lanes are logical, one native queue runs them in order
@@ -63,7 +74,7 @@ class DeviceInfo(Figures):
     fix: str | None = None  # the command that would bring what has no such caution
 
     def __repr__(self) -> str:
-        memory = None if self.memory_bytes is None else format_bytes(self.memory_bytes)
+        memory = format_bytes(self.memory_bytes) if isinstance(self.memory_bytes, int) else ""
         where = f"device info {self.backend}:{self.selector} {shown(self.name)}"
         return line(where, self.kind, shown(self.driver), memory, f"score {self.score}")
 
