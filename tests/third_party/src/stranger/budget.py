@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import attrs
 
 from forge3d_core.errors import BudgetExceeded, BudgetExhausted, Forked, UsageError
 from forge3d_core.protocols import BudgetMetrics
+from stranger.clock import Deadline
 from stranger.given import whole
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -106,16 +106,16 @@ class Budget:
     ) -> Reservation:
         if kind not in ("buffer", "texture") or heap not in ("host_visible", "device_local"):
             raise UsageError(f"no kind {kind!r} or no heap {heap!r}")
-        entry = Entry(size_of(nbytes), kind, heap)
+        entry, deadline = Entry(size_of(nbytes), kind, heap), Deadline(timeout)
         self._usable()
         self._catch_up()
-        if heap == "device_local" or timeout == 0:
+        if heap == "device_local" or not deadline.left():
             taken = self._take(entry)
             if not taken:
                 self._reclaim(entry)
                 taken = self._take(entry)
         else:
-            taken = self._await_room(entry, timeout)  # behind those who wait already
+            taken = self._await_room(entry, deadline)  # behind those who wait already
         if not taken:
             with self._changed:
                 self._refusals += 1
@@ -205,8 +205,7 @@ class Budget:
         self._tell(risen)
         return True
 
-    def _await_room(self, entry: Entry, timeout: float | None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _await_room(self, entry: Entry, deadline: Deadline) -> bool:
         ticket = object()
         with self._changed:
             self._queue.append(ticket)
@@ -217,7 +216,7 @@ class Budget:
                     if self._take(entry):
                         return True
                     self._reclaim(entry)
-                left = 0.01 if deadline is None else min(0.01, deadline - time.monotonic())
+                left = deadline.left(0.01)
                 if left <= 0:
                     return False
                 with self._changed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 import warnings
 import weakref
 from collections import deque
@@ -27,6 +26,7 @@ from forge3d_core.errors import (
 )
 from forge3d_core.protocols import AsyncReadbackConfig, DeviceOptions, KernelSource
 from stranger.budget import Budget, size_of
+from stranger.clock import Deadline
 from stranger.commands import CommandList, Kernel, compile_kernel
 from stranger.given import whole
 from stranger.machine import Machine
@@ -153,10 +153,9 @@ class StrangerDevice:
 
     def wait_idle(self, timeout: float | None = None) -> None:
         self.check()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         for lane in self.lanes.values():
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            lane.timeline.wait(lane.timeline.submitted, left)
+            lane.timeline.wait(lane.timeline.submitted, deadline.timeout)
 
     def close(self) -> None:
         if self._pid != os.getpid():

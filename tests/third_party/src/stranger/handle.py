@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from forge3d_core.errors import Closed, StateError
+from stranger.clock import Deadline
 from stranger.memory import Store
 from stranger.region import Region
 from stranger.timeline import Point
@@ -68,7 +69,7 @@ class Handle:
 
     def wait(self, timeout: float | None = None) -> Any:
         if self._read.state == "flying":
-            self._pool.settle(self._read, timeout)
+            self._pool.settle(self._read, Deadline(timeout))
         return self._pool.take(self._read)
 
     def try_get(self) -> Any:
@@ -79,7 +80,7 @@ class Handle:
 
     def lease(self, timeout: float | None = None) -> Lease:
         if self._read.state == "flying":
-            self._pool.settle(self._read, timeout)
+            self._pool.settle(self._read, Deadline(timeout))
         lease: Lease = self._pool.lease(self._read)
         return lease
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from forge3d_core.errors import Busy, Cancelled, Closed, FenceTimeout, ForeignObject, StateError
 from forge3d_core.protocols import AsyncReadbackConfig, ReadbackStats
+from stranger.clock import Deadline
 from stranger.handle import Handle, Lease, Read, Stream
 from stranger.lent import Lent
 from stranger.memory import Memory, Store
@@ -56,11 +57,11 @@ class Pool:
     async def read_async(self, source: Any, *, after: Iterable[Point] = (), **region: Any) -> Handle:
         if self.config.backpressure != "wait":
             return self.read(source, after=after, **region)
-        waits, deadline = 0, None if self.config.timeout is None else time.monotonic() + self.config.timeout
+        waits, deadline = 0, Deadline(self.config.timeout)
         while (handle := self.start(source, after, region, "refuse")) is None:
             self.count(waits=not waits)
             waits += 1
-            if deadline is not None and time.monotonic() >= deadline:
+            if not deadline.left():
                 raise FenceTimeout(f"no block came free in {self.config.timeout} s on lane {self.lane!r}")
             await asyncio.sleep(0.002)  # a look now and then is enough for a stranger
         return handle
@@ -161,13 +162,13 @@ class Pool:
                 self._holding.append(read)
         if own:
             try:
-                self.settle(read, None)
+                self.settle(read, Deadline(None))
                 self.take(read)
             finally:
                 self.device.give_back(block.reservation, [point])
         return Handle(self, read)
 
-    def settle(self, read: Read, timeout: float | None) -> None:
+    def settle(self, read: Read, deadline: Deadline) -> None:
         """Wait for the device, or until the read is given up, and note a failure."""
         if not read.watched:
             read.point.on_done(lambda *_: self.wake())
@@ -176,7 +177,8 @@ class Pool:
         try:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: read.state != "flying" or read.point.done or timeline.failure is not None, timeout
+                    lambda: read.state != "flying" or read.point.done or timeline.failure is not None,
+                    deadline.timeout,
                 )
                 if read.state != "flying":
                     return
@@ -243,7 +245,7 @@ class Pool:
         return point
 
     def _room(self, nbytes: int, policy: str) -> Store | None:
-        deadline = None if self.config.timeout is None else time.monotonic() + self.config.timeout
+        deadline = Deadline(self.config.timeout)
         waited = False
         while True:
             self._check()
@@ -261,7 +263,7 @@ class Pool:
             if policy == "degrade":
                 own: Store = self.device.take(nbytes, "buffer", "host_visible")
                 return own
-            left = 0.05 if deadline is None else deadline - time.monotonic()
+            left = deadline.left(0.05)
             if left <= 0:
                 raise FenceTimeout(f"no block came free in {self.config.timeout} s on lane {self.lane!r}")
             failure = self.device.lanes[self.lane].timeline.failure
@@ -269,7 +271,7 @@ class Pool:
                 oldest.point.wait(0)
             if oldest is not None:
                 oldest.point.on_done(lambda *_: self.wake())
-            self._changed.wait(min(left, 0.05))
+            self._changed.wait(left)
 
     def _movable(self) -> Read | None:
         return next((read for read in self._holding if read.state != "leased"), None)

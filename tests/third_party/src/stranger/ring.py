@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from collections import deque
 from typing import Any
@@ -20,6 +19,7 @@ from forge3d_core.errors import (
     ViewHeld,
 )
 from forge3d_core.protocols import RingStats
+from stranger.clock import Deadline
 from stranger.given import data_of, texel_of, two, whole
 from stranger.holder import held_here
 from stranger.memory import Buffer, Memory, Store, Texture
@@ -75,7 +75,7 @@ class Ring:
 
     def reserve(self, nbytes: int, timeout: float | None = None) -> Slice:
         nbytes = self._fits(nbytes)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         ticket, stalled = object(), False
         with self.changed:
             self._queue.append(ticket)
@@ -97,7 +97,7 @@ class Ring:
 
     def advance(self, timeout: float | None = None) -> Point:
         self.check()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         with self.changed:
             self._reap()
             current = self._blocks[self._index]
@@ -123,7 +123,7 @@ class Ring:
     ) -> Point:
         self.check()
         array = data_of(data)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         if not isinstance(target, Memory):
             raise ForeignObject(f"{target!r} is not memory of this device")
         target.check(self.device)
@@ -139,10 +139,10 @@ class Ring:
             flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             for start in range(0, flat.nbytes, self.buffer_size):
                 piece = flat[start : start + self.buffer_size]
-                slot = self.reserve(piece.nbytes, _left(deadline))
+                slot = self.reserve(piece.nbytes, deadline.timeout)
                 np.copyto(slot.bytes, piece)
                 slot.commit(target, offset + start)
-        return self.advance(_left(deadline))
+        return self.advance(deadline.timeout)
 
     def stats(self) -> RingStats:
         with self.changed:
@@ -256,14 +256,14 @@ class Ring:
         if here:
             raise SliceOutstanding(f"{here} slice(s) of this thread are open; commit or release them first")
 
-    def _rest(self, deadline: float | None, why: str) -> None:
-        left = 0.05 if deadline is None else deadline - time.monotonic()
+    def _rest(self, deadline: Deadline, why: str) -> None:
+        left = deadline.left(0.05)
         if left <= 0:
             raise FenceTimeout(f"staging ring on lane {self.lane!r}: {why}; {self.stats()}")
-        self.changed.wait(min(left, 0.05))  # the collector frees slices without telling anybody
+        self.changed.wait(left)  # the collector frees slices without telling anybody
 
     def _upload_rows(
-        self, array: Any, target: Texture, offset: int, origin: tuple[int, int], deadline: float | None
+        self, array: Any, target: Texture, offset: int, origin: tuple[int, int], deadline: Deadline
     ) -> None:
         item, texel = texel_of(target.format)
         origin = two(origin, "origin")
@@ -282,7 +282,7 @@ class Ring:
         rows = np.ascontiguousarray(array).reshape(height, -1).view(np.uint8) if array.size else array
         for y in range(0, height if array.size else 0, at_once):
             part = rows[y : y + at_once]
-            slot = self.reserve(part.nbytes, _left(deadline))
+            slot = self.reserve(part.nbytes, deadline.timeout)
             np.copyto(slot.bytes, part.reshape(-1))
             slot.commit_rows(target, origin=(origin[0], origin[1] + y), size=(width, len(part)))
 
@@ -299,7 +299,3 @@ class Ring:
         for block in self._blocks:
             points = [block.point] if block.point is not None else []
             self.device.give_back(block.store.reservation, points)
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

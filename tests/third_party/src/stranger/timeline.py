@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, UsageError
+from stranger.clock import Deadline
 from stranger.given import whole
 
 Callback = Callable[[Any, Exception | None], None]
@@ -105,6 +106,7 @@ class Timeline:
             callback(point, fresh(error))
 
     def wait(self, value: int, timeout: float | None) -> None:
+        timeout = Deadline(timeout).timeout
         if self.completed >= value:
             return
         self._check()
