@@ -150,10 +150,11 @@ def select(adapters: Sequence[Found], selector: str) -> Found:
         fits = wanted == str(number) if wanted.isdecimal() else wanted in ("", info.kind)
         if fits or (not wanted.isdecimal() and wanted in info.name.lower()):
             return info, adapter
-    raise _nothing_fits(adapters, selector)
+    raise nothing_fits(adapters, selector)
 
 
-def _nothing_fits(adapters: Sequence[Found], selector: str) -> NoDevice:
+def nothing_fits(adapters: Sequence[Found], selector: str) -> NoDevice:
+    """Return the error that says what there is, or what to install."""
     there = "; ".join(f"{info.selector}: {info.name} ({info.kind}, {info.driver})" for info, _ in adapters)
     if not there:
         text = "wgpu finds no adapter here; install a Vulkan driver (for a CPU: mesa-vulkan-drivers)"
@@ -185,6 +186,8 @@ def _ranked(adapters: Sequence[Any], prefix: str) -> list[Found]:
 
 
 def _opengl_adapters(wgpu: Any) -> list[Any]:
+    if sys.platform == "darwin":
+        return []  # wgpu-native has no OpenGL there
     if _state.opengl is None:
         _state.opengl = _enumerate(wgpu, _own_instance(_OPENGL_API), _OPENGL_API)
     return _state.opengl

@@ -13,7 +13,16 @@ from forge3d_core.driver import Driver
 from forge3d_core.errors import NoDevice, UsageError
 from forge3d_core.hookspecs import API, hookimpl
 from forge3d_core.protocols import ApiRange, Backend, Device, DeviceInfo, DeviceOptions
-from forge3d_wgpu.adapters import NAME, describe, find, find_adapters, load_wgpu, opengl_context, opening
+from forge3d_wgpu.adapters import (
+    NAME,
+    describe,
+    find,
+    find_adapters,
+    load_wgpu,
+    nothing_fits,
+    opengl_context,
+    opening,
+)
 
 WANTED_FEATURES = ("shader-f16", "texture-format16bit-norm", "float32-filterable")
 """Asked for where the adapter has them."""
@@ -33,7 +42,10 @@ class WgpuBackend:
     api: ApiRange = API
 
     def probe(self) -> Sequence[DeviceInfo]:
-        return [info for info, _ in find_adapters()]
+        found = find_adapters()
+        if not found:
+            raise nothing_fits(found, "")  # which says what to install
+        return [info for info, _ in found]
 
     def open(self, selector: str = "", options: DeviceOptions | None = None) -> Device:
         with opening():
