@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.arguments import at_least
 from forge3d_core.driver import Command
 from forge3d_core.errors import Closed, DeviceLost, OutOfDeviceMemory, UsageError, again
 from forge3d_core.host.chaos import Adversary, Decision, Faults, FreeRunning
@@ -93,9 +94,7 @@ class HostMachine:
 
     def fail_allocation(self, nth: int = 1) -> None:
         """Refuse the ``nth`` allocation from now; 1 is the next."""
-        if nth < 1:
-            raise UsageError(f"allocations count from 1, not {nth}")
-        self._faults.fail_allocation(nth)
+        self._faults.fail_allocation(at_least(1, "the number of an allocation", nth))
 
     def trace(self) -> tuple[Decision, ...]:
         """Return what the adversary has decided, oldest first, the last 100 000; empty without chaos."""

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl
 
 import attrs
 
+from forge3d_core.arguments import integer, shown
+from forge3d_core.deadline import seconds
 from forge3d_core.errors import NoDevice, UsageError
 from forge3d_core.units import parse_bytes
 
@@ -22,7 +24,7 @@ _SWITCH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off
 def parse_duration(text: float | str) -> float:
     """Return seconds from a number of seconds or text such as ``"50us"`` or ``"2 ms"``."""
     if not isinstance(text, str):
-        return float(text)
+        return seconds(text, "a duration")
     match = _DURATION.fullmatch(text)
     unit = _PER_SECOND.get(match[2].lower()) if match else None
     if match is None or unit is None:
@@ -36,10 +38,12 @@ def parse_rate(text: int | str) -> int:
 
 
 def _parse_int(text: int | str) -> int:
+    if not isinstance(text, str):
+        return integer("an option", text)
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"{text!r} is not a whole number") from None
+        raise UsageError(f"{shown(text)} is not a whole number") from None
 
 
 def _parse_switch(text: bool | str | None) -> bool | None:
