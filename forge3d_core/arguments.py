@@ -26,13 +26,16 @@ MAX_SHOWN = 80
 MAX_AXES, MAX_ITEMS = 32, 2**56
 """Of an array; numpy itself ends a little further on."""
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = MAX_SHOWN
+
 
 def shown(value: object) -> str:
     """Return a short repr in one line of printable characters. Never raises."""
     try:
         if isinstance(value, int) and value.bit_length() > 128:
             return f"an int of {value.bit_length()} bits"
-        text = reprlib.repr(value)
+        text = _REPR.repr(value)
     except Exception:
         text = f"a {type(value).__name__}"
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))

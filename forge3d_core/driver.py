@@ -8,7 +8,8 @@ What the core promises a driver
     * ``submit`` is never called by two threads at once; every other method may be.
     * No lock that a caller could wait on is held during ``wait``.
     * Arguments have been checked: numbers are Python ints, ranges lie inside their memory, objects
-      belong to this device, memory has been granted by the budget, and nothing is freed while a submission uses it.
+      belong to this device, memory has been granted by the budget, and nothing is freed while a
+      submission uses it.
     * ``retire`` is called once for each token, after its ``query`` or ``wait`` said True.
 
 What a driver promises the core

@@ -16,6 +16,7 @@ from forge3d_core.plugins.discovery import OWN_PACKAGE, Candidate
 from forge3d_core.plugins.isolation import contained, isolated
 from forge3d_core.plugins.own import installing
 from forge3d_core.plugins.spec import is_name, normalise
+from forge3d_core.presentation import line
 from forge3d_core.printable import described, shown
 from forge3d_core.protocols import ApiRange, ApiVersion, Backend, DeviceInfo
 
@@ -34,6 +35,9 @@ class Plugin:
     candidate: Candidate
     backend: Backend
     hooks: Any
+
+    def __repr__(self) -> str:
+        return line(f"plugin {shown(self.name)} of {self.candidate.distribution} {self.candidate.version}")
 
     @property
     def name(self) -> str:

@@ -28,12 +28,13 @@ _SCALARS: dict[str, Any] = {"u4": np.uint32, "i4": np.int32, "f4": np.float32}
 class CompiledKernel:
     """A loaded kernel and what a launch needs to know of it."""
 
-    function: Any  # cupy.cuda.Function
+    function: Any = attrs.field(repr=False)  # cupy.cuda.Function
     name: str
     workgroup: tuple[int, int, int]
-    alignments: tuple[int, ...]
-    scalars: tuple[Any, ...]
-    cluster: tuple[int, ...] = (0, 0, 0)  # workgroups that run together, in each dimension; 0: as they come
+    alignments: tuple[int, ...] = attrs.field(repr=False)
+    scalars: tuple[Any, ...] = attrs.field(repr=False)
+    # workgroups that run together, in each dimension; 0: as they come
+    cluster: tuple[int, ...] = attrs.field(default=(0, 0, 0), repr=False)
 
     def grid(self, threads: tuple[int, int, int]) -> tuple[int, int, int]:
         x, y, z = (-(-count // size) for count, size in zip(threads, self.workgroup, strict=True))

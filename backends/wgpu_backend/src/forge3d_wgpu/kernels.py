@@ -31,9 +31,9 @@ class Pipeline:
     """A compiled kernel: what ``Kernel.native`` is on this backend."""
 
     native: Any  # GPUComputePipeline
-    layout: Any  # GPUBindGroupLayout
-    source: KernelSource
-    packing: str  # struct format of the parameters, empty without any
+    layout: Any = attrs.field(repr=False)  # GPUBindGroupLayout
+    source: KernelSource = attrs.field(repr=False)
+    packing: str = attrs.field(repr=False)  # struct format of the parameters, empty without any
 
     def pack(self, params: Sequence[float]) -> bytes:
         packed = struct.pack(self.packing, *params)
