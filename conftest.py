@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+LONG_SECONDS = 600
+"""After this a long test is stopped and has failed: several times what it takes on a machine that is busy."""
+
 WGPU_TESTS = Path(__file__).parent / "backends" / "wgpu_backend" / "tests"
 
 
@@ -21,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _touches_adapter(item):
             item.add_marker("adapter")
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
     # Long tests start first; a process that took one of them last would keep the others waiting.
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 

@@ -198,7 +198,7 @@ def forge3d(strangers: dict[str, str], tmp_path: Path) -> Callable[..., subproce
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            timeout=110,
+            timeout=600,  # the limit of a long test; the others' is shorter
             check=False,
         )
 

@@ -194,7 +194,6 @@ def test_each_failure_names_what_to_write_next(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)  # the whole suite, on a machine that may be busy
 def test_the_guides_backend_is_conformant(acme: Callable[..., Path]) -> None:
     acme(*ROOMS)
     ran, end = run()

@@ -12,12 +12,8 @@ import pytest
 from forge3d_conformance.report import Verdict
 from forge3d_conformance.report.store import read
 
-SECONDS = 900.0
-"""A run on a software adapter takes two minutes, and a busy machine several times that."""
-
 
 @pytest.mark.long
-@pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("backend", ["wgpu", "host", "cuda"], indirect=True)
 def test_it_is_conformant(backend: str, tmp_path: Path) -> None:
     ended = subprocess.run(
@@ -31,7 +27,7 @@ def test_it_is_conformant(backend: str, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        timeout=SECONDS,
+        timeout=600,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
