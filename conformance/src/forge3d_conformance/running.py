@@ -57,9 +57,9 @@ class Ran:
 def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
     """Run pytest over the clauses with these arguments of the plugin; ``tell`` gets each event in turn.
 
-    Neither the working directory's pytest configuration nor installed pytest plugins take part. SIGTERM
-    and Ctrl-C end the run with this process, whose exit status is then the shell's for it; the run has
-    time to write what it has found. A run whose parent is killed ends by itself.
+    The working directory's pytest configuration, its conftest.py and installed pytest plugins take no part.
+    SIGTERM and Ctrl-C end the run with this process, whose exit status is then the shell's for it; the run
+    has time to write what it has found. A run whose parent is killed ends by itself.
     """
     package = files("forge3d_conformance")
     with (
@@ -71,7 +71,7 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
         events.touch()
         command = [
             *(sys.executable, "-m", "pytest", "--pyargs", "forge3d_conformance.clauses"),
-            *("-c", str(package / "suite.ini"), "-p", "no:cacheprovider"),
+            *("-c", str(package / "suite.ini"), "--noconftest", "-p", "no:cacheprovider"),
             *("-p", "pytest_timeout", "-p", "forge3d_conformance.plugin", "--events", str(events)),
             *(option for end in held for option in ("--lifeline", str(end))),
             *arguments,

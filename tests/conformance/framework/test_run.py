@@ -35,6 +35,17 @@ def test_what_holds_is_a_success(run: Run, tmp_path: Path) -> None:
     assert len(report.mutants) == len(ran.last["mutants"])
 
 
+def test_a_conftest_of_the_working_directory_takes_no_part(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (tmp_path, tmp_path / "tests"):
+        folder.mkdir(exist_ok=True)
+        (folder / "conftest.py").write_text("raise SystemExit('ran')\n")
+    monkeypatch.chdir(tmp_path)
+    ran = run("--backend", "host", "--clause", "fence.close-wakes")
+    assert ran.status == 0, ran.output
+
+
 def test_no_backend_is_no_success(run: Run) -> None:
     ran = run("--backend", "nobody")
     assert (ran.status, ran.last) == (4, None)
