@@ -1,7 +1,8 @@
-"""Host memory lent as numpy arrays, and emptied afterwards."""
+"""Host memory lent as numpy arrays, and left to whoever keeps one."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import weakref
 from collections.abc import Callable
@@ -11,6 +12,15 @@ import numpy as np
 
 from forge3d_core.errors import UsageError, ViewHeld
 from stranger.given import plain, several
+
+
+def empty(array: Any) -> None:
+    """Set the first extent to 0, as C code may: where it points, and what it keeps, stay for its aliases."""
+    array.flags.writeable = False
+    if array.ndim:
+        extents = ctypes.c_void_p.from_address(id(array) + object.__basicsize__ + 16).value
+        assert extents is not None
+        ctypes.c_ssize_t.from_address(extents).value = 0
 
 
 class Lent:
@@ -42,16 +52,23 @@ class Lent:
         self._arrays.append(array)
         return array
 
-    def take_back(self) -> None:
-        """Empty the arrays, unless others were derived from them."""
+    def take_back(self) -> bool:
+        """Empty the arrays, unless others were derived from them, and say whether nobody has them.
+
+        Where somebody has, an alias may reach the memory, which is numpy's and lives as long: it must not be
+        handed out again.
+        """
         derived = sys.getrefcount(self.root) - 2 - len(self._arrays)
         if derived > 0:
             raise ViewHeld(f"{derived} array(s) derived from this memory are alive; drop them (del) first")
-        self.empty()
+        return self.end()
 
-    def empty(self) -> None:
+    def end(self) -> bool:
+        """Do the same whoever has derived what."""
         for array in self._arrays:
-            array.__setstate__((1, (0,), array.dtype, False, b""))
-            array.flags.writeable = False
+            empty(array)
         self._arrays.clear()
+        alone = sys.getrefcount(self.root) == 2 and sys.getrefcount(self.root.base) == 2
         self.root = None
+        self._finalizer()
+        return alone

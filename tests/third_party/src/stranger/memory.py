@@ -36,6 +36,11 @@ class Store:
     reservation: Any = None
     writer: Point | None = None
     readers: dict[str, Point] = attrs.field(factory=dict)
+    reached: bool = False  # by somebody's array, or an alias of it, that was taken back
+
+    def renew(self) -> None:
+        """Leave the memory to who still reaches it, and take other."""
+        self.data, self.reached = np.zeros_like(self.data), False
 
     def users(self) -> list[Point]:
         return [*([self.writer] if self.writer else []), *self.readers.values()]

@@ -219,8 +219,13 @@ class Pool:
             self._landed(read)
             assert read.block is not None
             returns = self.unleased
-            lent = Lent(read.block.data[: read.region.nbytes], False, lambda: returns.append(read))
-            return Lease(lent.array(read.region.dtype, read.region.shape), lent.empty)
+            block = read.block
+            lent = Lent(block.data[: read.region.nbytes], False, lambda: returns.append(read))
+
+            def end() -> None:
+                block.reached = not lent.end()
+
+            return Lease(lent.array(read.region.dtype, read.region.shape), end)
 
     def cancel(self, read: Read) -> None:
         with self._changed:
@@ -342,6 +347,8 @@ class Pool:
         if read in self._holding:
             self._holding.remove(read)
         if block is not None and block in self._blocks:
+            if block.reached:
+                block.renew()
             self._idle.append(block)
         self._changed.notify_all()
 

@@ -39,6 +39,8 @@ class Block:
         return not self.sealed
 
     def clear(self) -> None:
+        if self.store.reached:
+            self.store.renew()
         self.used = self.staged = 0
         self.sealed, self.point, self.work, self.targets = False, None, [], []
 
@@ -117,7 +119,7 @@ class Slice:
     def revoke(self) -> None:
         lent, self._lent, self._view = self._lent, None, None
         if lent is not None:
-            lent.empty()
+            lent.end()
 
     def _give(self, target: Memory, work: Callable[[], None]) -> None:
         ring, block = self._ring, self._block
@@ -131,8 +133,10 @@ class Slice:
 
     def _end(self) -> None:
         lent = self._alive()
-        lent.take_back()  # or ViewHeld, with nothing changed
-        self._lent = self._view = None
+        self._view = None
+        if not lent.take_back():  # or ViewHeld, with nothing changed
+            self._block.store.reached = True
+        self._lent = None
         with self._ring.changed:
             self._block.open.pop(self.key, None)
             self._ring.changed.notify_all()
