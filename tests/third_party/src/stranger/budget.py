@@ -16,6 +16,7 @@ from forge3d_core.errors import BudgetExceeded, BudgetExhausted, Forked, UsageEr
 from forge3d_core.protocols import BudgetMetrics
 from stranger.clock import Deadline
 from stranger.given import whole
+from stranger.shield import heed, shielded
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -43,6 +44,7 @@ class Entry:
     released: bool = False
 
 
+@shielded
 class Reservation:
     def __init__(self, budget: Budget, entry: Entry) -> None:
         self._budget, self._entry = budget, entry
@@ -70,6 +72,7 @@ class Mark:
     above: bool = False
 
 
+@shielded
 class Budget:
     """``settle`` is called first of all: whoever has been collected gives back there."""
 
@@ -221,6 +224,7 @@ class Budget:
                     return False
                 with self._changed:
                     self._changed.wait(left)
+                    heed()
                 self._catch_up()  # what was collected notifies nobody
             return False
         finally:

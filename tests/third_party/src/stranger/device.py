@@ -34,6 +34,7 @@ from stranger.memory import Buffer, Memory, Store, Texture, format_named
 from stranger.plugin import INFO, LIMITS
 from stranger.readback import Pool
 from stranger.ring import Ring
+from stranger.shield import shielded
 from stranger.timeline import Point, Timeline, as_kernel_error, fresh
 
 
@@ -43,6 +44,7 @@ class Lane:
     timeline: Timeline
 
 
+@shielded
 class StrangerDevice:
     info, limits = INFO, LIMITS
     ring_type, pool_type = Ring, Pool

@@ -15,9 +15,11 @@ from forge3d_core.errors import Closed, StateError
 from stranger.clock import Deadline
 from stranger.memory import Store
 from stranger.region import Region
+from stranger.shield import shielded
 from stranger.timeline import Point
 
 
+@shielded
 class Lease:
     def __init__(self, array: Any, end: Callable[[], None]) -> None:
         self._array, self._end = array, end
@@ -54,6 +56,7 @@ class Read:
     awaiting: list[Callable[[], None]] = attrs.field(factory=list)  # coroutines that a cancel wakes
 
 
+@shielded
 class Handle:
     def __init__(self, pool: Any, read: Read) -> None:
         self._pool, self._read = pool, read
@@ -108,6 +111,7 @@ class Handle:
         return self.wait()
 
 
+@shielded
 class Stream:
     def __init__(self, pool: Any, source: Any, region: dict[str, Any]) -> None:
         self._pool, self._source, self._region = pool, source, region

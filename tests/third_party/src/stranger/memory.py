@@ -11,6 +11,7 @@ import numpy as np
 
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange, UsageError
 from forge3d_core.protocols import TextureFormat
+from stranger.shield import shielded
 from stranger.timeline import Point
 
 PLAIN = re.compile(r"(r|rg|rgba)(8|16|32)(unorm|snorm|uint|sint|float)")
@@ -46,6 +47,7 @@ class Store:
         return [*([self.writer] if self.writer else []), *self.readers.values()]
 
 
+@shielded
 class Memory:
     def __init__(self, device: Any, store: Store, nbytes: int, label: str) -> None:
         self.nbytes, self.label, self.store, self._device = nbytes, label, store, device
@@ -76,6 +78,7 @@ class Memory:
         self.close()
 
 
+@shielded
 class Buffer(Memory):
     def region(self, offset: int, nbytes: int) -> None:
         if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
@@ -85,6 +88,7 @@ class Buffer(Memory):
         return self.store.data[offset : offset + nbytes]
 
 
+@shielded
 class Texture(Memory):
     def __init__(
         self, device: Any, store: Store, width: int, height: int, format: TextureFormat, label: str

@@ -19,9 +19,11 @@ from stranger.handle import Handle, Lease, Read, Stream
 from stranger.lent import Lent
 from stranger.memory import Memory, Store
 from stranger.region import Region, region_of
+from stranger.shield import heed, shielded, wait_for
 from stranger.timeline import Point
 
 
+@shielded
 class Pool:
     def __init__(self, device: Any, config: AsyncReadbackConfig, lane: str) -> None:
         self.device, self.config, self.lane = device, config, lane
@@ -176,7 +178,8 @@ class Pool:
         timeline = read.point.timeline
         try:
             with self._changed:
-                self._changed.wait_for(
+                wait_for(
+                    self._changed,
                     lambda: read.state != "flying" or read.point.done or timeline.failure is not None,
                     deadline.timeout,
                 )
@@ -277,6 +280,7 @@ class Pool:
             if oldest is not None:
                 oldest.point.on_done(lambda *_: self.wake())
             self._changed.wait(left)
+            heed()
 
     def _movable(self) -> Read | None:
         return next((read for read in self._holding if read.state != "leased"), None)

@@ -23,12 +23,14 @@ from stranger.clock import Deadline
 from stranger.given import data_of, texel_of, two, whole
 from stranger.holder import held_here
 from stranger.memory import Buffer, Memory, Store, Texture
+from stranger.shield import heed, shielded
 from stranger.slice import Block, Slice
 from stranger.timeline import Point
 
 STEP = 64
 
 
+@shielded
 class Ring:
     block_type: type[Block] = Block
 
@@ -261,6 +263,7 @@ class Ring:
         if left <= 0:
             raise FenceTimeout(f"staging ring on lane {self.lane!r}: {why}; {self.stats()}")
         self.changed.wait(left)  # the collector frees slices without telling anybody
+        heed()
 
     def _upload_rows(
         self, array: Any, target: Texture, offset: int, origin: tuple[int, int], deadline: Deadline

@@ -12,6 +12,7 @@ from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageErro
 from stranger.given import two, whole
 from stranger.lent import Lent
 from stranger.memory import Buffer, Memory, Store, Texture, rows_in
+from stranger.shield import shielded
 from stranger.timeline import Point, fresh
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Block:
         self.sealed, self.point, self.work, self.targets = False, None, [], []
 
 
+@shielded
 class Slice:
     def __init__(self, ring: Ring, block: Block, offset: int, nbytes: int) -> None:
         self.nbytes, self.offset, self.ring_index = nbytes, offset, block.index

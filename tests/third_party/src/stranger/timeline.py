@@ -13,6 +13,7 @@ import attrs
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, UsageError
 from stranger.clock import Deadline
 from stranger.given import whole
+from stranger.shield import shielded, wait_for
 
 Callback = Callable[[Any, Exception | None], None]
 
@@ -22,6 +23,7 @@ def fresh(error: Exception) -> Exception:
     return type(error)(*error.args)
 
 
+@shielded
 @attrs.frozen
 class Point:
     timeline: Timeline
@@ -111,7 +113,7 @@ class Timeline:
             return
         self._check()
         with self._changed:
-            self._changed.wait_for(lambda: self.completed >= value or self.failure is not None, timeout)
+            wait_for(self._changed, lambda: self.completed >= value or self.failure is not None, timeout)
             if self.completed >= value:
                 return
             if self.failure is not None:
