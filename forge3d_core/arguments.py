@@ -17,6 +17,7 @@ from typing import Any, SupportsIndex, TypeVar
 import numpy as np
 
 from forge3d_core.errors import UsageError, WrongType
+from forge3d_core.printable import escaped
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,9 +37,9 @@ def shown(value: object) -> str:
         if isinstance(value, int) and value.bit_length() > 128:
             return f"an int of {value.bit_length()} bits"
         text = _REPR.repr(value)
-    except Exception:
+    except (Exception, SystemExit):
         text = f"a {type(value).__name__}"
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    text = escaped(" ".join(text.split()))
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 

@@ -15,6 +15,7 @@ import attrs
 
 from forge3d_core.arguments import MAX_SHOWN, shown
 from forge3d_core.errors import WrongType
+from forge3d_core.printable import escaped
 from forge3d_core.units import format_bytes
 
 MAX_LINE = 160
@@ -27,7 +28,7 @@ def line(*parts: object) -> str:
     """Return ``<first second, third, ...>`` without the empty ones, in printable characters, bounded."""
     first, *rest = (str(part) for part in parts if part not in ("", None))
     text = ", ".join((first, *rest))
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = escaped(text)
     return f"<{text}>" if len(text) <= MAX_LINE - 2 else f"<{text[: MAX_LINE - 3]}…>"
 
 
