@@ -33,7 +33,7 @@ BACKENDS: Mapping[str, Owner] = {
 
 COMMANDS: Mapping[str, Owner] = {
     **dict.fromkeys(("backends", "explain", "demo"), _CORE),
-    **dict.fromkeys(("conformance", "verify", "diff", "new-backend"), _SUITE),
+    **dict.fromkeys(("bench", "conformance", "verify", "diff", "new-backend"), _SUITE),
 }
 """The commands that this project publishes."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from forge3d_core.errors import PluginFailed, UsageError
 from forge3d_core.plugins import discover, normalise
+from forge3d_core.plugins.own import BACKENDS, COMMANDS
 from forge3d_core.registry import Registry
 
 MARKED = "from {module}.tiny import *\nplugin = plugin(TinyBackend({name!r}))"
@@ -140,3 +141,12 @@ def test_a_variable_that_would_keep_nothing_out_is_refused(site):
     done = site.cli("explain", FORGE3D_METAL_LEVEL="3")
     assert done.returncode == 0, done.stderr
     assert "FORGE3D_METAL_LEVEL has no effect" in done.stderr
+
+
+def test_the_names_of_ours_are_those_that_our_distributions_offer():
+    for group, owners in (("forge3d.backends", BACKENDS), ("forge3d.commands", COMMANDS)):
+        offered = {c.name: (normalise(c.distribution), c.package) for c in discover(group, {})}
+        owned = {name: (owner.distribution, owner.package) for name, owner in owners.items()}
+        ours = {name for name, (_, package) in offered.items() if package.startswith("forge3d_")}
+        assert ours
+        assert {name: offered[name] for name in ours} == {name: owned[name] for name in ours}

@@ -42,7 +42,7 @@ def run(source: str, settings: dict[str, Any], patience: float, environment: dic
     with (
         lifeline() as held,
         subprocess.Popen(
-            [sys.executable, "-c", source],
+            [sys.executable, "-P", "-c", source],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import stat
 import textwrap
 from collections.abc import Iterable
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 
 import attrs
@@ -17,6 +21,8 @@ from forge3d_conformance.errors import ReportError
 from forge3d_conformance.record import Record
 
 FOLDER = "repeat"
+MAX_BYTES = 1 << 20
+MARK = "# written by forge3d conformance, and taken away by the next run unless it is changed: "
 
 _SCRIPT = '''\
 """{summary}
@@ -95,9 +101,29 @@ def repeat(
 
 
 def clear_scripts(directory: Path) -> None:
-    """Take away what an earlier run left."""
+    """Take away the scripts that an earlier run wrote, as it wrote them; what is edited or not ours stays."""
     for script in (directory / FOLDER).glob("*.py"):
-        script.unlink()
+        if _untouched(script):
+            script.unlink()
+
+
+def _untouched(script: Path) -> bool:
+    """Whether the file is one that :func:`write_scripts` wrote and nothing has changed since."""
+    found = script.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+        return False
+    text, _, mark = script.read_bytes().rpartition(MARK.encode())
+    return mark.strip() == _digest(text).encode()
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def _free(folder: Path, name: str) -> Path:
+    """Return a path for a script of that name that overwrites nothing but one of ours."""
+    paths = (folder / (f"{name}.py" if n == 1 else f"{name}.{n}.py") for n in count(1))
+    return next(path for path in paths if not os.path.lexists(path) or _untouched(path))
 
 
 def write_scripts(
@@ -117,5 +143,7 @@ def write_scripts(
             seed=seed,
             example=record.example or "",
         )
-        (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-        (directory / FOLDER / f"{record.clause}.{record.test.partition('[')[0]}.py").write_text(text, "utf-8")
+        folder, data = directory / FOLDER, text.encode("utf-8", "backslashreplace")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _free(folder, f"{record.clause}.{record.test.partition('[')[0]}")
+        path.write_bytes(data + f"{MARK}{_digest(data)}\n".encode())

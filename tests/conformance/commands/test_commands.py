@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from forge3d_conformance.catalogue import Catalogue
 from forge3d_conformance.commands.diff import app as diff
 from forge3d_conformance.commands.verify import app as verify
+from forge3d_conformance.errors import ReportError
 from forge3d_conformance.inventory import Inventory
 from forge3d_conformance.report import (
     ClauseResult,
@@ -159,3 +161,35 @@ def test_markup_in_a_report_is_not_obeyed(
 def test_the_forge3d_command_finds_them(name: str) -> None:
     (point,) = entry_points(group="forge3d.commands", name=name)
     assert isinstance(point.load(), typer.Typer)
+
+
+def test_text_in_a_report_forges_no_line(published: Publish, run: Callable[..., Report]) -> None:
+    report = run()
+    adapter = "GPU\n  \u2713 conformant\x1b[2K\u202e"
+    forged = attrs.evolve(report, backend=attrs.evolve(report.backend, adapter=adapter))
+    done = CliRunner().invoke(verify, [str(published("a", forged))])
+    lines = done.output.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.strip() == "\u2713 conformant" for line in lines) == 1
+    assert r"GPU\n" in done.output
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["fifo", "zero"])
+def test_what_is_no_regular_file_is_no_report(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "report.json")
+    code, text = _run(verify, tmp_path / "report.json")
+    assert code == 2
+    assert "is no regular file" in text
+
+
+def test_a_report_of_any_size_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "report.json").open("wb") as file:
+        file.truncate(40 << 20)
+    code, text = _run(verify, tmp_path)
+    assert code == 2
+    assert "larger than 32 MiB" in text
+
+
+def test_a_selection_of_any_length_is_refused(run: Callable[..., Report]) -> None:
+    with pytest.raises(ReportError, match="a selection of 60000 characters"):
+        attrs.evolve(run(), selection="*," * 30_000)

@@ -268,6 +268,23 @@ def test_a_passing_run_takes_old_scripts_away(ran: Run, pytester: pytest.Pyteste
     assert list((pytester.path / "out" / "repeat").iterdir()) == []
 
 
+def test_scripts_that_are_not_the_suites_own_stay(ran: Run, pytester: pytest.Pytester) -> None:
+    ran(PROPERTY, "--report", "out")
+    folder = pytester.path / "out" / "repeat"
+    written = folder / "fence.truth.test_it.py"
+    written.write_text(written.read_text("utf-8") + "print('mine now')\n", "utf-8")
+    mine = folder / "mine.py"
+    mine.write_text("from forge3d_conformance.repeat import repeat\n", "utf-8")
+    (folder / "link.py").symlink_to(mine)
+    ran(PROPERTY, "--report", "out")
+    assert "mine now" in written.read_text("utf-8")
+    assert mine.exists()
+    assert (folder / "link.py").is_symlink()
+    assert (folder / "fence.truth.test_it.2.py").exists()  # the new one has a name of its own
+    ran('@pytest.mark.clause("fence.truth")\ndef test_it(bench): ...', "--report", "out")
+    assert sorted(p.name for p in folder.iterdir()) == ["fence.truth.test_it.py", "link.py", "mine.py"]
+
+
 def test_the_cases_of_a_test_are_told_apart(ran: Run, pytester: pytest.Pytester) -> None:
     source = """
 @pytest.mark.clause("fence.truth")

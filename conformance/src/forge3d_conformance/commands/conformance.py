@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,9 +18,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
-from forge3d_conformance.commands.output import complain, console
+from forge3d_conformance.commands.output import complain, console, escape, escape_lines, table, write_json
 from forge3d_conformance.repeat import FOLDER
 from forge3d_conformance.report import State, Verdict
 from forge3d_conformance.report.store import HTML, JSON
@@ -58,6 +56,7 @@ def conformance(
     report: Annotated[str | None, typer.Option(metavar="DIR", help="Write the report there.")] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Show that every mutant is caught.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")] = False,
 ) -> None:
     """Test a backend against every clause of the catalogue.
 
@@ -81,7 +80,9 @@ def conformance(
         arguments += ["--report", str(Path(report).resolve())]
     if self_test:
         arguments.append("--self-test")
-    status = _conclude(_run(arguments), console(), backend, Path(report) if report else None)
+    ran = _run(arguments)
+    folder = Path(report) if report else None
+    status = _write(ran, backend) if as_json else _conclude(ran, console(), backend, folder)
     if status:
         raise typer.Exit(status)
 
@@ -135,7 +136,7 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
     if not end["clauses"]:
         complain("; ".join(end["reasons"]))
         return NO_RESULT
-    out.print(_areas(end["clauses"]))
+    _areas(out, end["clauses"])
     if end["mutants"]:
         counts = Counter(mutant["outcome"] for mutant in end["mutants"])
         out.print("mutants: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
@@ -143,7 +144,7 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
     for result in end["clauses"]:
         if State(result["state"]).failing:
             out.print(f"\n[bold red]{result['state'].replace('_', ' ')}[/] [bold]{result['id']}[/]")
-            out.print(escape("\n".join(_news(result["message"], result["id"], seen))), soft_wrap=True)
+            out.print(escape_lines("\n".join(_news(result["message"], result["id"], seen))), soft_wrap=True)
             out.print(f"repeat: [cyan]{escape(result['repro'])}[/]", soft_wrap=True)
     for reason in end["reasons"]:  # the clauses that fail are none of them: they have just been told
         out.print(f"[red]✕[/] {escape(reason.splitlines()[0])}", soft_wrap=True)
@@ -187,15 +188,29 @@ def _verdict(ran: Ran, end: Event, backend: str) -> str:
     return f"{told}, not vouched for: {exceptions}" if exceptions else told
 
 
-def _areas(clauses: list[dict[str, Any]]) -> Table:
+def _areas(out: Console, clauses: list[dict[str, Any]]) -> None:
     states = [state for state in _SHORT if any(result["state"] == state for result in clauses)]
-    table = Table("area", *(_SHORT[state] for state in states), box=None, pad_edge=False)
     counts: dict[str, Counter[str]] = {}
     for result in clauses:
         counts.setdefault(result["id"].partition(".")[0], Counter())[result["state"]] += 1
-    for area, found in counts.items():
-        table.add_row(area, *(str(found[state] or "·") for state in states))
-    return table
+    rows = [(area, *(str(found[state] or "·") for state in states)) for area, found in counts.items()]
+    table(out, rows, ("area", *(_SHORT[state] for state in states)))
+
+
+def _write(ran: Ran, backend: str) -> int:
+    """Write what the run came to as JSON; without an end it is the reason."""
+    end = ran.last or {}
+    write_json(
+        {
+            "backend": backend,
+            "holds": ran.holds,
+            "error": None if ran.last else _why_no_end(ran),
+            **{key: end.get(key) for key in ("verdict", "reasons", "exceptions", "clauses", "mutants")},
+        }
+    )
+    if not end.get("clauses"):
+        return NO_RESULT
+    return 0 if ran.holds else FAILED
 
 
 def _why_no_end(ran: Ran) -> str:

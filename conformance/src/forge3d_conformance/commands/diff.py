@@ -8,10 +8,8 @@ from typing import Annotated
 import cattrs
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from forge3d_conformance.commands.output import complain, console, write_json
+from forge3d_conformance.commands.output import complain, console, escape, table, write_json
 from forge3d_conformance.diff import Diff, SpeedComparison, compare
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.report import Outcome, PerfResult, State
@@ -64,30 +62,29 @@ def diff(
 
 
 def _show(out: Console, found: Diff) -> None:
+    rows: list[tuple[str, ...]]
     if found.context:
-        table = _table("Where", "", "left", "right")
-        for fact in found.context:
-            table.add_row(escape(fact.name), escape(fact.left or ""), escape(fact.right or ""))
-        out.print(table)
+        rows = [(escape(f.name), escape(f.left or ""), escape(f.right or "")) for f in found.context]
+        table(out, rows, ("", "left", "right"), "Where")
     if found.clauses:
-        table = _table("Clauses in another state", "clause", "left", "right", "note")
-        for clause in found.clauses:
-            notes = [note for note in (clause.left_note, clause.right_note) if note]
-            note = " | ".join(_first_line(note) for note in notes)
-            table.add_row(clause.id, _mark(clause.left), _mark(clause.right), escape(note))
-        out.print(table)
-    if found.mutants:
-        table = _table("Mutants that fared otherwise", "mutant", "clause", "left", "right")
-        for mutant in found.mutants:
-            table.add_row(escape(mutant.id), mutant.clause, _mark(mutant.left), _mark(mutant.right))
-        out.print(table)
-    if found.speeds:
-        table = _table("Ratios to the raw API", "clause", "case", "left", "right", "intervals")
-        for speed in found.speeds:
-            table.add_row(
-                speed.clause, escape(speed.case), _ratio(speed.left), _ratio(speed.right), _verdict(speed)
+        rows = [
+            (
+                clause.id,
+                _mark(clause.left),
+                _mark(clause.right),
+                escape(" | ".join(map(_first_line, filter(None, (clause.left_note, clause.right_note))))),
             )
-        out.print(table)
+            for clause in found.clauses
+        ]
+        table(out, rows, ("clause", "left", "right", "note"), "Clauses in another state")
+    if found.mutants:
+        rows = [(escape(m.id), m.clause, _mark(m.left), _mark(m.right)) for m in found.mutants]
+        table(out, rows, ("mutant", "clause", "left", "right"), "Mutants that fared otherwise")
+    if found.speeds:
+        rows = [
+            (s.clause, escape(s.case), _ratio(s.left), _ratio(s.right), _verdict(s)) for s in found.speeds
+        ]
+        table(out, rows, ("clause", "case", "left", "right", "intervals"), "Ratios to the raw API")
     if found.mutants is None:
         mutants = "not compared, for want of a self-test in both reports"
     else:
@@ -97,13 +94,6 @@ def _show(out: Console, found: Diff) -> None:
 
 def _differing(count: int) -> str:
     return {0: "none differs", 1: "1 differs"}.get(count, f"{count} differ")
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("clause", "mutant"))
-    return table
 
 
 def _mark(state: State | Outcome | None) -> str:

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from forge3d_conformance import inventory
 from forge3d_conformance.catalogue import load
-from forge3d_conformance.commands.output import console, write_json
+from forge3d_conformance.commands.output import console, escape, write_json
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.report import Outcome, Report
 from forge3d_conformance.report.store import JSON, contents

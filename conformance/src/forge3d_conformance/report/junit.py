@@ -50,7 +50,9 @@ def _error(root: ElementTree.Element, name: str, message: str) -> None:
 
 def _suite(root: ElementTree.Element, area: str, results: list[ClauseResult], report: Report) -> None:
     time = f"{sum(result.seconds for result in results):.3f}"
-    suite = ElementTree.SubElement(root, "testsuite", name=area, time=time, timestamp=report.started[:-1])
+    suite = ElementTree.SubElement(
+        root, "testsuite", name=area, time=time, timestamp=_xml(report.started[:-1])
+    )
     for result in results:
         case = ElementTree.SubElement(
             suite,

@@ -12,6 +12,9 @@ from forge3d_conformance.report.environment import BackendIdentity, Platform
 from forge3d_conformance.report.results import ClauseResult, MutantResult, PerfResult
 from forge3d_conformance.report.states import Outcome, Phase, State, Verdict
 
+MAX_SELECTION = 4096
+"""Characters of a selection: each of its globs is matched against every clause."""
+
 SCHEMA = "forge3d-conformance-report/2"
 
 
@@ -44,6 +47,8 @@ class Report:
     schema: str = attrs.field(default=SCHEMA, validator=attrs.validators.in_((SCHEMA,)))
 
     def __attrs_post_init__(self) -> None:
+        if len(self.selection) > MAX_SELECTION:
+            raise ReportError(f"a selection of {len(self.selection)} characters; {MAX_SELECTION} are allowed")
         if (self.suite_digest is None) != (self.phase is Phase.RUNNING):
             raise ReportError("a report says at its end, and not before, by which suite it was made")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from forge3d_conformance.catalogue import Catalogue
@@ -13,6 +14,9 @@ from forge3d_conformance.report.html import render
 from forge3d_conformance.report.junit import junit
 from forge3d_conformance.report.report import Report
 from forge3d_conformance.report.states import Phase
+
+MAX_BYTES = 32 << 20
+_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 JSON, JUNIT, HTML = "report.json", "junit.xml", "report.html"
 
@@ -51,12 +55,23 @@ def read(path: Path) -> Report:
 
 
 def contents(path: Path) -> bytes:
-    """Return the bytes of the report in ``path``, whatever they are."""
+    """Return the bytes of the report in ``path``, whatever they are, to 32 MiB.
+
+    Raises :class:`ReportError` for what cannot be read and is no regular file.
+    """
     path = _file(path)
     try:
-        return path.read_bytes()
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would block, and a device has no end
+            raise ReportError(f"{path}: is no regular file")
+        with open(os.open(path, os.O_RDONLY | _FLAGS), "rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise ReportError(f"{path}: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise ReportError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, which no report is")
+    return data
 
 
 def _file(path: Path) -> Path:
