@@ -70,13 +70,8 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
         events, output = Path(directory, "events"), Path(directory, "output")
         events.touch()
         command = [
-<<<<<<< HEAD
-            *(sys.executable, "-m", "pytest", "--pyargs", "forge3d_conformance.clauses"),
-            *("-c", str(package / "suite.ini"), "--noconftest", "-p", "no:cacheprovider"),
-=======
             *(sys.executable, "-P", "-m", "pytest", "--pyargs", "forge3d_conformance.clauses"),
-            *("-c", str(package / "suite.ini"), "-p", "no:cacheprovider"),
->>>>>>> 1b29374 (conformance: leave what is not the suite's own, bound what is read)
+            *("-c", str(package / "suite.ini"), "--noconftest", "-p", "no:cacheprovider"),
             *("-p", "pytest_timeout", "-p", "forge3d_conformance.plugin", "--events", str(events)),
             *(option for end in held for option in ("--lifeline", str(end))),
             *arguments,
