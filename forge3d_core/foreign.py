@@ -67,10 +67,10 @@ def from_signal_handler(error: BaseException) -> bool:
 def keep(error: BaseException) -> None:
     """Make an error fit to be kept: its tracebacks hold the frames, so the locals, of all who called.
 
-    The traceback of a cause that is no error of forge3d's stays as text, in a note of ``error``.
+    The traceback of its cause stays as text, in a note of ``error``.
     """
     cause = error.__cause__
-    if cause is not None and cause.__traceback__ is not None and not isinstance(cause, ForgeError):
+    if cause is not None and cause.__traceback__ is not None:
         error.add_note("".join(traceback.format_exception(cause)).rstrip())
     linked: list[BaseException | None] = [error]
     seen: set[int] = set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from forge3d_core.errors import NoDevice, UsageError
@@ -78,3 +80,9 @@ def test_what_is_wrong_is_named(selector: str, message: str) -> None:
 def test_there_is_one_device(selector: str) -> None:
     with pytest.raises(NoDevice, match="only '0'"):
         parse_selector(selector)
+
+
+@pytest.mark.parametrize("latency", [float("nan"), True, None, -1])
+def test_a_latency_is_a_number_of_seconds_from_nought(latency: Any) -> None:
+    with pytest.raises(UsageError):
+        HostOptions(latency=latency)

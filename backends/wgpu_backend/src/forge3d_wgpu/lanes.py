@@ -38,7 +38,7 @@ from typing import Any
 import attrs
 from wgpu.backends.wgpu_native import ffi, lib
 
-from forge3d_core.driver import Command, poll_until, start_thread
+from forge3d_core.driver import Command, OwnThread, poll_until, start_thread
 from forge3d_core.errors import ForgeError
 from forge3d_wgpu.errors import NativeErrors, call_all, device_lost, is_alive
 from forge3d_wgpu.guard import Guard, natives
@@ -266,7 +266,7 @@ class Lanes:
 
     def _start_feeder(self) -> None:
         """Have a feeder, once it has started: one whose start is interrupted feeds nobody."""
-        feeder = threading.Thread(target=self._feed, name="forge3d-wgpu-feed", daemon=True)
+        feeder = OwnThread(target=self._feed, name="forge3d-wgpu-feed", daemon=True)
         try:
             start_thread(feeder)
         except RuntimeError as error:
