@@ -14,7 +14,7 @@ from typing import Any, Self
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.arguments import function, real
+from forge3d_core.arguments import function, integer, real
 from forge3d_core.budget_entry import (
     Entry,
     entry_of,
@@ -350,7 +350,7 @@ class Ledger:
                 break
             asked = True
             try:
-                wanted -= reclaim(wanted)
+                wanted -= integer("what a reclaimer gave back", reclaim(wanted))
             except (
                 Exception
             ) as error:  # one that cannot give back, or count, keeps nobody from asking the next

@@ -314,3 +314,25 @@ def test_what_was_given_is_shown_in_a_line() -> None:
         assert 0 < len(text) <= MAX_SHOWN
     with pytest.raises(UsageError, match="Hostile"):
         parse_bytes(Hostile())
+
+
+@pytest.mark.parametrize("type", [np.uint8, np.int16, np.uint64])
+def test_what_a_reclaimer_gives_back_is_counted_whatever_its_type(type: Any) -> None:
+    asked: list[int] = []
+    with forge3d.open_device("host", budget=1000) as device:
+        held = device.budget.reserve(900)
+
+        def little(nbytes: int) -> Any:
+            asked.append(nbytes)
+            return type(100)
+
+        def rest(nbytes: int) -> Any:
+            asked.append(nbytes)
+            held.release()
+            return np.int64(900)
+
+        device.budget.add_reclaimer(little)
+        device.budget.add_reclaimer(rest)
+        with device.budget.reserve(1000) as reservation:
+            assert reservation.nbytes == 1000
+    assert asked == [900, 800]

@@ -93,6 +93,8 @@ def test_dispatches_see_each_others_writes(rig: Any) -> None:
         (TWICE.replace("fn twice", "fn thrice"), "entry point 'twice'"),
         (TWICE.replace("@binding(0)", "@binding(5)"), "binding"),
         (TWICE.replace("(64)", "(128)"), "workgroup"),
+        ("\n#version 450\nvoid main() {}", "GLSL; this device speaks wgsl"),
+        ("", "entry point 'twice'"),
     ],
 )
 def test_what_does_not_compile_says_where(rig: Any, code: str, says: str) -> None:
@@ -108,6 +110,8 @@ def test_a_write_to_a_binding_declared_read_is_refused(rig: Any) -> None:
 def test_a_source_without_wgsl_names_the_languages(rig: Any) -> None:
     with pytest.raises(KernelError, match=r"cuda.*wgsl"):
         rig.driver.compile(KernelSource("k", {"cuda": "..."}))
+    with pytest.raises(KernelError, match=r"'wgsl' source, as text"):
+        rig.driver.compile(KernelSource("k", {"wgsl": print}))
 
 
 def test_one_buffer_read_and_written_in_one_dispatch_is_refused(rig: Any) -> None:
