@@ -125,7 +125,8 @@ class Lease(Protocol):
 
     Contract
         ``array`` shows the bytes in the pooled block itself and stays valid until ``release``; the
-        block is not reused before, nor while an array derived from it is alive. After release
+        block is not reused before, nor while an array derived from it or an alias is alive: then
+        the pool takes another, within the budget. After release
         ``array`` raises :class:`StateError`.
     """
 

@@ -48,7 +48,10 @@ class StagingSlice(Protocol):
         on ``view`` raises :class:`SliceSpent`, and every array that the slice handed out is empty
         and read-only, so a late write raises instead of reaching the device. An array *derived* from
         one (a reshape, a slice) that is still alive makes ``commit`` raise :class:`ViewHeld` and
-        change nothing; ask ``array`` for the shape you want and nothing need be derived.
+        change nothing; ask ``array`` for the shape you want and nothing need be derived. An alias that
+        numpy does not count (a memoryview, a ctypes or DLPack object) is not refused, and its memory
+        is used for nothing else as long as it lives: a late write through it reaches at most the copy
+        of this slice, until that is complete.
 
     Thread-safety: one thread at a time; a slice may be handed to another thread.
     """
@@ -107,7 +110,9 @@ class StagingRing(Protocol):
         When a request does not fit in the current block the ring moves on by itself; when the next
         block is still in flight the ring is full: ``allocate`` returns None at once, changes nothing
         but the stall count, and ``reserve`` waits. More than ``buffer_size`` can never fit in one
-        slice: :class:`TooLarge`. ``upload`` takes any size.
+        slice: :class:`TooLarge`. ``upload`` takes any size. A block whose arrays are still referred to
+        when it comes round gets other memory, within the budget: else ``allocate`` returns None, and
+        ``reserve`` and ``upload`` raise :class:`BudgetExhausted`.
 
     Thread-safety: all methods may be called from any thread; ``reserve`` is first come, first served.
     """
