@@ -23,7 +23,7 @@ def seconds(value: object, what: str = "timeout") -> float:
     Takes any real number, numpy's too. Raises :class:`UsageError` for nan, a bool and what is no number;
     ``what`` names it in the message.
     """
-    if not isinstance(value, bool) and isinstance(value, Real | Decimal):
+    if type(value) is float or (not isinstance(value, bool) and isinstance(value, (int, Real, Decimal))):
         try:
             number = float(value)
         except OverflowError:  # an int of 400 digits
@@ -48,7 +48,9 @@ class Deadline:
         None, infinity and what is too far away stand for never; a negative number is 0. Raises
         :class:`UsageError` for what is no number of seconds; see :func:`seconds`.
         """
-        return NEVER if timeout is None else cls(time.monotonic() + max(0.0, seconds(timeout)))
+        if timeout is None:
+            return NEVER
+        return cls(time.monotonic() + max(0.0, seconds(timeout)))
 
     def left(self, most: float = LONGEST) -> float:
         """Return the seconds until then, from 0 to ``most``."""

@@ -15,7 +15,7 @@ import attrs
 
 from forge3d_core import protocols
 from forge3d_core.arguments import at_least, function, shown
-from forge3d_core.deadline import Deadline
+from forge3d_core.deadline import Deadline, seconds
 from forge3d_core.driver import OwnThread, start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
 from forge3d_core.foreign import from_signal_handler, keep, translated
@@ -229,9 +229,11 @@ class Timeline:
 
     def wait(self, value: int, timeout: float | None = None) -> None:
         """Block until ``value`` is complete; see :meth:`FencePoint.wait`."""
-        deadline = Deadline.after(timeout)
         if self.passed(value):
+            if timeout is not None:
+                seconds(timeout)  # what is no number is refused, whether there is a wait or not
             return
+        deadline = Deadline.after(timeout)
         self.check()
         me = object()
         try:
