@@ -128,6 +128,28 @@ def test_a_buffer_that_was_destroyed_before_is_not_adopted(rig: Any) -> None:
         rig.driver.adopt(native)
 
 
+def test_a_buffer_that_its_owner_has_mapped_is_refused_until_it_is_unmapped(backend: WgpuBackend) -> None:
+    import wgpu
+
+    adapter = wgpu.gpu.enumerate_adapters_sync()[0]
+    if "mappable-primary-buffers" not in adapter.features:
+        pytest.skip("this adapter maps no buffers that kernels use")
+    native = adapter.request_device_sync(required_features=["mappable-primary-buffers"])
+    mine = native.create_buffer(size=64, usage=usage() | wgpu.BufferUsage.MAP_READ)
+    with backend.adopt(native) as device:
+        buffer = device.adopt(mine)
+        device.submit(device.command_list().fill(buffer, 7)).wait(60)
+        mine.map_sync(wgpu.MapMode.READ)
+        with pytest.raises(UsageError, match="unmap it first"):
+            device.submit(device.command_list().fill(buffer, 8))
+        assert bytes(mine.read_mapped()) == bytes([7] * 64)
+        mine.unmap()
+        device.submit(device.command_list().fill(buffer, 8)).wait(60)
+        with device.readback_pool() as pool:
+            assert (pool.read(buffer).wait(60) == 8).all()
+    native.destroy()
+
+
 def test_memory_destroyed_while_work_uses_it_goes_when_the_work_has_ended(rig: Any) -> None:
     work = rig.long_work()
     token = rig.submit(work)

@@ -1,10 +1,10 @@
 """The guard of a native device: its owner's ``destroy`` never pulls anything from under forge3d.
 
-wgpu-native ends the process when a submission names a device or memory that was destroyed, and when the
-mapping of a destroyed buffer is asked for. So ``destroy`` of a device that forge3d uses is noted at once,
-and carried out when the last forge3d device over it has closed; ``destroy`` of a buffer or texture is
-carried out between two submissions. Everything here may be called from a finalizer or a signal handler,
-at any moment: nothing waits for a lock.
+wgpu-native ends the process when a submission names a device or memory that was destroyed, or a buffer
+that is mapped, and when the mapping of a destroyed buffer is asked for. So ``destroy`` of a device that
+forge3d uses is noted at once, and carried out when the last forge3d device over it has closed;
+``destroy`` of a buffer or texture is carried out between two submissions. Everything here may be called
+from a finalizer or a signal handler, at any moment: nothing waits for a lock.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from functools import partial
 from typing import Any
 
 import attrs
+import wgpu
 
 from forge3d_core.driver import Command, Dispatch
 from forge3d_core.errors import UsageError
+
+MAPPABLE = wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.MAP_WRITE
 
 
 @attrs.define(eq=False)
@@ -29,7 +32,7 @@ class Guard:
     _device: Callable[[], Any] = lambda: None  # weak, and None where there is none
     lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # of polls and submissions
     lost: bool = attrs.field(default=False, init=False)  # whether its owner destroyed the device
-    tampered: bool = attrs.field(default=False, init=False)  # whether any memory was, ever
+    tampered: bool = attrs.field(default=False, init=False)  # whether any memory was, or may be mapped
     _users: set[object] = attrs.field(factory=set, init=False)
     _doomed: deque[Any] = attrs.field(factory=deque, init=False)
 
@@ -50,15 +53,21 @@ class Guard:
     def watch(self, memory: Any) -> Any:
         """Return ``memory``, a buffer or texture, whose ``destroy`` is known from now on."""
         memory.destroy = partial(self._destroy_memory, weakref.ref(memory))
+        if isinstance(memory, wgpu.GPUBuffer) and memory.usage & MAPPABLE:
+            self.tampered = True
         return memory
 
     def check(self, natives: Iterable[Any]) -> None:
-        """Raise :class:`UsageError` if any of the buffers or textures was destroyed."""
-        if self.tampered and any("_forge3d_destroyed" in vars(native) for native in natives):
-            raise UsageError(
-                "a buffer or texture that the commands name was destroyed natively, by its owner or through "
-                "'native'; close it in forge3d and record the commands with memory that is there"
-            )
+        """Raise :class:`UsageError` if any of the buffers or textures was destroyed or is mapped."""
+        for native in natives if self.tampered else ():
+            if "_forge3d_destroyed" in vars(native):
+                raise UsageError(
+                    "a buffer or texture that the commands name was destroyed natively, by its owner or "
+                    "through 'native'; close it in forge3d and record the commands with memory that is there"
+                )
+            state = getattr(native, "map_state", "unmapped")
+            if state != "unmapped":
+                raise UsageError(f"a buffer that the commands name is {state} by its owner; unmap it first")
 
     def carry_out(self) -> None:
         """Destroy the memory whose turn has come; the lock is held."""
