@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryFile
+from typing import Annotated, Any
 
 import attrs
 import numpy as np
@@ -12,18 +13,20 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from forge3d_core.cli.output import results, write_json
+from forge3d_core.cli.describe import escape
+from forge3d_core.cli.output import results, table, write_json
 from forge3d_core.demo import HILLSHADE, StreamReport, load_terrain, shade_terrain
 from forge3d_core.demo.hillshade import TOLERANCE
 from forge3d_core.errors import MissingDependency
+from forge3d_core.plugins.own import CORE, installing
 from forge3d_core.select import open_device
 from forge3d_core.units import format_bytes, parse_bytes
 
 MORE = {
-    "host": "no GPU was used; for Vulkan, Metal or Direct3D: pip install forge3d-wgpu (on Linux without a "
-    "GPU also a software driver: apt-get install mesa-vulkan-drivers); for NVIDIA: pip install forge3d-cuda",
+    "host": "no GPU was used; for Vulkan, Metal or Direct3D: "
+    f"{installing('forge3d-wgpu')} (on Linux without a GPU also a software driver: apt-get install "
+    f"mesa-vulkan-drivers); for NVIDIA: {installing('forge3d-cuda')}",
 }
 
 
@@ -40,10 +43,12 @@ def demo(
 ) -> None:
     """Stream a real elevation model through ring, hillshade kernel and readback pool, and check it.
 
-    Every tile is compared with numpy. Exit status 1 when one is wrong.
+    Every tile is compared with numpy. Exits with 0 when all are right, with 1 when one is wrong, and with 2
+    when it could not be done.
     """
+    nbytes = parse_bytes(size)
+    _can_write(out)
     screen = Console(stderr=True)
-    terrain = load_terrain().grown_to(parse_bytes(size))
     bar = Progress(
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -51,23 +56,30 @@ def demo(
         TimeElapsedColumn(),
         console=screen,
     )
-    with open_device(backend) as device, bar:
-        phases: dict[str, TaskID] = {}
+    phases: dict[str, TaskID] = {}
 
-        def progress(phase: str, done: int, total: int) -> None:
-            if phase not in phases:
-                phases[phase] = bar.add_task(phase, total=total)
-            bar.update(phases[phase], completed=done)
+    def progress(phase: str, done: int, total: int) -> None:
+        if phase not in phases:
+            phases[phase] = bar.add_task(phase, total=total)
+        bar.update(phases[phase], completed=done)
 
-        picture, report = shade_terrain(
-            device,
-            terrain,
-            side=tile,
-            ring_count=ring_count,
-            buffer_size=buffer_size,
-            tolerance=TOLERANCE,
-            progress=progress,
-        )
+    with bar:
+        progress("preparing", 0, 2)
+        if not screen.is_terminal:  # which would see the bar
+            screen.print("preparing", highlight=False)
+        terrain = load_terrain().grown_to(nbytes)
+        progress("preparing", 1, 2)
+        with open_device(backend) as device:
+            progress("preparing", 2, 2)
+            picture, report = shade_terrain(
+                device,
+                terrain,
+                side=tile,
+                ring_count=ring_count,
+                buffer_size=buffer_size,
+                tolerance=TOLERANCE,
+                progress=progress,
+            )
     path = out / f"hillshade-{report.backend}.png"
     save_png(picture, path)
     summary = {
@@ -86,44 +98,49 @@ def demo(
         raise typer.Exit(1)
 
 
-def save_png(picture: NDArray[np.uint8], path: Path) -> None:
-    """Write a grey picture, (height, width). Raises :class:`MissingDependency` without Pillow."""
+def _can_write(folder: Path) -> None:
+    """Raise before the work what writing the results would raise after it."""
+    _image()
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass
+
+
+def _image() -> Any:
+    """Return Pillow's module; raises :class:`MissingDependency` without it."""
     try:
         from PIL import Image
     except ImportError as error:
-        fix = 'pip install "forge3d-core[demo]"'
-        raise MissingDependency(f"writing a PNG takes Pillow ({error}); {fix}", fix=fix) from None
+        fix = installing(CORE, "demo")
+        raise MissingDependency(f"writing a PNG takes Pillow ({error}); try: {fix}", fix=fix) from None
+    return Image
+
+
+def save_png(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write a grey picture, (height, width). Raises :class:`MissingDependency` without Pillow."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    _image().fromarray(picture).save(path)
 
 
 def _show(console: Console, report: StreamReport, path: Path) -> None:
-    table = Table.grid(padding=(0, 2))
     verdict = (
-        f"[green]all {report.tiles} tiles agree with numpy[/] (largest difference "
-        f"{report.largest_difference} of 255 grey levels, {TOLERANCE} allowed)"
+        f"[green]all {report.tiles} tiles agree with numpy[/]"
         if report.correct
-        else f"[red]{report.wrong_tiles} of {report.tiles} tiles are wrong[/] (largest difference "
-        f"{report.largest_difference} grey levels, {TOLERANCE} allowed)"
+        else f"[red]{report.wrong_tiles} of {report.tiles} tiles are wrong[/]"
     )
-    table.add_row("device", f"[bold]{report.backend}[/] {report.device}")
-    table.add_row("kernel", f"{HILLSHADE.name}, {verdict}")
-    table.add_row(
-        "streamed",
-        f"{format_bytes(report.bytes_up)} up, {format_bytes(report.bytes_down)} down in "
-        f"{report.seconds:.3f} s: [bold]{report.throughput / 1e6:.0f} MB/s[/]",
-    )
-    table.add_row(
-        "ring",
-        f"{report.ring_count} x {format_bytes(report.buffer_size)}, {report.buffer_stalls} stalls, at most "
-        f"{format_bytes(report.peak_bytes_in_flight)} in flight",
-    )
-    table.add_row("readback", f"{report.readback_waits} reads had to wait for a block")
-    table.add_row(
-        "budget",
-        f"{format_bytes(report.peak_host_visible_bytes)} of {format_bytes(report.limit_bytes)} host-visible",
-    )
-    table.add_row("picture", str(path))
-    console.print(table)
+    ring = f"{report.ring_count} x {format_bytes(report.buffer_size)}, {report.buffer_stalls} stalls"
+    moved = f"{format_bytes(report.bytes_up)} up, {format_bytes(report.bytes_down)} down"
+    peak, limit = format_bytes(report.peak_host_visible_bytes), format_bytes(report.limit_bytes)
+    difference = f"largest difference {report.largest_difference} of 255 grey levels, {TOLERANCE} allowed"
+    rows = {
+        "device": f"[bold]{escape(report.backend)}[/] {escape(report.device)}",
+        "kernel": f"{HILLSHADE.name}, {verdict} ({difference})",
+        "streamed": f"{moved} in {report.seconds:.3f} s: [bold]{report.throughput / 1e6:.0f} MB/s[/]",
+        "ring": f"{ring}, at most {format_bytes(report.peak_bytes_in_flight)} in flight",
+        "readback": f"{report.readback_waits} reads had to wait for a block",
+        "budget": f"{peak} of {limit} host-visible",
+        "picture": escape(str(path)),
+    }
+    table(console, rows.items())
     if report.backend in MORE:
-        console.print(f"[dim]{MORE[report.backend]}[/]")
+        console.print(f"[dim]{escape(MORE[report.backend])}[/]", soft_wrap=not console.is_terminal)
