@@ -36,10 +36,10 @@ class _Slot:
     @property
     def free(self) -> bool:
         """Whether no read has it, and the device is done with it: an interrupted read may have left work."""
-        promise = self.lent() if self.lent is not None else None
-        if promise is not None and promise.block is self.block:
+        promise, block = self.lent() if self.lent is not None else None, self.owned.allocation
+        if promise is not None and promise.block is block:
             return False
-        return all(point.done for point in self.block.uses())
+        return all(point.done for point in block.uses())
 
     @property
     def idle(self) -> bool:
@@ -89,10 +89,12 @@ class Blocks:
         Raises :class:`Closed`, or a :class:`BudgetError`.
         """
         with self._lock:
-            idle = [slot for slot in self._slots if slot.idle]
-            reached = sum(slot.block.reachable and slot.free for slot in self._slots)
-            fitting = [slot for slot in idle if slot.block.native.nbytes >= nbytes]
-            best = min(fitting, key=lambda slot: slot.block.native.nbytes) if fitting else None
+            free = [slot for slot in self._slots if slot.free]
+            idle = [slot for slot in free if not slot.owned.allocation.reachable]
+            reached = len(free) - len(idle)
+            sizes = [slot.owned.allocation.native.nbytes for slot in idle]
+            fitting = [(size, place) for place, size in enumerate(sizes) if size >= nbytes]
+            best = idle[min(fitting)[1]] if fitting else None
             excess = len(self._slots) - reached - self._depth + (best is None)
             surplus = [slot for slot in idle if slot is not best][: max(0, excess)]
             for slot in surplus:
