@@ -19,8 +19,8 @@ import pytest
 from forge3d_conformance.catalogue import RunLevel
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.record import Record
+from forge3d_conformance.report.store import SCRIPTS
 
-FOLDER = "repeat"
 MAX_BYTES = 1 << 20
 MARK = "# written by forge3d conformance, and taken away by the next run unless it is changed: "
 
@@ -102,7 +102,7 @@ def repeat(
 
 def clear_scripts(directory: Path) -> None:
     """Take away the scripts that an earlier run wrote, as it wrote them; what is edited or not ours stays."""
-    for script in (directory / FOLDER).glob("*.py"):
+    for script in (directory / SCRIPTS).glob("*.py"):
         if _untouched(script):
             script.unlink()
 
@@ -143,7 +143,7 @@ def write_scripts(
             seed=seed,
             example=record.example or "",
         )
-        folder, data = directory / FOLDER, text.encode("utf-8", "backslashreplace")
+        folder, data = directory / SCRIPTS, text.encode("utf-8", "backslashreplace")
         folder.mkdir(parents=True, exist_ok=True)
         path = _free(folder, f"{record.clause}.{record.test.partition('[')[0]}")
         path.write_bytes(data + f"{MARK}{_digest(data)}\n".encode())

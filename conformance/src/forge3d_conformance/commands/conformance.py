@@ -20,9 +20,8 @@ from rich.progress import (
 )
 
 from forge3d_conformance.commands.output import complain, console, escape, escape_lines, table, write_json
-from forge3d_conformance.repeat import FOLDER
 from forge3d_conformance.report import State, Verdict
-from forge3d_conformance.report.store import HTML, JSON
+from forge3d_conformance.report.store import HTML, JSON, SCRIPTS
 from forge3d_conformance.running import Event, Ran, run_suite
 from forge3d_conformance.target import installed
 
@@ -150,7 +149,7 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
         out.print(f"[red]✕[/] {escape(reason.splitlines()[0])}", soft_wrap=True)
     if report is not None:
         failing = any(State(result["state"]).failing for result in end["clauses"])
-        scripts = f"; {FOLDER}/ holds a script for each failure" if failing else ""
+        scripts = f"; {SCRIPTS}/ holds a script for each failure" if failing else ""
         out.print(f"report: {escape(os.path.relpath(report / JSON))}, {HTML} beside it{scripts}")
     out.print(_verdict(ran, end, backend), soft_wrap=True)
     return 0 if ran.holds else FAILED

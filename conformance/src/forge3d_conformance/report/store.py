@@ -20,6 +20,9 @@ _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 JSON, JUNIT, HTML = "report.json", "junit.xml", "report.html"
 
+SCRIPTS = "repeat"
+"""The folder beside them that has a script for each failure."""
+
 
 def publish(report: Report, catalogue: Catalogue, directory: Path) -> Path:
     """Write ``report.json``, ``junit.xml`` and ``report.html``; return the path of the first.
