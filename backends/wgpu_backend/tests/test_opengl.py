@@ -16,7 +16,7 @@ from forge3d_core.errors import BackendError, KernelError, UsageError
 from forge3d_core.formats import FORMATS
 from forge3d_core.protocols import Binding, KernelSource
 from forge3d_wgpu.adapters import opengl_context
-from forge3d_wgpu.opengl import WRONG_FORMATS
+from forge3d_wgpu.opengl import WRONG_FORMATS, Leftover
 from forge3d_wgpu.plugin import WgpuBackend
 
 
@@ -100,6 +100,18 @@ def test_every_format_arrives_as_it_was_or_is_refused(rig: Any, name: str) -> No
         DownloadRows(image, (0, 0), (19, 7), back, 0, pitch),
     )
     np.testing.assert_array_equal(back.view().reshape(texels.shape)[:, : row.shape[1]], row)
+
+
+def test_the_last_array_over_a_block_goes_while_the_context_is_taken(rig: Any) -> None:
+    """wgpu-hal would wait for the context, and end the process after 6 s."""
+    block = rig.driver.allocate_block(64, "upload")
+    array = block.view()[1:]
+    rig.driver.free(block)
+    with opengl_context():
+        del array
+        assert len(Leftover._doomed) == 1
+    rig.driver.free(rig.driver.allocate_buffer(64))
+    assert not Leftover._doomed
 
 
 def test_what_webgpu_forbids_is_refused_at_once(rig: Any) -> None:

@@ -13,10 +13,13 @@ What is done through ``native`` directly is outside of this lock: it is safe whi
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
+from wgpu.backends.wgpu_native import lib
 
 from forge3d_core.driver import Command, Direction, Dispatch
 from forge3d_core.errors import ForgeError, KernelError, UsageError
@@ -36,6 +39,32 @@ WRONG_FORMATS = frozenset({"r8snorm", "rg8snorm", "rgba8snorm"})
 
 OPENGL_STORAGE_FORMATS = frozenset(name for name in STORAGE_FORMATS if not name.startswith("rg32"))
 """Source: OpenGL ES 3.1, table 8.27, "formats of image units"."""
+
+
+@attrs.define(eq=False)
+class Leftover:
+    """Gives a block's buffer back when it is called: by the driver, or where the last array over it goes.
+
+    That may be anywhere, and must not wait for the context: who holds it next gives the buffer back.
+    """
+
+    context: threading.Lock
+    _buffer: Any  # the native one; None once it was called
+    _doomed: ClassVar[deque[Any]] = deque()
+
+    def __call__(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self._doomed.append(buffer)
+            if not self.context.locked():
+                with self.context:
+                    self.carry_out()
+
+    @classmethod
+    def carry_out(cls) -> None:
+        """Give back what has been left; the context is held."""
+        while cls._doomed:
+            lib.wgpuBufferRelease(cls._doomed.popleft())
 
 
 @attrs.define(eq=False, weakref_slot=False)
@@ -64,7 +93,9 @@ class OpenGlDriver(WgpuDriver):
 
     def _make_block(self, nbytes: int, direction: Direction) -> tuple[Block, Signal | None]:
         with self.context:
-            return super()._make_block(nbytes, direction)
+            block, signal = super()._make_block(nbytes, direction)
+        block.native._release = Leftover(self.context, block.native._internal)
+        return block, signal
 
     def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
         with self.context:
@@ -75,13 +106,17 @@ class OpenGlDriver(WgpuDriver):
         if self.context.locked():
             return False
         with self.context:
-            return super().free(native)
+            super().free(native)
+            Leftover.carry_out()
+        return None
 
     def close(self, timeout: float) -> bool:
         if not self._lanes.drain(timeout) or self.context.locked():
             return False
         with self.context:
-            return super().close(0)
+            closed = super().close(0)
+            Leftover.carry_out()
+            return closed
 
     def adopt(self, native: Any) -> tuple[Any, int]:
         raise UsageError("wgpu over OpenGL adopts no memory: its owner's work would not wait for forge3d's")
