@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import signal
+import subprocess
 import sys
-from pathlib import Path
+import types
+from importlib.metadata import EntryPoint
 
 import attrs
 import pytest
 
+from forge3d_core.hookspecs import hookimpl
+from forge3d_core.plugins import Candidate
 from forge3d_core.plugins.answers import decoded, encoded
 from forge3d_core.protocols import DeviceInfo, Limits
 from forge3d_core.registry import Registry
@@ -178,6 +182,7 @@ TOLD_OTHERWISE = {
 """These say that there is no device."""
 
 ALL = {**SOUND, **SLOW, **FAILING, **TOLD_OTHERWISE}
+HANG = "threading.Event().wait()"
 LIMITS = {"FORGE3D_IMPORT_TIMEOUT": "3", "FORGE3D_PROBE_TIMEOUT": "3"}
 
 
@@ -260,51 +265,47 @@ def test_every_field_of_a_device_crosses_the_border():
     assert decoded(json.dumps(encoded((info,))).encode(), "one") == (info,)
 
 
-def remembered(site):
-    """Return the status of a plugin ``best`` whose first import, which writes files, is over."""
-    site.install("best")
-    site.registry().statuses(("best",))
-    shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]) / "forge3d")
-    (status,) = site.registry().statuses(("best",))
-    assert not status.cached
-    return status
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_an_interrupt_ends_the_command_and_the_processes_it_began(site, tmp_path):
+    pipe = tmp_path / "pid"
+    os.mkfifo(pipe)
+    site.install(
+        "sleeper", f"import os, threading\nopen({str(pipe)!r}, 'w').write(str(os.getpid()))\n" + HANG
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site.folder), "FORGE3D_DENY": "wgpu,cuda"}
+    command = [sys.executable, "-m", "forge3d_core", "backends"]
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as running:
+        sleeper = int(pipe.read_text())
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=30)
+    assert running.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(sleeper, 0)
 
 
-def test_what_was_found_lately_is_advice_and_opening_the_truth(site):
-    known = remembered(site)
-    (again,) = site.registry().statuses(("best",))  # another program's
-    assert again.cached
-    assert again.devices == known.devices
-    (fresh,) = site.registry().statuses(("best",), fresh=True)
-    assert not fresh.cached
+def test_a_plugin_that_exists_in_memory_only_is_probed_here(site, monkeypatch):
+    backend = site.tiny("memory")
+
+    class Hooks:
+        @hookimpl
+        def forge3d_backend(self):
+            return backend
+
+    module = types.ModuleType("in_memory_gpu")
+    module.plugin = Hooks()
+    monkeypatch.setitem(sys.modules, "in_memory_gpu", module)
+    point = EntryPoint("memory", "in_memory_gpu:plugin", "forge3d.backends")
+    candidate = Candidate("memory", "memory", "1", point.value, fetch=point.load)
+    status = Registry(discovery=lambda: [candidate]).status("memory")
+    assert [info.name for info in status.devices] == ["tiny 0", "tiny 1"]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"[", b"[1]", b'[1e9, {"devices": [{}]}]', b"[" * 100_000, b'["x", {}]', b"[9e99, 5]", b"\xff" * 9],
-)
-def test_a_damaged_cache_file_is_ignored(site, tmp_path, content):
-    remembered(site)
-    (file,) = (tmp_path / "cache" / "forge3d" / "probes").iterdir()
-    file.write_bytes(content)
-    (status,) = site.registry().statuses(("best",))
-    assert (status.state.value, status.cached) == ("available", False)
-
-
-def test_a_cache_that_another_can_write_is_ignored(site, tmp_path):
-    remembered(site)
-    (file,) = (tmp_path / "cache" / "forge3d" / "probes").iterdir()
-    file.chmod(0o666)
-    (status,) = site.registry().statuses(("best",))
-    assert not status.cached
-    file.unlink()
-    os.mkfifo(file)
-    (status,) = site.registry().statuses(("best",))
-    assert (status.state.value, status.cached) == ("available", False)
-
-
-def test_a_changed_plugin_is_probed_afresh(site):
-    remembered(site)
-    (site.folder / "forge3d_best_pkg" / "more.py").write_text("", "utf-8")
-    (status,) = site.registry().statuses(("best",))
-    assert not status.cached
+@pytest.mark.parametrize("executable", ["", "/usr/bin/blender"])
+def test_where_no_interpreter_can_be_started_plugins_are_probed_here(site, monkeypatch, executable):
+    site.install("one")
+    monkeypatch.setattr(sys, "executable", executable)
+    registry = site.registry()
+    assert registry.status("one").state.value == "available"
+    assert [plugin.name for plugin in registry.loaded()] == ["one"]
