@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from forge3d_core.driver import Download, Fill, Upload
-from forge3d_core.errors import DeviceLost, ForgeError
+from forge3d_core.errors import DeviceLost, DriverError, ForgeError
 from forge3d_core.units import MIB
 from forge3d_wgpu.lanes import Lanes
 
@@ -236,6 +236,30 @@ def test_a_feeder_that_cannot_start_refuses_and_the_next_one_serves(
     for token in (running, last):
         rig.finish(token)
     assert rig.read(memory).tolist() == [0] * 32 + [2] * 32
+
+
+@pytest.mark.parametrize("call", ["busy", "_launch"])
+def test_what_a_feeder_dies_of_fails_what_is_queued(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    lanes, memory = rig.driver._lanes, rig.buffer(64)
+    lanes.one_at_a_time = True
+    rig.submit(rig.long_work())
+    real, error = getattr(Lanes, call), LookupError("a slip")
+
+    def broken(self: Lanes, *args: Any) -> Any:
+        if self._feeder is threading.current_thread():
+            raise error
+        return real(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lanes, call, broken)
+        queued = rig.submit(Fill(memory, 0, 64, 1))
+        with pytest.raises(DriverError, match="a slip") as caught:
+            rig.finish(queued)
+        assert caught.value.__cause__ is error
+    rig.finish(rig.submit(Fill(memory, 0, 64, 2)))
+    assert rig.read(memory).tolist() == [2] * 64
 
 
 @pytest.mark.parametrize("disguised", [False, True])

@@ -39,7 +39,7 @@ import attrs
 from wgpu.backends.wgpu_native import ffi, lib
 
 from forge3d_core.driver import Command, OwnThread, poll_until, start_thread
-from forge3d_core.errors import ForgeError
+from forge3d_core.errors import DriverError, ForgeError
 from forge3d_wgpu.errors import NativeErrors, call_all, device_lost, is_alive
 from forge3d_wgpu.guard import Guard, natives
 from forge3d_wgpu.signals import Signal
@@ -296,20 +296,19 @@ class Lanes:
                     continue
                 poll_until(lambda: self._closing or not self.busy(), FEEDER_LEASH_SECONDS)
                 self.check_up()
-        except ForgeError as error:
+        except BaseException as error:  # whatever it is, who waits for what is queued has to hear of it
+            failure = _failure(error)
             with self._order:
                 for submission in self._queued:
-                    submission.failure = error
+                    submission.failure = failure
                 self._queued.clear()
-                self._feeder = None
+                self._feeder = self._launching = None
 
     def _launch_queued(self, submission: Submission) -> None:
         try:
             self._launch(submission)
-        except ForgeError as error:  # the call that made it returned long ago
-            submission.failure = error
-        except Exception as error:
-            submission.failure = ForgeError(f"submitting queued work failed: {error!r}")
+        except BaseException as error:  # the call that made it returned long ago
+            submission.failure = _failure(error)
 
     def _poll(self) -> None:
         internal = self.device._internal  # once: the device may be given back meanwhile
@@ -332,3 +331,12 @@ def named_blocks(commands: Sequence[Command]) -> tuple[Block, ...]:
         id(block): block for command in commands if (block := getattr(command, "block", None)) is not None
     }
     return tuple(named.values())
+
+
+def _failure(error: BaseException) -> ForgeError:
+    """Return what a submission fails with that the feeder met ``error`` on."""
+    if isinstance(error, ForgeError):
+        return error
+    failure = DriverError(f"queued work could not be submitted: {error!r}; open the device again")
+    failure.__cause__ = error
+    return failure
