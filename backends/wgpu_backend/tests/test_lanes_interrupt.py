@@ -58,6 +58,20 @@ def test_a_block_of_an_interrupted_submission_may_be_submitted_without_a_look(
     assert block.view().tolist() == [3] * 64
 
 
+def test_a_view_behind_a_refused_submission_is_of_the_newest_mapping(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, block = rig.buffer(64), rig.driver.allocate_block(64, "readback")
+    stale = block.mapping
+    rig.run(Fill(source, 0, 64, 1), Download(source, 0, block, 0, 64))
+    with monkeypatch.context() as patched:
+        patched.setattr(lanes, "call_all", lambda steps: before(lanes.call_all, steps))
+        with pytest.raises(Interrupt):
+            rig.submit(Download(source, 0, block, 0, 64))
+    assert block.view().tolist() == [1] * 64
+    assert block.mapping is not stale
+
+
 class InterruptedDeque(deque[Any]):
     """Ctrl-C as the call returns."""
 

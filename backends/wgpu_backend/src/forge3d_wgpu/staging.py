@@ -133,6 +133,8 @@ class Block:
     def claim(self, claim: Claim) -> None:
         """Note a submission that names the block before it can reach the queue."""
         self._await_claim()
+        if self._claim is not None and self._claim.launched:
+            self._remap()  # the new one may never be launched
         self._claim = claim
 
     def view(self) -> NDArray[np.uint8]:
