@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _weakrefset
+import gc
 import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -14,7 +17,11 @@ import attrs
 
 from forge3d_conformance.violation import ClauseViolation, Inconclusive
 
-FINALIZER = weakref.finalize.__call__.__code__
+WEAK_REFERENCES = (weakref.__file__, _weakrefset.__file__)
+"""Whose code the collector calls back."""
+
+BINDINGS = ("wgpu", "cffi", "cupy", "cupyx", "cupy_backends")
+"""Python code of GPU libraries, which an interrupt may leave with half a native object: theirs to mend."""
 
 
 class Alarm(Exception):
@@ -27,8 +34,9 @@ class Interrupter:
 
     CPython runs the handlers of signals when a function is entered and when a call into C has returned,
     wherever that is in the code below. A profiler is told of both, and what it raises comes up just there.
-    (Handlers run when a loop jumps back, too.) Not inside ``weakref.finalize``: there Python passes over
-    what is raised, and with it over the callback, which no backend can help.
+    (Handlers run when a loop jumps back, too.) Not inside ``__del__`` and the callbacks of weak references:
+    there Python passes over what is raised, and over the rest of the callback, which no backend can help.
+    Nor inside a GPU library's own binding, before or after a call of which it may come.
     """
 
     number: float
@@ -54,6 +62,8 @@ class Interrupter:
     def _chance(self, frame: FrameType, event: str, _argument: Any) -> None:
         if self.place or event not in ("call", "c_return") or frame.f_code.co_filename == __file__:
             return
+        if frame.f_globals.get("__name__", "").partition(".")[0] in BINDINGS:
+            return
         self.seen += 1
         if self.seen >= self.number and not _in_finalizer(frame):
             self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -71,7 +81,20 @@ class Interrupter:
         return error is not None
 
 
+@contextmanager
+def unraisable_dropped() -> Iterator[None]:
+    """Have nothing kept of what Python passes over: pytest would keep the frames, and half-made objects."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _unraisable: None
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook = before
+
+
 def _in_finalizer(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code is not FINALIZER:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__" or frame.f_code.co_filename in WEAK_REFERENCES:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
