@@ -15,6 +15,7 @@ from operator import index
 from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
+from numpy.ma import MaskedArray
 
 from forge3d_core.errors import UsageError, WrongType
 from forge3d_core.printable import escaped
@@ -47,7 +48,7 @@ def integer(what: str, value: SupportsIndex) -> int:
     """Return a whole number as a Python int. Raises :class:`WrongType`."""
     if type(value) is int:
         return value
-    if not isinstance(value, (bool, np.ma.MaskedArray)):
+    if not isinstance(value, (bool, MaskedArray)):
         try:
             return index(value)
         except Exception:  # a foreign __index__ may raise anything

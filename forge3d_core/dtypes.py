@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.ma import MaskedArray
 from numpy.typing import ArrayLike, NDArray
 
 from forge3d_core.arguments import shown
@@ -44,7 +45,7 @@ def array_of(data: ArrayLike) -> NDArray[Any]:
     """
     if isinstance(data, (bytes, bytearray)):
         return np.frombuffer(data, np.uint8)
-    if isinstance(data, np.ma.MaskedArray):
+    if isinstance(data, MaskedArray):
         raise WrongType(
             "a masked array has values that are none; say which bytes to send: data.filled(value)"
         )

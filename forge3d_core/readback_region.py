@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.ma import MaskedArray
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
@@ -143,7 +144,7 @@ class Region:
         """Return the region with the caller's array as its goal; ``typed``: it must have the dtype."""
         if out is None:
             return self
-        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        if not isinstance(out, np.ndarray) or isinstance(out, MaskedArray):
             raise WrongType(f"out is a plain numpy array, not a {type(out).__name__}")
         if byte_dtype(out.dtype) != self.dtype and (typed or self.row_pitch is not None):
             raise UsageError(
