@@ -187,7 +187,7 @@ def test_refused_allocations(rig: Any) -> None:
     with pytest.raises(OutOfDeviceMemory, match="allocation 2, of 1 KiB, was refused"):
         rig.driver.allocate_block(1024, "upload")
     rig.driver.allocate_block(1024, "upload")
-    with pytest.raises(UsageError, match="count from 1"):
+    with pytest.raises(UsageError, match="from 1 up, not 0"):
         rig.driver.fail_allocation(0)
 
 
