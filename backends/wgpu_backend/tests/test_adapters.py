@@ -197,6 +197,29 @@ def test_opengl_is_looked_for_once_and_natively_found_adapters_afresh() -> None:
         assert (adapter is same) == bool(info.caution)
 
 
+OLD = """
+from forge3d_core.errors import NoDevice
+from forge3d_wgpu.plugin import WgpuBackend
+
+backend = WgpuBackend()
+assert not any(info.caution for info in backend.probe())
+try:
+    backend.open("opengl")
+except NoDevice:
+    pass
+else:
+    raise AssertionError("an OpenGL without compute shaders opened")
+"""
+
+
+@pytest.mark.usefixtures("_wgpu")
+def test_an_opengl_without_compute_shaders_is_no_device() -> None:
+    """Seen on an H200, whose EGL gives OpenGL 3.3; Mesa's can be told to be as old."""
+    old = {"MESA_GL_VERSION_OVERRIDE": "3.3", "MESA_GLES_VERSION_OVERRIDE": "3.0"}
+    done = run(OLD, {**os.environ, **old})
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 def test_a_forked_child_has_locks_of_its_own() -> None:
     held, leave = threading.Event(), threading.Event()

@@ -11,6 +11,7 @@ Thread-safety: any thread. ``OPENING`` serialises looking and opening; a forked 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -189,8 +190,19 @@ def _opengl_adapters(wgpu: Any) -> list[Any]:
     if sys.platform == "darwin":
         return []  # wgpu-native has no OpenGL there
     if _state.opengl is None:
-        _state.opengl = _enumerate(wgpu, _own_instance(_OPENGL_API), _OPENGL_API)
+        found = _enumerate(wgpu, _own_instance(_OPENGL_API), _OPENGL_API)
+        _state.opengl = [adapter for adapter in found if runs_kernels(adapter)]
     return _state.opengl
+
+
+def runs_kernels(adapter: Any) -> bool:
+    """Whether an OpenGL has compute shaders, without which not even a fill can be made.
+
+    OpenGL has them from 4.3 on, OpenGL ES from 3.1. The limits do not tell: they are those of an extension,
+    for which wgpu writes no shaders.
+    """
+    found = re.search(r"(ES )?(\d+)\.(\d+)", adapter.info["description"])
+    return found is None or (int(found[2]), int(found[3])) >= ((3, 1) if found[1] else (4, 3))
 
 
 def _enumerate(wgpu: Any, instance: Any, apis: int) -> list[Any]:
