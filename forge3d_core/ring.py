@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
-from forge3d_core.allocation import Allocation
+from forge3d_core.allocation import Allocation, Owned
 from forge3d_core.arguments import integer, shown
 from forge3d_core.closing import Turn
 from forge3d_core.copying import HostCopier
@@ -73,9 +73,7 @@ class Ring:
         self.lane = lane
         self.limits = host.limits
         self._host = host
-        # Rounded up so that the ragged end of the last slice is inside the block for any API.
-        size = align_up(buffer_size, max(host.limits.copy_alignment, 4))
-        self._circle = Circle(host.allocator, ring_count, size)
+        self._circle = Circle(host.allocator, ring_count, buffer_size, max(host.limits.copy_alignment, 4))
         self._blocks, self._lock = self._circle.blocks, self._circle.lock
         self._outbox = Outbox(host, self._circle, lane)
         self._index = 0
@@ -278,6 +276,9 @@ class Ring:
 
     def pin(self, allocations: Collection[Allocation], user: object) -> None:
         self._host.allocator.pin(allocations, user)
+
+    def spare(self, nbytes: int) -> Owned:
+        return self._circle.spare(nbytes)
 
     def settle(self, block: Block, loan: Loan, staged: Staged | None = None) -> None:
         """Take a slice back, with the copy it asks for, if any. What cannot be submitted ``advance`` says.

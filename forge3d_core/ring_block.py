@@ -11,9 +11,10 @@ import attrs
 
 from forge3d_core.allocation import Allocation, Allocator, Owned
 from forge3d_core.driver import Command
-from forge3d_core.errors import BudgetError, again
+from forge3d_core.errors import BudgetError, ViewHeld, again
 from forge3d_core.protocols import FencePoint
 from forge3d_core.ring_holder import held_here
+from forge3d_core.units import align_up
 
 
 class State(enum.Enum):
@@ -26,11 +27,15 @@ class State(enum.Enum):
 
 @attrs.frozen(eq=False)
 class Staged:
-    """A committed slice: the copy it asks for. As long as it is kept, its target is."""
+    """A committed slice: the copy it asks for. As long as it is kept, its target is.
+
+    ``moved`` is memory of its own that the bytes are in, as they could be reached where they were written.
+    """
 
     target: Allocation
     command: Command
     nbytes: int
+    moved: Owned | None = None
 
 
 @attrs.frozen(eq=False)
@@ -83,6 +88,11 @@ class Block:
         return list(dict.fromkeys(staged.target for staged in self.copies))
 
     @property
+    def moved(self) -> list[Allocation]:
+        """The memory that its copies read beside its own."""
+        return [staged.moved.allocation for staged in self.copies if staged.moved is not None]
+
+    @property
     def staged(self) -> int:
         """How many bytes are committed in it and not submitted."""
         return sum(staged.nbytes for staged in self.copies)
@@ -128,11 +138,13 @@ class Circle:
     Python, which an interrupt may leave half way.
     """
 
-    def __init__(self, allocator: Allocator, count: int, nbytes: int) -> None:
+    def __init__(self, allocator: Allocator, count: int, nbytes: int, unit: int) -> None:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.blocks: list[Block] = []
         self._allocator = allocator
+        self._unit = unit  # the ragged end of a slice is inside the memory, for any API
+        nbytes = align_up(nbytes, unit)
         try:
             allocator.afford(count, nbytes)
             for index in range(count):
@@ -141,6 +153,17 @@ class Circle:
         except BaseException:
             self.give_back()
             raise
+
+    def spare(self, nbytes: int) -> Owned:
+        """Return memory for the bytes of a slice that aliases reach. Raises :class:`ViewHeld` if there is none."""
+        try:
+            return self._allocator.block(align_up(nbytes, self._unit), "upload")
+        except BudgetError as error:
+            raise ViewHeld(
+                "arrays of this slice are still referred to, by an alias or by more than local variables, so "
+                f"its bytes have to be moved out of their reach, and there is no memory for that: {error}. "
+                "Drop the arrays (del), or keep them in local variables only, and commit again"
+            ) from error
 
     def renew(self, block: Block) -> None:
         """Give a block other memory, as arrays still reach what it has; that goes back when they are gone.

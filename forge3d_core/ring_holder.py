@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-import attrs
+from forge3d_core.variables import Variables, variables
 
 OURS, CALLING_BACK = "forge3d-", "forge3d-watch-"
-COPIED = 2
 SEEN_BY_ALL = (type, ModuleType, FunctionType, FrameType)
-
-
-@attrs.frozen
-class _Variables:
-    """The variables of one call of this thread; each is ``copies`` references to what it names."""
-
-    values: Mapping[str, Any]
-    copies: int
-    shared: frozenset[str]  # with closures, which another thread may call
-
-    def references(self, one: object) -> int:
-        same = sum(value is one for name, value in self.values.items() if name not in self.shared)
-        return self.copies * same
-
-    def forget(self) -> None:
-        """Empty the copy, which stays with the call, and would keep what its variables let go of."""
-        if self.copies == COPIED and sys.getrefcount(self.values) <= 3:  # or locals() has it
-            self.values.clear()  # type: ignore[attr-defined]
 
 
 def held_here(one: object) -> bool:
@@ -67,17 +47,11 @@ def _others() -> list[FrameType]:
     return [frame for ident, frame in sys._current_frames().items() if ident not in ours]
 
 
-def _calls(frame: FrameType | None, others: list[FrameType]) -> Iterator[_Variables]:
+def _calls(frame: FrameType, others: list[FrameType]) -> Iterator[Variables]:
     """Yield the variables of ``frame`` and of its callers, unless another thread runs code that sees them."""
-    while frame is not None:
-        code, values = frame.f_code, frame.f_locals
-        if values is not frame.f_globals:
-            # Of a function this is a copy, which refers once more, up to Python 3.12; a class body's is not.
-            copies = COPIED if code.co_flags & inspect.CO_OPTIMIZED and type(values) is dict else 1
-            yield _Variables(values, copies, frozenset((*code.co_cellvars, *code.co_freevars)))
-        elif not any(_sees(other, values) for other in others):
-            yield _Variables(values, 1, frozenset())
-        frame = frame.f_back
+    for call in variables(frame):
+        if not (call.of_module and any(_sees(other, call.values) for other in others)):
+            yield call
 
 
 def _sees(frame: FrameType | None, variables: Mapping[str, Any]) -> bool:
@@ -86,7 +60,7 @@ def _sees(frame: FrameType | None, variables: Mapping[str, Any]) -> bool:
     return frame is not None
 
 
-def _items(one: object, calls: list[_Variables]) -> int:
+def _items(one: object, calls: list[Variables]) -> int:
     """Return how often ``one`` is in containers or objects that are variables of this thread's alone."""
     found = {
         id(value): value

@@ -81,7 +81,7 @@ class Outbox:
             commands, nbytes = [staged.command for staged in block.copies], block.staged
             writes = [*block.targets, block.allocation]
             try:
-                return self._host.submit_commands(self._lane, commands, [], writes), nbytes
+                return self._host.submit_commands(self._lane, commands, block.moved, writes), nbytes
             except ForgeError:
                 if not (refused := block.refuse(self._lane)):
                     raise

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Protocol
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
-from forge3d_core.allocation import Allocation
+from forge3d_core.allocation import Allocation, Owned
 from forge3d_core.arguments import integer, shown
-from forge3d_core.driver import Command, Upload, UploadRows
+from forge3d_core.driver import Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
 from forge3d_core.foreign import view_of
 from forge3d_core.hold import Hold
@@ -37,6 +40,8 @@ class SliceHost(Protocol):
 
     def pin(self, allocations: Collection[Allocation], user: object) -> None: ...
 
+    def spare(self, nbytes: int) -> Owned: ...
+
     def settle(self, block: Block, loan: Loan, staged: Staged | None = None) -> None: ...
 
 
@@ -56,7 +61,6 @@ class Slice:
         self._loan: Loan | None = Loan(
             self._memory, writable=True, holds=allocation.holds, stale=allocation.stale
         )
-        self._view: NDArray[np.uint8] | None = None
         lent = Lent(weakref.ref(self), block.index, offset, nbytes)
         outstanding[self._loan.reached(outstanding.pop)] = lent
 
@@ -66,10 +70,7 @@ class Slice:
 
     @property
     def view(self) -> NDArray[np.uint8]:
-        loan = self._lent()
-        if self._view is None:
-            self._view = loan.array()
-        return self._view
+        return self._lent().whole()
 
     def array(self, dtype: Any, shape: int | tuple[int, ...] | None = None) -> NDArray[Any]:
         return self._lent().array(dtype, shape)
@@ -119,7 +120,7 @@ class Slice:
         )
 
     def fill(self, write: Callable[[NDArray[np.uint8]], None]) -> None:
-        """Have the ring's own code write the bytes, outside the loan; close leaves them while it does."""
+        """Have the ring's own code use the bytes, outside the loan; close leaves them while it does."""
         memory, user = self._memory, Hold()
         try:
             self._ring.pin([self._block.allocation], user)
@@ -134,23 +135,35 @@ class Slice:
 
     def revoke(self) -> None:
         """Take the memory away, now; derived arrays keep it alive."""
-        loan, self._loan, self._view = self._loan, None, None
+        loan, self._loan = self._loan, None
         self._memory = NOTHING  # after the loan, for which fill looks once it has this
         if loan is not None:
             loan.surrender()
 
-    def _commit(self, target: Allocation, command: Command | None) -> None:
+    def _commit(self, target: Allocation, command: Upload | UploadRows | None) -> None:
         loan = self._lent()
-        staged = None if command is None else Staged(target, command, self.nbytes)
-        if staged is not None:
+        if command is None:
+            self._give_back(loan)
+        elif loan.aliased(sys._getframe(2)):  # the program's call
+            self._move(loan, target, command)
+        else:
+            staged = Staged(target, command, self.nbytes)
             self._ring.pin([target], staged)
+            self._give_back(loan, staged)
+
+    def _move(self, loan: Loan, target: Allocation, command: Upload | UploadRows) -> None:
+        """Commit from memory that no alias reaches; what aliases reach stays theirs."""
+        spare = self._ring.spare(self.nbytes)
+        native = spare.allocation.native
+        staged = Staged(target, attrs.evolve(command, block=native, block_offset=0), self.nbytes, spare)
+        self._ring.pin([target, spare.allocation], staged)
+        self.fill(partial(np.copyto, view_of(native)[: self.nbytes]))
         self._give_back(loan, staged)
 
     def _give_back(self, loan: Loan, staged: Staged | None = None) -> None:
         try:
             self._ring.settle(self._block, loan, staged)
         finally:
-            self._view = None  # emptied, or perhaps
             if loan.over:
                 self._loan = None
                 self._memory = NOTHING  # a spent slice that is kept must not keep the block's memory

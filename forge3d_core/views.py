@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import math
 import sys
 import weakref
 from collections.abc import Callable
+from itertools import islice
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,11 @@ from forge3d_core.arguments import extents, shown
 from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import StateError, UsageError, ViewHeld
 from forge3d_core.hold import Hold, Reference, Users, note
+from forge3d_core.variables import variables
 
 # What `sys.getrefcount` counts for an array that only the loan knows: where it keeps it, and the argument.
 _OWN_REFERENCES = 2
+_CALLS = 32  # how many callers may have an array as a variable before memory is rather moved
 
 
 class _Lending(Reference):
@@ -49,7 +54,7 @@ class Loan:
     Thread-safety: one thread at a time.
     """
 
-    __slots__ = ("_holds", "_lending", "_lent", "_root", "_stale")
+    __slots__ = ("_holds", "_lending", "_lent", "_root", "_stale", "_whole")
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Loan:
         # Over a memoryview and not an ndarray, so that numpy stops here when it collapses bases.
         self._root: NDArray[np.uint8] | None = np.frombuffer(inner.data, np.uint8)
         self._lent: list[NDArray[Any]] = []
+        self._whole: int | None = None
         self._holds: Users = set() if holds is None else holds
         self._stale: Users = set() if stale is None else stale
         self._lending = _Lending(inner, _lendings.discard)
@@ -82,6 +88,14 @@ class Loan:
         Then ``over`` is told, by the collector perhaps; a method of a C type cannot be cut short.
         """
         return weakref.ref(self._lending.token, over)
+
+    def whole(self) -> NDArray[np.uint8]:
+        """Lend the memory as bytes: the same array each time."""
+        lent, place = self._lent, self._whole
+        if place is None or place >= len(lent):
+            self.array()
+            self._whole = place = len(lent) - 1
+        return lent[place]
 
     def array(
         self, dtype: Any = np.uint8, shape: int | tuple[int, ...] | None = None, row_pitch: int | None = None
@@ -109,14 +123,44 @@ class Loan:
         self._lent.append(lent)
         return lent
 
+    def aliased(self, caller: FrameType | None) -> bool:
+        """Whether Python may reach the memory when it was taken back, by more than arrays that are emptied.
+
+        An alias refers to the array that it was made of, and so does a variable, an item or an attribute.
+        Only variables of ``caller`` and of its callers can be told from an alias, as they can be counted: no
+        other thread, and no call that is over or has yet to go on, has those. Any other reference may be one.
+        Raises :class:`ViewHeld` where arrays were derived.
+        """
+        self._refuse_derived()
+        if (root := self._root) is None:
+            return False
+        if _references_below(root) > _BELOW:
+            return True
+        lent = self._lent
+        left = sum(sys.getrefcount(lent[place]) - _OWN_REFERENCES for place in range(len(lent)))
+        if not left:
+            return False
+        ones = {id(array) for array in lent}
+        for call in islice(variables(caller), _CALLS):
+            try:
+                left -= call.naming(ones)
+            finally:
+                call.forget()
+            if left <= 0:
+                return False
+        return True
+
     def take_back(self) -> None:
         """Empty what was handed out, or raise :class:`ViewHeld` and change nothing."""
+        self._refuse_derived()
+        self.surrender()
+
+    def _refuse_derived(self) -> None:
         if (derived := self._derived()) > 0:
             raise ViewHeld(
                 f"{derived} array(s) derived from this memory are still alive and would outlive it; "
                 "drop them first (del), or ask .array(dtype, shape) for the shape instead of reshaping"
             )
-        self.surrender()
 
     def surrender(self) -> None:
         """Empty what was handed out; arrays derived from it stay as they are.
@@ -139,6 +183,13 @@ class Loan:
         if self._root is None:
             return 0
         return sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
+
+
+def _references_below(root: NDArray[np.uint8]) -> int:
+    """Return how often what lies between the root and the inner array is referred to, that included."""
+    (buffer,) = gc.get_referents(root.base)  # of a memoryview, and of each that is made of it
+    (inner,) = gc.get_referents(buffer)
+    return sys.getrefcount(root.base) + sys.getrefcount(buffer) + sys.getrefcount(inner)
 
 
 # Where an array keeps the address of its extents: ``PyArrayObject_fields`` of numpy's C API, behind the
@@ -183,3 +234,4 @@ def _first_extent(array: NDArray[Any]) -> ctypes.c_ssize_t:
 
 
 _EXTENTS_KNOWN = _extents_are_there()
+_BELOW = _references_below(np.frombuffer(np.empty(1, np.uint8).view().data, np.uint8))

@@ -32,7 +32,7 @@ PUBLIC_CORE = {
 # Lowest first; a module imports from its own layer or from below. What stands in no layer is above them all.
 LAYERS = [
     {"errors", "printable"},
-    {"arguments", "deadline", "hold"},
+    {"arguments", "deadline", "hold", "variables"},
     {"units", "dtypes"},
     {"presentation"},
     {"protocols"},
