@@ -155,7 +155,7 @@ class Circle:
             raise
 
     def spare(self, nbytes: int) -> Owned:
-        """Return memory for the bytes of a slice that aliases reach. Raises :class:`ViewHeld` if there is none."""
+        """Return memory for the bytes of a slice that aliases reach, or raise :class:`ViewHeld`."""
         try:
             return self._allocator.block(align_up(nbytes, self._unit), "upload")
         except BudgetError as error:

@@ -32,7 +32,7 @@ class Variables:
 
     def forget(self) -> None:
         """Empty the copy, which stays with the call, and would keep what its variables let go of."""
-        if self.copies == COPIED and sys.getrefcount(self.values) <= 3:  # or locals() has it
+        if self.copies == COPIED and sys.getrefcount(self.values) <= 3:  # else locals() has it
             self.values.clear()  # type: ignore[attr-defined]
 
 
@@ -45,7 +45,10 @@ def variables(frame: FrameType | None) -> Iterator[Variables]:
         if function or id(values) not in seen:
             # Of a function this is a copy, which refers once more, up to Python 3.12; a class body's is not.
             copies = COPIED if function and type(values) is dict else 1
-            seen.add(id(values))
+            if not function:
+                seen.add(id(values))
             shared = frozenset((*code.co_cellvars, *code.co_freevars))
-            yield Variables(values, copies, shared, of_module=values is frame.f_globals)
+            call = Variables(values, copies, shared, of_module=values is frame.f_globals)
+            del values, code  # the call alone has them now, by which it can tell
+            yield call
         frame = frame.f_back

@@ -132,11 +132,11 @@ class Loan:
         Raises :class:`ViewHeld` where arrays were derived.
         """
         self._refuse_derived()
-        if (root := self._root) is None:
+        root, lent = self._root, self._lent
+        if root is None or not lent:
             return False
         if _references_below(root) > _BELOW:
             return True
-        lent = self._lent
         left = sum(sys.getrefcount(lent[place]) - _OWN_REFERENCES for place in range(len(lent)))
         if not left:
             return False
