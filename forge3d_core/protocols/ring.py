@@ -50,8 +50,9 @@ class StagingSlice(Protocol):
         one (a reshape, a slice) that is still alive makes ``commit`` raise :class:`ViewHeld` and
         change nothing; ask ``array`` for the shape you want and nothing need be derived. An alias that
         numpy does not count (a memoryview, a ctypes or DLPack object) is not refused, and its memory
-        is used for nothing else as long as it lives: a late write through it reaches at most the copy
-        of this slice, until that is complete.
+        is used for nothing else as long as it lives: where more than local variables of the calls
+        that ``commit`` is made from refers to the arrays, it copies the bytes to other memory, within
+        the budget (else :class:`ViewHeld`), so that a late write reaches nothing.
 
     Thread-safety: one thread at a time; a slice may be handed to another thread.
     """

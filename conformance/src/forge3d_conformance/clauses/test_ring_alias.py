@@ -36,21 +36,28 @@ SLICES = (
     PROGRAM
     + """
 for kind in KINDS:
-    for end in ("commit", "release"):
+    for end in ("commit", "commit beside a variable", "release"):
         ring = device.staging_ring(ring_count=1, buffer_size=SIZE)
         slot = ring.allocate(SIZE)
         slot.view[:] = OWN
+        view = slot.view if "variable" in end else None
         alias = kind.make(slot.view)
         try:
-            slot.commit(target) if end == "commit" else slot.release()
+            slot.release() if end == "release" else slot.commit(target)
         except ViewHeld:
             own(kind, alias, "refused")
             del alias
             slot.release()
         else:
             own(kind, alias, f"after {end}")
-            ring.advance(bench.patience).wait(bench.patience)
+            point = ring.advance(bench.patience)
+            own(kind, alias, f"after {end}, while it is copied,")
+            point.wait(bench.patience)
             own(kind, alias, f"after {end}, once complete,")
+            if end != "release":
+                wrong = np.flatnonzero(read() != OWN)
+                if wrong.size:
+                    print(f"bad {kind.name}: a write after {end} changed what was committed, at {wrong[0]}")
             try:
                 slot = ring.reserve(SIZE, 0.2)
             except (BudgetError, FenceTimeout):

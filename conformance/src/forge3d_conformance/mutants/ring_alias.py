@@ -84,6 +84,28 @@ class AliasWritesOn(Private):
             super().commit(target, offset)
 
 
+@mutant(
+    "ring.alias-sent-late", breaks="ring.alias", because="a write after commit changed what was committed"
+)
+class AliasSentLate(Private):
+    """Commit sends what the memory has when the ring advances, with what an alias wrote until then."""
+
+    class Ring(Private.Ring):
+        committed: tuple[Any, ...] = ()
+
+        def advance(self, timeout: float | None = None) -> Any:
+            point = self.real.advance(timeout)
+            committed, self.committed = self.committed, ()
+            for memory, target, offset in committed:
+                point = self.spare.upload(memory, target, offset)
+            return point
+
+    class Slice(Private.Slice):
+        def commit(self, target: Any, offset: int = 0) -> None:
+            super().commit(target, offset)
+            self.ring.committed += ((self.memory, target.target, offset),)
+
+
 @mutant("ring.alias-after-close", breaks="ring.alias", because="after the end .* it shows")
 class AliasAfterClose(Private):
     """A ring that closes gives memory away that aliases still reach."""
