@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -83,8 +84,8 @@ class Slice:
         target.check(self._ring.device)
         offset = whole(offset, "offset")
         target.region(offset, self.nbytes)
-        here, there = self.bytes, target.bytes(offset, self.nbytes)
-        self._give(target, lambda: np.copyto(there, here))
+        there = target.bytes(offset, self.nbytes)
+        self._give(target, lambda here: np.copyto(there, here))
 
     def commit_rows(
         self,
@@ -108,10 +109,10 @@ class Slice:
         if size[1] and (size[1] - 1) * pitch + row > self.nbytes:
             raise OutOfRange(f"{size[1]} rows of pitch {pitch} do not fit in {self.nbytes} bytes")
         if not all(size):
-            self._give(target, lambda: None)
+            self._give(target, lambda here: None)
             return
-        here, there = rows_in(self.bytes, 0, pitch, (size[1], row)), target.texels(origin, size)
-        self._give(target, lambda: np.copyto(there, here))
+        there = target.texels(origin, size)
+        self._give(target, lambda here: np.copyto(there, rows_in(here, 0, pitch, (size[1], row))))
 
     def release(self) -> None:
         if self._lent is not None:
@@ -123,25 +124,29 @@ class Slice:
         if lent is not None:
             lent.end()
 
-    def _give(self, target: Memory, work: Callable[[], None]) -> None:
-        ring, block = self._ring, self._block
+    def _give(self, target: Memory, copy: Callable[[Any], None]) -> None:
+        ring, block, here = self._ring, self._block, self.bytes
         with ring.changed:
-            self._end()
-            block.work.append(work)
+            if not self._end():
+                here = here.copy()  # what somebody still reaches may change
+            block.work.append(partial(copy, here))
             block.targets.append(target)
             block.staged += self.nbytes
             ring.staged += self.nbytes
         ring.flush()
 
-    def _end(self) -> None:
+    def _end(self) -> bool:
+        """Take the arrays back, and say whether nobody has them any more."""
         lent = self._alive()
         self._view = None
-        if not lent.take_back():  # or ViewHeld, with nothing changed
+        alone = lent.take_back()  # or ViewHeld, with nothing changed
+        if not alone:
             self._block.store.reached = True
         self._lent = None
         with self._ring.changed:
             self._block.open.pop(self.key, None)
             self._ring.changed.notify_all()
+        return alone
 
     def _alive(self) -> Lent:
         self._ring.check()
