@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
-from types import FrameType
+from inspect import CO_OPTIMIZED
+from types import CodeType, FrameType
 from typing import Any
 
 import attrs
@@ -13,19 +13,25 @@ import attrs
 COPIED = 2
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Variables:
     """The variables of one call; each is ``copies`` references to what it names."""
 
     values: Mapping[str, Any]
     copies: int
-    shared: frozenset[str]  # with closures, which other calls, and other threads, have too
     of_module: bool
+    _code: CodeType
 
     def naming(self, ones: set[int]) -> int:
-        """Return how many of the call's own variables name one of the objects that have these ids."""
-        same = [name for name, value in self.values.items() if id(value) in ones]
-        return sum(name not in self.shared for name in same)
+        """Return how many of the call's own variables name one of the objects that have these ids.
+
+        Not those that are shared with closures, which other calls, and other threads, have too.
+        """
+        names = [name for name, value in self.values.items() if id(value) in ones]
+        if not names:
+            return 0
+        shared = (*self._code.co_cellvars, *self._code.co_freevars)
+        return sum([name not in shared for name in names])
 
     def references(self, one: object) -> int:
         return self.copies * self.naming({id(one)})
@@ -41,14 +47,15 @@ def variables(frame: FrameType | None) -> Iterator[Variables]:
     seen: set[int] = set()
     while frame is not None:
         code, values = frame.f_code, frame.f_locals
-        function = code.co_flags & inspect.CO_OPTIMIZED
-        if function or id(values) not in seen:
-            # Of a function this is a copy, which refers once more, up to Python 3.12; a class body's is not.
-            copies = COPIED if function and type(values) is dict else 1
+        function = code.co_flags & CO_OPTIMIZED
+        if function or (
+            type(values) is dict and id(values) not in seen
+        ):  # another mapping may show another's
             if not function:
                 seen.add(id(values))
-            shared = frozenset((*code.co_cellvars, *code.co_freevars))
-            call = Variables(values, copies, shared, of_module=values is frame.f_globals)
-            del values, code  # the call alone has them now, by which it can tell
+            # Of a function this is a copy, which refers once more, up to Python 3.12; a class body's is not.
+            copies = COPIED if function and type(values) is dict else 1
+            call = Variables(values, copies, values is frame.f_globals, code)
+            del values  # the call alone has them now, by which it can tell
             yield call
         frame = frame.f_back

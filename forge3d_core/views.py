@@ -137,7 +137,7 @@ class Loan:
             return False
         if _references_below(root) > _BELOW:
             return True
-        left = sum(sys.getrefcount(lent[place]) - _OWN_REFERENCES for place in range(len(lent)))
+        left = sum([sys.getrefcount(lent[place]) - _OWN_REFERENCES for place in range(len(lent))])
         if not left:
             return False
         ones = {id(array) for array in lent}
@@ -169,11 +169,14 @@ class Loan:
         the GIL and writes to where the array pointed when it began. It refers to the array, as an alias does.
         """
         if self._root is not None:
-            users = self._holds if self._derived() > 0 else self._stale
+            derived = self._derived() > 0
+            users = self._holds if derived else self._stale
             inner: NDArray[np.uint8] = self._root.base.obj  # type: ignore[union-attr]
             users.add(Reference(inner, users.discard))  # gone by itself, and at once, if nothing is left
             for place in range(len(self._lent)):
                 _empty(self._lent[place], inner)
+            if not derived:
+                _empty(self._root, inner)  # the base of what was handed out
             del inner
             self._lent, self._root = [], None
         self._lending.token = None  # each time: an interrupt may have come before

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
+from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
@@ -292,3 +294,29 @@ def test_a_loan_that_another_thread_took_back_lends_no_more() -> None:
     loan.surrender()
     with pytest.raises(StateError, match="taken back"):
         loan.array()
+
+
+def test_the_base_of_what_was_lent_is_empty_too() -> None:
+    memory = np.zeros(8, np.uint8)
+    loan = Loan(memory, writable=True)
+    view = loan.whole()
+    assert view is loan.whole()
+    loan.take_back()
+    assert view.base is not None
+    assert view.base.size == 0
+    with pytest.raises(ValueError, match="read-only"):
+        view.base[...] = 9
+    assert not memory.any()
+
+
+def test_a_namespace_that_shows_anothers_names_explains_nothing() -> None:
+    """A mapping of the program's own may show one reference a second time."""
+    loan = Loan(np.zeros(8, np.uint8), writable=True)
+    names: dict[str, object] = {"view": loan.whole(), "loan": loan, "sys": sys, "ChainMap": ChainMap}
+    look = "seen = loan.aliased(sys._getframe())"
+    exec(f"{look}; plain = seen; exec({look!r}, globals()); again = seen", names)
+    assert (names["plain"], names["again"]) == (False, False)
+    kept = memoryview(loan.whole())
+    exec(f"exec({look!r}, {{}}, mapping := ChainMap({{}}, globals())); seen = mapping['seen']", names)
+    assert names["seen"] is True
+    del kept

@@ -50,6 +50,10 @@ for kind in KINDS:
             slot.release()
         else:
             own(kind, alias, f"after {end}")
+            try:
+                view.base[...] = LATE
+            except (AttributeError, TypeError, ValueError):
+                pass  # nothing is left below the variable
             point = ring.advance(bench.patience)
             own(kind, alias, f"after {end}, while it is copied,")
             point.wait(bench.patience)
