@@ -48,9 +48,8 @@ def variables(frame: FrameType | None) -> Iterator[Variables]:
     while frame is not None:
         code, values = frame.f_code, frame.f_locals
         function = code.co_flags & CO_OPTIMIZED
-        if function or (
-            type(values) is dict and id(values) not in seen
-        ):  # another mapping may show another's
+        # A mapping that is no dict may show what another has.
+        if function or (type(values) is dict and id(values) not in seen):
             if not function:
                 seen.add(id(values))
             # Of a function this is a copy, which refers once more, up to Python 3.12; a class body's is not.
