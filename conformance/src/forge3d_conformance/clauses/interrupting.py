@@ -20,8 +20,9 @@ from forge3d_conformance.violation import ClauseViolation, Inconclusive
 WEAK_REFERENCES = (weakref.__file__, _weakrefset.__file__)
 """Whose code the collector calls back."""
 
-BINDINGS = ("wgpu", "cffi", "cupy", "cupyx", "cupy_backends")
-"""Python code of GPU libraries, which an interrupt may leave with half a native object: theirs to mend."""
+SPARED = ("wgpu", "cffi", "cupy", "cupyx", "cupy_backends", "threading")
+"""Python code of others, theirs to mend: GPU libraries, which an interrupt may leave with half a native
+object, and the interpreter's ``threading``, whose ``Condition`` it may leave with its lock held."""
 
 
 class Alarm(Exception):
@@ -36,7 +37,7 @@ class Interrupter:
     wherever that is in the code below. A profiler is told of both, and what it raises comes up just there.
     (Handlers run when a loop jumps back, too.) Not inside ``__del__`` and the callbacks of weak references:
     there Python passes over what is raised, and over the rest of the callback, which no backend can help.
-    Nor inside a GPU library's own binding, before or after a call of which it may come.
+    Nor inside a GPU library's own binding or ``threading``, before or after a call of which it may come.
     """
 
     number: float
@@ -62,7 +63,7 @@ class Interrupter:
     def _chance(self, frame: FrameType, event: str, _argument: Any) -> None:
         if self.place or event not in ("call", "c_return") or frame.f_code.co_filename == __file__:
             return
-        if frame.f_globals.get("__name__", "").partition(".")[0] in BINDINGS:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in SPARED:
             return
         self.seen += 1
         if self.seen >= self.number and not _in_finalizer(frame):
