@@ -132,11 +132,12 @@ class Loan:
         Raises :class:`ViewHeld` where arrays were derived.
         """
         self._refuse_derived()
-        root, lent = self._root, self._lent
-        if root is None or not lent:
+        lent, base = self._lent, getattr(self._root, "base", None)  # not the root: see array()
+        if base is None or not lent:
             return False
-        if _references_below(root) > _BELOW:
+        if _references_below(base) > _BELOW:
             return True
+        del base
         left = sum([sys.getrefcount(lent[place]) - _OWN_REFERENCES for place in range(len(lent))])
         if not left:
             return False
@@ -188,11 +189,11 @@ class Loan:
         return sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
 
 
-def _references_below(root: NDArray[np.uint8]) -> int:
-    """Return how often what lies between the root and the inner array is referred to, that included."""
-    (buffer,) = gc.get_referents(root.base)  # of a memoryview, and of each that is made of it
+def _references_below(base: object) -> int:
+    """Return how often what lies from the root's base to the inner array is referred to, that included."""
+    (buffer,) = gc.get_referents(base)  # of a memoryview, and of each that is made of it
     (inner,) = gc.get_referents(buffer)
-    return sys.getrefcount(root.base) + sys.getrefcount(buffer) + sys.getrefcount(inner)
+    return sys.getrefcount(base) + sys.getrefcount(buffer) + sys.getrefcount(inner)
 
 
 # Where an array keeps the address of its extents: ``PyArrayObject_fields`` of numpy's C API, behind the
@@ -237,4 +238,5 @@ def _first_extent(array: NDArray[Any]) -> ctypes.c_ssize_t:
 
 
 _EXTENTS_KNOWN = _extents_are_there()
-_BELOW = _references_below(np.frombuffer(np.empty(1, np.uint8).view().data, np.uint8))
+_SAMPLE = Loan(np.empty(1, np.uint8), writable=True)
+_BELOW = _references_below(_SAMPLE._root.base) + 1  # type: ignore[union-attr]  # the caller's variable
