@@ -320,3 +320,17 @@ def test_a_namespace_that_shows_anothers_names_explains_nothing() -> None:
     exec(f"exec({look!r}, {{}}, mapping := ChainMap({{}}, globals())); seen = mapping['seen']", names)
     assert names["seen"] is True
     del kept
+
+
+def test_an_error_that_is_kept_of_a_look_does_not_look_like_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(base: object) -> int:
+        raise KeyboardInterrupt
+
+    loan = Loan(np.zeros(8, np.uint8), writable=True)
+    loan.whole()
+    monkeypatch.setattr(views, "_references_below", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        loan.aliased(None)
+    loan.take_back()
+    assert loan.over
+    assert kept.tb is not None
