@@ -39,7 +39,6 @@ from forge3d_core.errors import (
     WrongType,
 )
 from forge3d_core.hookspecs import hookimpl
-from forge3d_core.points import wait_all, wait_any
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
     Backend,
@@ -70,7 +69,8 @@ from forge3d_core.protocols import (
     TextureFormat,
     Timeline,
 )
-from forge3d_core.select import adopt_device, load_backend, open_device
+from forge3d_core.selection.select import adopt_device, load_backend, open_device
+from forge3d_core.timeline.points import wait_all, wait_any
 
 __all__ = [
     "AsyncReadbackConfig",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import forge3d_core
-from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.device.device import AssembledDevice, assemble
 from forge3d_core.errors import BackendError
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine

@@ -14,7 +14,7 @@ import pytest
 
 import forge3d_core as forge3d
 from forge3d_core import forking
-from forge3d_core.registry import REGISTRY, Registry
+from forge3d_core.plugins.registry import REGISTRY, Registry
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

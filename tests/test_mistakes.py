@@ -11,7 +11,7 @@ import pytest
 
 import forge3d_core as forge3d
 from forge3d_core import AsyncReadbackConfig, Binding, ForgeError, KernelSource, Param, TextureFormat
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 
 PATIENCE = 30.0
 

@@ -16,7 +16,7 @@ import pytest
 
 import forge3d_core as forge3d
 from forge3d_core import Binding, ForgeError, KernelSource, Param, protocols
-from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.device.device import AssembledDevice, assemble
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.presentation import MAX_LINE, line, table

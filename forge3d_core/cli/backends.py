@@ -10,11 +10,11 @@ from rich.console import Console
 from forge3d_core.cli.describe import complaints, device, states, status_data
 from forge3d_core.cli.output import progress, results, write_json
 from forge3d_core.config import configuration
-from forge3d_core.decision import Request, looks
 from forge3d_core.hookspecs import API
 from forge3d_core.plugins import Status
 from forge3d_core.plugins.own import BACKENDS
-from forge3d_core.registry import REGISTRY
+from forge3d_core.plugins.registry import REGISTRY
+from forge3d_core.selection.decision import Request, looks
 
 
 def backends(

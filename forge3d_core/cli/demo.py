@@ -20,7 +20,7 @@ from forge3d_core.demo import HILLSHADE, StreamReport, load_terrain, shade_terra
 from forge3d_core.demo.hillshade import TOLERANCE
 from forge3d_core.errors import MissingDependency
 from forge3d_core.plugins.own import CORE, installing
-from forge3d_core.select import open_device
+from forge3d_core.selection.select import open_device
 from forge3d_core.units import format_bytes, parse_bytes
 
 MORE = {

@@ -11,9 +11,9 @@ from rich.console import Console
 from forge3d_core.cli.describe import complaints, escape, states, status_data
 from forge3d_core.cli.output import progress, results, table, write_json
 from forge3d_core.config import Choice, configuration
-from forge3d_core.decision import Decision, Request, decide
 from forge3d_core.plugins.devices import device_data
-from forge3d_core.registry import REGISTRY
+from forge3d_core.plugins.registry import REGISTRY
+from forge3d_core.selection.decision import Decision, Request, decide
 from forge3d_core.units import format_bytes
 
 NOTHING_OPENS = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from forge3d_core.device import assemble
+from forge3d_core.device.device import assemble
 from forge3d_core.errors import UsageError
 from forge3d_core.hookspecs import API, hookimpl
 from forge3d_core.host.driver import NAME, HostDriver, describe

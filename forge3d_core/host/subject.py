@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.lanes import Hold
 from forge3d_core.protocols import Buffer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forge3d_core.budget import Ledger
+from forge3d_core.memory.budget import Ledger
 
 
 @pytest.fixture

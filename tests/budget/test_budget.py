@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from forge3d_core.budget import DEFAULT_LIMIT, Ledger
 from forge3d_core.errors import BudgetExceeded, BudgetExhausted, UsageError
+from forge3d_core.memory.budget import DEFAULT_LIMIT, Ledger
 from forge3d_core.protocols import BudgetMetrics, BudgetTracker, Reservation
 from forge3d_core.units import MIB
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from forge3d_core.budget import Ledger
 from forge3d_core.errors import Closed
+from forge3d_core.memory.budget import Ledger
 
 ENDED = Closed("device 'here' was closed")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-import forge3d_core.budget
-from forge3d_core.budget import Ledger, LedgerReservation
-from forge3d_core.device import assemble
+import forge3d_core.memory.budget
+from forge3d_core.device.device import assemble
 from forge3d_core.errors import BudgetExhausted
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
+from forge3d_core.memory.budget import Ledger, LedgerReservation
 from forge3d_core.protocols import BudgetMetrics
 
 from ..interrupts import everywhere
@@ -68,7 +68,7 @@ def test_an_interrupt_costs_nobody_room(ledger: Ledger, use: Callable[[Ledger], 
     ledger.on_watermark(0.7, lambda _metrics: None)
     held = ledger.reserve(25)
     want = ledger.metrics()
-    for point in everywhere(lambda: use(ledger), forge3d_core.budget, threading):
+    for point in everywhere(lambda: use(ledger), forge3d_core.memory.budget, threading):
         ledger._reclaimers.clear()
         gc.collect(0)
         now = ledger.metrics()
@@ -91,7 +91,7 @@ def test_what_a_finalizer_gives_back_in_the_middle_of_a_change_is_counted(
     """The collector runs finalizers between any two calls, on the thread that has the lock."""
     found_dead = [ledger.reserve(10), ledger.reserve(20)]
     held = ledger.reserve(30)
-    real = getattr(forge3d_core.budget, step)
+    real = getattr(forge3d_core.memory.budget, step)
 
     def with_a_collection(now: BudgetMetrics, *entry: Any) -> BudgetMetrics:
         after: BudgetMetrics = real(now, *entry)
@@ -99,7 +99,7 @@ def test_what_a_finalizer_gives_back_in_the_middle_of_a_change_is_counted(
             found_dead.pop().release()
         return after
 
-    monkeypatch.setattr(forge3d_core.budget, step, with_a_collection)
+    monkeypatch.setattr(forge3d_core.memory.budget, step, with_a_collection)
     other = ledger.reserve(5)
     held.release()
     assert not found_dead

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from forge3d_core.budget import Ledger
 from forge3d_core.errors import BudgetExceeded, BudgetExhausted, UsageError
+from forge3d_core.memory.budget import Ledger
 from forge3d_core.protocols import BudgetMetrics
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from forge3d_core.budget import Ledger, LedgerReservation
 from forge3d_core.errors import BudgetExceeded, BudgetExhausted
+from forge3d_core.memory.budget import Ledger, LedgerReservation
 from forge3d_core.protocols import BudgetMetrics
 
 

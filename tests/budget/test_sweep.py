@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-import forge3d_core.allocation
-import forge3d_core.budget
-from forge3d_core.allocation import Allocator, Owned
-from forge3d_core.device import AssembledDevice, assemble
+import forge3d_core.memory.allocator
+import forge3d_core.memory.budget
+from forge3d_core.device.device import AssembledDevice, assemble
 from forge3d_core.driver import Direction
 from forge3d_core.errors import BudgetExhausted, Closed
-from forge3d_core.hold import Hold
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
+from forge3d_core.memory.allocator import Allocator, Owned
+from forge3d_core.memory.hold import Hold
 from forge3d_core.protocols import DeviceOptions
 
 from ..interrupts import everywhere
 
-UNDER_TEST = (forge3d_core.allocation, forge3d_core.budget, threading)
+UNDER_TEST = (forge3d_core.memory.allocator, forge3d_core.memory.budget, threading)
 BLOCK = 4096
 LIMIT = 4 * BLOCK
 
@@ -282,7 +282,7 @@ def test_passes_that_follow_each_other_hold_nobody_up(
 def test_a_pass_that_never_ends_is_not_waited_for_for_ever(
     allocator: Allocator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forge3d_core.allocation, "SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(forge3d_core.memory.allocator, "SWEEP_SECONDS", 0.001)
     allocator.drop(allocator.block(BLOCK, "upload"))
     allocator._sweeper = -1
     allocator.sweep()

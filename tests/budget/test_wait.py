@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.budget import Ledger, LedgerReservation
 from forge3d_core.errors import BudgetExceeded, BudgetExhausted
+from forge3d_core.memory.budget import Ledger, LedgerReservation
 from forge3d_core.protocols import BudgetMetrics
 
 

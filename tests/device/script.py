@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 OPEN = """
     import threading
-    from forge3d_core.device import assemble
+    from forge3d_core.device.device import assemble
     from forge3d_core.host.driver import HostDriver
     from forge3d_core.host.machine import HostMachine
     from forge3d_core.protocols import KernelSource

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core import closing
-from forge3d_core.allocation import Allocator
-from forge3d_core.budget import Ledger
-from forge3d_core.closing import Ending
-from forge3d_core.copying import HostCopier
-from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.device.device import AssembledDevice, assemble
 from forge3d_core.errors import Closed, DriverError, UsageError
-from forge3d_core.gate import Gate
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
+from forge3d_core.lifetime import teardown as closing
+from forge3d_core.lifetime.guard import Gate
+from forge3d_core.lifetime.teardown import Ending
+from forge3d_core.memory.allocator import Allocator
+from forge3d_core.memory.budget import Ledger
+from forge3d_core.memory.copying import HostCopier
 from forge3d_core.protocols import DeviceOptions, KernelSource
-from forge3d_core.readback import Pool
-from forge3d_core.ring import Ring
-from forge3d_core.timeline import Timeline
+from forge3d_core.readback.pool import Pool
+from forge3d_core.ring.ring import Ring
+from forge3d_core.timeline.timeline import Timeline
 
 from ..interrupts import interrupters
 from .uses import uses

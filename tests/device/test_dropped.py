@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.device.device import AssembledDevice, assemble
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 

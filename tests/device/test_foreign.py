@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.device.device import AssembledDevice, assemble
 from forge3d_core.errors import DriverError, ForgeError
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.execution import Block

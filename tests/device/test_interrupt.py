@@ -13,12 +13,12 @@ import attrs
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice, assemble
+from forge3d_core.device.device import AssembledDevice, assemble
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
-from forge3d_core.memory import DeviceBuffer
-from forge3d_core.readback import Pool
-from forge3d_core.ring import Ring
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.readback.pool import Pool
+from forge3d_core.ring.ring import Ring
 
 STRIDE = 5
 """Each run takes every fifth moment, beginning at one that the operation's name draws: some 1100 in all."""

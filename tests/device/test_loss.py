@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import DeviceLost, KernelError
 from forge3d_core.protocols import KernelSource
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 
 from ..fork import complaints_of_a_child
 from .script import OPEN, run_script

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.protocols import KernelSource
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from forge3d_core import Device, ReadbackPool, StagingRing
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 
 
 def test_what_one_writes_the_other_reads(device: Device, ring: StagingRing, pool: ReadbackPool) -> None:

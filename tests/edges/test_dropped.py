@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import forge3d_core as forge3d
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 
 
 def used(backend: str) -> weakref.ref[AssembledDevice]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forge3d_core.device import AssembledDevice
-from forge3d_core.readback import Pool
+from forge3d_core.device.device import AssembledDevice
+from forge3d_core.readback.pool import Pool
 
 
 def small_pool(device: AssembledDevice, **config: Any) -> Pool:

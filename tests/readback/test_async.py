@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Busy, Closed, DeviceLost, FenceTimeout
-from forge3d_core.readback import Pool
+from forge3d_core.readback.pool import Pool
 
 BYTES = 256 * 1024
 """So many that a copy does not happen on the loop."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from forge3d_core import readback
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Busy, Closed, FenceTimeout, UsageError
-from forge3d_core.memory import DeviceBuffer
-from forge3d_core.readback import Pool
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.readback import pool as readback
+from forge3d_core.readback.pool import Pool
 
 from .small import small_pool
 from .source import SIZE

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from forge3d_core.allocation import Allocator
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import BudgetExceeded, Cancelled, Closed
-from forge3d_core.memory import DeviceBuffer
+from forge3d_core.memory.allocator import Allocator
+from forge3d_core.memory.resources import DeviceBuffer
 
 
 def test_a_closed_pool(device: AssembledDevice, buffer: DeviceBuffer, data: Any) -> None:

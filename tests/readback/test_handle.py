@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Busy, Cancelled, FenceTimeout, KernelError, StateError
-from forge3d_core.memory import DeviceBuffer
+from forge3d_core.memory.resources import DeviceBuffer
 from forge3d_core.protocols import KernelSource
-from forge3d_core.readback import Pool
-from forge3d_core.readback_handle import Handle
-from forge3d_core.timeline import Timeline
+from forge3d_core.readback.handle import Handle
+from forge3d_core.readback.pool import Pool
+from forge3d_core.timeline.timeline import Timeline
 
 from .small import small_pool
 from .source import SIZE, poke

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Cancelled
-from forge3d_core.memory import DeviceBuffer
-from forge3d_core.readback_region import Region
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.readback.region import Region
 
 from .small import small_pool
 from .source import SIZE

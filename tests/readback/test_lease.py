@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core import readback_handle
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import BudgetExhausted, Busy, StateError
-from forge3d_core.memory import DeviceBuffer
-from forge3d_core.readback import Pool
-from forge3d_core.readback_region import Region
-from forge3d_core.views import Loan
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.memory.views import Loan
+from forge3d_core.readback import handle as readback_handle
+from forge3d_core.readback.pool import Pool
+from forge3d_core.readback.region import Region
 
 from .small import small_pool
 from .source import SIZE, poke

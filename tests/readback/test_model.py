@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from forge3d_core.device import assemble
+from forge3d_core.device.device import assemble
 from forge3d_core.errors import Busy, Cancelled
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine

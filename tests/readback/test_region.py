@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange, UsageError
-from forge3d_core.memory import DeviceBuffer
-from forge3d_core.readback import Pool
-from forge3d_core.readback_blocks import block_size
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.readback.blocks import block_size
+from forge3d_core.readback.pool import Pool
 
 from .source import SIZE, poke
 

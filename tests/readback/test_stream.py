@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, OutOfRange
-from forge3d_core.memory import DeviceBuffer
-from forge3d_core.readback import Pool
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.readback.pool import Pool
 
 from .source import SIZE
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange
-from forge3d_core.ring import Ring
+from forge3d_core.ring.ring import Ring
 
 
 @pytest.fixture

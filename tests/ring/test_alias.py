@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import BudgetExhausted, ViewHeld
-from forge3d_core.ring import Ring, Slice
+from forge3d_core.ring.ring import Ring, Slice
 
 from .traffic import peek, take
 

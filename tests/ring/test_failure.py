@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, KernelError
-from forge3d_core.memory import DeviceBuffer
+from forge3d_core.memory.resources import DeviceBuffer
 from forge3d_core.protocols import Binding, KernelSource
-from forge3d_core.ring import Ring
-from forge3d_core.ring_slice import Slice
+from forge3d_core.ring.ring import Ring
+from forge3d_core.ring.slice import Slice
 
 from .traffic import bytes_of, peek, take
 

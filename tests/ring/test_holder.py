@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import FenceTimeout, SliceOutstanding
-from forge3d_core.ring import Ring
-from forge3d_core.ring_slice import Slice
+from forge3d_core.ring.ring import Ring
+from forge3d_core.ring.slice import Slice
 
 from .traffic import take
 

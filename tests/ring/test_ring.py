@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import BudgetExceeded, Closed, TooLarge, UsageError
 from forge3d_core.protocols import StagingRing, StagingSlice
-from forge3d_core.ring import Ring
+from forge3d_core.ring.ring import Ring
 
 from .traffic import peek, take
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import (
     Closed,
     ForeignObject,
@@ -21,7 +21,7 @@ from forge3d_core.errors import (
     UsageError,
     ViewHeld,
 )
-from forge3d_core.ring import Ring
+from forge3d_core.ring.ring import Ring
 
 from .traffic import peek, take
 

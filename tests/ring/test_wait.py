@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device import AssembledDevice
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, FenceTimeout, SliceOutstanding
-from forge3d_core.ring import Ring
+from forge3d_core.ring.ring import Ring
 
 from .traffic import bytes_of, take
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from forge3d_core.device import AssembledDevice
-from forge3d_core.ring import Ring, Slice
+from forge3d_core.device.device import AssembledDevice
+from forge3d_core.ring.ring import Ring, Slice
 
 
 def peek(device: AssembledDevice, memory: Any) -> np.ndarray[Any, Any]:

@@ -16,7 +16,7 @@ import pytest
 
 import forge3d_core
 from forge3d_core.plugins import discover
-from forge3d_core.registry import Registry
+from forge3d_core.plugins.registry import Registry
 
 ROOT = Path(forge3d_core.__file__).parents[1]
 TINY = Path(__file__).parent / "tiny.py"

@@ -29,7 +29,7 @@ def test_every_plugin_its_state_its_fix_and_its_devices(site):
 
 def test_a_published_backend_that_is_not_installed_says_how(site):
     code = (
-        "import forge3d_core.cli.backends as b; from forge3d_core.registry import Registry\n"
+        "import forge3d_core.cli.backends as b; from forge3d_core.plugins.registry import Registry\n"
         "b.REGISTRY = Registry(discovery=tuple); b.backends(as_json=True)"
     )
     done = site.run("-c", code)

@@ -9,7 +9,7 @@ import pytest
 
 from forge3d_core.errors import BackendError, PluginFailed
 from forge3d_core.plugins import State
-from forge3d_core.select import open_device
+from forge3d_core.selection.select import open_device
 
 START = "from {module}.tiny import *\n"
 
@@ -220,7 +220,7 @@ def test_backends_says_what_is_wrong_with_each(site):
 def test_what_hung_once_is_not_waited_for_again(site):
     site.install("probe-hangs", HANGS_ON_PROBE)
     code = (
-        "from forge3d_core.registry import REGISTRY as r, PERMISSIVE\n"
+        "from forge3d_core.plugins.registry import REGISTRY as r, PERMISSIVE\n"
         "import threading\n"
         "first = r.status('probe-hangs', probe_timeout=0.1)\n"
         "sleepers = threading.active_count()\n"

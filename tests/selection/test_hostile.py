@@ -16,9 +16,9 @@ import pytest
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.plugins import Candidate
 from forge3d_core.plugins.answers import decoded, encoded
+from forge3d_core.plugins.registry import Registry
 from forge3d_core.protocols import DeviceInfo, Limits
-from forge3d_core.registry import Registry
-from forge3d_core.select import open_device
+from forge3d_core.selection.select import open_device
 
 BASE = """
 from forge3d_core.hookspecs import API, hookimpl

@@ -10,7 +10,7 @@ import pytest
 from forge3d_core.errors import PluginFailed, UsageError
 from forge3d_core.plugins import discover, normalise
 from forge3d_core.plugins.own import BACKENDS, COMMANDS
-from forge3d_core.registry import Registry
+from forge3d_core.plugins.registry import Registry
 
 MARKED = "from {module}.tiny import *\nplugin = plugin(TinyBackend({name!r}))"
 

@@ -9,7 +9,7 @@ import pytest
 
 from forge3d_core.errors import BackendDenied, PluginFailed, UnknownBackend, UsageError
 from forge3d_core.plugins import Candidate, Policy, State, discover
-from forge3d_core.registry import REGISTRY, Registry
+from forge3d_core.plugins.registry import REGISTRY, Registry
 
 
 def test_discovery_imports_nothing(site):
@@ -30,7 +30,7 @@ def test_only_the_plugin_that_is_asked_for_is_imported(site):
 def test_importing_the_core_loads_no_plugin_and_no_gpu_library(site):
     site.install("one")
     code = (
-        "import sys, forge3d_core, forge3d_core.select\n"
+        "import sys, forge3d_core, forge3d_core.selection.select\n"
         "print([m for m in sys.modules if m.startswith(('wgpu', 'cupy', 'forge3d_wgpu', 'forge3d_cuda', "
         "'forge3d_one', 'forge3d_core.host'))])"
     )

@@ -9,7 +9,6 @@ import attrs
 import pytest
 
 from forge3d_core.config import configuration
-from forge3d_core.decision import Request, decide
 from forge3d_core.errors import (
     BackendDenied,
     ConfigError,
@@ -24,8 +23,9 @@ from forge3d_core.errors import (
 )
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.plugins import BackendSpec, State
-from forge3d_core.registry import Registry
-from forge3d_core.select import adopt_device, load_backend, open_device
+from forge3d_core.plugins.registry import Registry
+from forge3d_core.selection.decision import Request, decide
+from forge3d_core.selection.select import adopt_device, load_backend, open_device
 from forge3d_core.units import MIB
 
 SOURCES = ("argument", "environment", "project", "user", "automatic")

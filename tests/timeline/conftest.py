@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forge3d_core.timeline import Timeline
+from forge3d_core.timeline.timeline import Timeline
 
 from .signals import Signals
 

@@ -6,7 +6,7 @@ import threading
 
 import attrs
 
-from forge3d_core.timeline import Timeline
+from forge3d_core.timeline.timeline import Timeline
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from forge3d_core.errors import KernelError, StateError
-from forge3d_core.timeline import Timeline
+from forge3d_core.timeline.timeline import Timeline
 
 from ..interrupts import while_handling
 from .signals import Token, submit

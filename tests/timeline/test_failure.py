@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forge3d_core.errors import Closed, DeviceLost, KernelError
-from forge3d_core.timeline import Timeline
+from forge3d_core.timeline.timeline import Timeline
 
 from .signals import Signals, Token, submit
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from forge3d_core.errors import DriverError, ForgeError
-from forge3d_core.timeline import Timeline
+from forge3d_core.timeline.timeline import Timeline
 
 from .signals import Signals, Token, submit
 

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from forge3d_core import driver
-from forge3d_core import timeline as module
 from forge3d_core.errors import FenceTimeout, KernelError
-from forge3d_core.timeline import Timeline
+from forge3d_core.timeline import timeline as module
+from forge3d_core.timeline.timeline import Timeline
 
 from ..interrupts import interrupters
 from .signals import Signals, submit

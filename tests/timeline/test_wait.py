@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from forge3d_core.errors import DeviceLost, FenceTimeout, KernelError, UsageError
-from forge3d_core.points import wait_all, wait_any
-from forge3d_core.timeline import Point, Timeline
+from forge3d_core.timeline.points import wait_all, wait_any
+from forge3d_core.timeline.timeline import Point, Timeline
 
 from .signals import Signals, Token, submit
 

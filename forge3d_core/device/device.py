@@ -1,0 +1,462 @@
+"""The assembled device: the shared algorithms over one driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Protocol, Self, Unpack
+
+import attrs
+
+from forge3d_core import arguments, protocols
+from forge3d_core.arguments import integer, keywords, shown
+from forge3d_core.device.commands import RecordedCommands
+from forge3d_core.device.kernels import CompiledKernel, Kernels
+from forge3d_core.device.order import asked_for, demanded, tokens
+from forge3d_core.driver import Command, Driver
+from forge3d_core.errors import (
+    Closed,
+    DeviceLost,
+    DriverError,
+    ForeignObject,
+    Forked,
+    UsageError,
+    WrongType,
+    again,
+)
+from forge3d_core.foreign import asking, from_signal_handler
+from forge3d_core.formats import texture_format
+from forge3d_core.lifetime.deferred_close import Leftover, clear_up, keep_at_exit
+from forge3d_core.lifetime.guard import Gate
+from forge3d_core.lifetime.teardown import PATIENCE, Ending, close_elsewhere
+from forge3d_core.memory.allocator import Allocation, Allocator
+from forge3d_core.memory.budget import Ledger
+from forge3d_core.memory.copying import HostCopier
+from forge3d_core.memory.hold import Hold
+from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
+from forge3d_core.presentation import line, presents, table
+from forge3d_core.protocols import (
+    AsyncReadbackConfig,
+    DeviceInfo,
+    DeviceOptions,
+    FencePoint,
+    KernelSource,
+    Limits,
+    PoolOptions,
+    TextureFormat,
+)
+from forge3d_core.readback.pool import Pool
+from forge3d_core.ring.ring import Ring
+from forge3d_core.timeline.points import wait_all
+from forge3d_core.timeline.timeline import Timeline
+from forge3d_core.units import format_bytes, parse_bytes
+
+
+@presents(protocols.Lane)
+@attrs.frozen(eq=False)
+class DeviceLane:
+    """See :class:`forge3d_core.protocols.Lane`."""
+
+    name: str
+    timeline: Timeline
+
+    def __repr__(self) -> str:
+        return line(f"lane {shown(self.name)}: {self.timeline.counts}")
+
+
+class _Closable(Protocol):
+    def abandon(self) -> None: ...
+
+
+def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledDevice:
+    """Return a device over ``driver``: rings, pools, fences, ordering and budget are the core's.
+
+    If it raises, the driver has been closed, or will be as soon as its work has ended.
+    """
+    try:
+        clear_up()
+        return AssembledDevice(driver, options or DeviceOptions())
+    except BaseException:
+        Leftover(driver.info.name, driver.close).end(0.0)
+        raise
+
+
+@presents(protocols.Device)
+class AssembledDevice:
+    """See :class:`forge3d_core.protocols.Device`."""
+
+    def __init__(self, driver: Driver, options: DeviceOptions) -> None:
+        info = driver.info
+        if info.limits is None:
+            raise UsageError(f"the driver of {info.backend!r} opened a device without limits")
+        self.info: DeviceInfo = info
+        self.limits: Limits = info.limits
+        self.budget = Ledger(options.budget)
+        self._gate = Gate()
+        self.allocator = Allocator(driver, self.budget, self._gate)
+        self.copier = HostCopier(gate=self._gate)
+        self._driver = driver
+        self._options = options
+        self._pid = os.getpid()
+        self._lanes = {
+            name: DeviceLane(name, Timeline(name, driver, self._failed, self._look))
+            for name in self.limits.lanes
+        }
+        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
+        self._timelines = [lane.timeline for lane in self._lanes.values()]
+        self._kernels = Kernels(driver, self._gate)
+        self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
+        self._submission = threading.Lock()
+        used = [*self.allocator.holdings, self._kernels.compiled]
+        self._leftover = Leftover(info.name, partial(_close, self._gate, driver), used)
+        self._state = threading.RLock()
+        self._ending = Ending()
+        self._remarks: list[str] = []  # of what closing found
+        self._lost: Exception | None = None
+        self._closed = False  # last: from now on there is something to close
+        # The ledger must not keep the device alive: it settles through the allocator alone.
+        self.budget.settle = self.allocator.sweep
+        # In a garbage cycle every finalizer runs before one of them can save anything. With a root of its
+        # own the driver is never part of the device's cycle: its native objects stay for close to release.
+        weakref.finalize(self, _let_go, driver).atexit = False
+        keep_at_exit(self)
+
+    @property
+    def native(self) -> Any:
+        return self._driver.native
+
+    @property
+    def driver(self) -> Driver:
+        """The driver underneath, for the backend's own tests."""
+        return self._driver
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def create_buffer(self, nbytes: int | str, *, label: str = "") -> DeviceBuffer:
+        self.check()
+        size = parse_bytes(nbytes)
+        if size < 1:
+            raise UsageError("a buffer has at least 1 byte")
+        arguments.text("label", label)
+        with self._noticing_loss():
+            owned = self.allocator.buffer(size)
+        return DeviceBuffer(self, self.allocator, owned, size, label)
+
+    def create_texture(
+        self, width: int, height: int, format: TextureFormat | str = "rgba8unorm", *, label: str = ""
+    ) -> DeviceTexture:
+        self.check()
+        arguments.text("label", label)
+        width, height = arguments.integer("width", width), arguments.integer("height", height)
+        most = self.limits.max_texture_size
+        if not (1 <= width <= most and 1 <= height <= most):
+            raise UsageError(
+                f"a texture is 1 to {most} texels wide and high here, not "
+                f"{arguments.shown(width)} x {arguments.shown(height)}"
+            )
+        layout = texture_format(format)
+        if layout.block != (1, 1):
+            raise UsageError(
+                f"texture format {layout.name!r} has blocks of {layout.block} texels, and uploads and reads "
+                "go by texel; take an uncompressed format, or keep the compressed bytes in a buffer"
+            )
+        with self._noticing_loss():
+            owned = self.allocator.texture(width, height, layout)
+        return DeviceTexture(self, self.allocator, owned, (width, height), layout, label)
+
+    def create_kernel(self, source: KernelSource) -> CompiledKernel:
+        self.check()
+        with self._noticing_loss():
+            return self._kernels.of(source, self)
+
+    def command_list(self, *, label: str = "") -> RecordedCommands:
+        self.check()
+        arguments.text("label", label)
+        return RecordedCommands(self, self.limits, label)
+
+    def submit(
+        self,
+        commands: protocols.CommandList,
+        *,
+        lane: str = "compute",
+        after: Iterable[FencePoint] = (),
+    ) -> FencePoint:
+        self.check()
+        if not isinstance(commands, RecordedCommands) or commands.owner is not self:
+            raise ForeignObject(f"{commands!r} was not made by this device's command_list")
+        self._lane(lane)
+        recorded = commands.take()
+        try:
+            writes = list(commands.writes)
+            reads = [allocation for allocation in commands.reads if allocation not in commands.writes]
+            return self.submit_commands(lane, recorded, reads, writes, after)
+        except BaseException:
+            commands.give_back()
+            raise
+
+    def submit_commands(
+        self,
+        lane: str,
+        commands: list[Command],
+        reads: list[Allocation],
+        writes: list[Allocation],
+        after: Iterable[FencePoint] = (),
+    ) -> FencePoint:
+        """Submit on ``lane`` behind everything that these allocations and ``after`` ask for."""
+        self.check()
+        timeline = self._lane(lane).timeline
+        explicit = asked_for(after)
+        user = Hold()
+        try:
+            self.allocator.pin([*reads, *writes], user)
+            return self._submit(timeline, lane, commands, reads, writes, explicit)
+        finally:
+            del user  # not left to the frame, which an error that the caller keeps would keep
+
+    def _submit(
+        self,
+        timeline: Timeline,
+        lane: str,
+        commands: list[Command],
+        reads: list[Allocation],
+        writes: list[Allocation],
+        explicit: list[FencePoint],
+    ) -> FencePoint:
+        with self._submission:
+            behind = tokens([*explicit, *demanded(lane, reads, writes)], self._timelines)
+            interrupt: BaseException | None = None
+            while True:
+                try:
+                    with self._gate.passing():
+                        timeline.check()
+                        try:
+                            point = timeline.enqueue(partial(self._driver.submit, lane, commands, behind))
+                        except DriverError:  # not known what the device does: as by a point to come
+                            _note_uses(lane, timeline.point(timeline.submitted + 1), reads, writes)
+                            raise
+                    _note_uses(lane, point, reads, writes)
+                    break
+                except BaseException as error:
+                    if isinstance(error, Exception) and not from_signal_handler(error):
+                        self._notice_loss(error)
+                        if interrupt is None:
+                            raise
+                        break
+                    # It may have reached the device. An empty submission behind it stands for it, so that
+                    # what comes later is in order behind it, and what it uses stays as long.
+                    interrupt, commands, behind = error, [], []
+            try:
+                if interrupt is not None:
+                    raise interrupt
+            finally:
+                interrupt = None  # which has this frame in its traceback
+            return point
+
+    def staging_ring(
+        self, *, ring_count: int = 3, buffer_size: int | str = "1 MiB", lane: str = "upload"
+    ) -> Ring:
+        self.check()
+        self._lane(lane)
+        with self._noticing_loss():
+            ring = Ring(self, ring_count, parse_bytes(buffer_size), lane)
+        with self._state:
+            self._children.add(ring)
+        return ring
+
+    def readback_pool(
+        self,
+        config: AsyncReadbackConfig | None = None,
+        *,
+        lane: str = "download",
+        **changes: Unpack[PoolOptions],
+    ) -> Pool:
+        self.check()
+        self._lane(lane)
+        if config is not None and not isinstance(config, AsyncReadbackConfig):
+            raise WrongType(f"a pool's config is an AsyncReadbackConfig, not {shown(config)}")
+        keywords("readback_pool", changes, PoolOptions.__annotations__)
+        wanted = attrs.evolve(config or AsyncReadbackConfig(), **changes)
+        with self._noticing_loss():
+            pool = Pool(self, wanted, lane)
+        with self._state:
+            self._children.add(pool)
+        return pool
+
+    def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
+        self.check()
+        arguments.text("label", label)
+        with self._gate.passing(), asking("the driver's adopt"):
+            memory, nbytes = self._driver.adopt(native)
+            nbytes = integer("the size of adopted memory", nbytes)
+        return DeviceBuffer(self, self.allocator, self.allocator.adopted(memory, nbytes), nbytes, label)
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        self.check()
+        wait_all([timeline.point(timeline.submitted) for timeline in self._timelines], timeout)
+        self.allocator.sweep()
+
+    def idle_point(self, lane: str) -> FencePoint:
+        """Return a point of ``lane`` that has always been complete."""
+        return self._lanes[lane].timeline.point(0)
+
+    def check(self) -> None:
+        """Raise :class:`Forked`, :class:`Closed` or :class:`DeviceLost` unless the device can be used."""
+        if self._pid != os.getpid():
+            raise Forked(
+                f"device {self.info.name!r} was opened by process {self._pid}; GPU state does not survive "
+                "a fork; open a device in the child, or start workers with the 'spawn' method"
+            )
+        if self._closed:
+            raise Closed(f"device {self.info.name!r} was closed")
+        if self._lost is not None:
+            raise again(self._lost)
+
+    def close(self) -> None:
+        if self._pid != os.getpid():
+            return  # the parent's to close; a child has neither the threads nor the GPU state
+        with self._state:
+            if not self._closed:
+                ending = Ending(deque(self._last_steps()), PATIENCE + self._options.drain_timeout)
+                self._ending, self._closed = ending, True
+        self._ending.run()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not hasattr(self, "_closed") or self._pid != os.getpid() or sys.is_finalizing():
+            return  # in an interpreter that ends, the lanes' threads are gone and nobody could be waited for
+        if self._closed and self._ending.over:
+            return
+        if not self._closed:
+            with contextlib.suppress(Exception):
+                warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
+        if not close_elsewhere(self.close, f"device {self.info.name!r}"):
+            self._leftover.note()
+            self._leftover.ended = True
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "lost" if self._lost else "open"
+        return line(f"device {self.info.backend}:{self.info.selector} {shown(self.info.name)} {state}")
+
+    def _repr_html_(self) -> str:
+        info, budget = self.info, self.budget
+        rows = {lane.name: lane.timeline.counts for lane in self._lanes.values()}
+        about = {"name": info.name, "kind": info.kind, "driver": info.driver, "budget": repr(budget)[1:-1]}
+        return table(repr(self)[1:-1], {**about, **{f"lane {name}": counts for name, counts in rows.items()}})
+
+    def _lane(self, name: str) -> DeviceLane:
+        try:
+            return self._lanes[name]
+        except (KeyError, TypeError):
+            raise UsageError(f"no lane {name!r}; this device has {', '.join(self._lanes)}") from None
+
+    def _last_steps(self) -> Iterator[Callable[[], object]]:
+        """Yield what closing takes, in order; nothing here may hinder what follows it."""
+        ended = Closed(f"device {self.info.name!r} was closed")
+        yield clear_up
+        for timeline in self._timelines:
+            yield timeline.poll
+            yield partial(timeline.fail, ended)
+        yield partial(self.budget.end, ended)
+        for child in self._children:
+            yield child.abandon
+        yield self._leftover.note
+        yield self._gate.shut
+        yield self._close_driver
+        yield partial(setattr, self._leftover, "ended", True)  # if an interrupt came before it could be
+        yield self._close_memory
+        yield self._close_budget
+        yield self.copier.close
+        yield self._kernels.forget
+        yield self._report
+
+    def _close_driver(self) -> None:
+        drain = 0.0 if self._lost else self._options.drain_timeout
+        started = time.monotonic()
+        closed = self._leftover.end(drain)
+        late = closed is None and time.monotonic() - started > drain > 0
+        if not self._gate.shut(0):
+            self._remarks.append("a call had not come out of the driver, which stays open until it has")
+        elif not self._lost and (late or closed is False):
+            self._remarks.append(f"work was still in flight after {drain:g} s, and keeps what it uses")
+
+    def _close_memory(self) -> None:
+        if shown := self.allocator.close():
+            self._remarks.append(
+                f"numpy arrays still show {shown} host-visible block(s): drop arrays derived from slices and "
+                "leases before closing"
+            )
+
+    def _close_budget(self) -> None:
+        try:
+            leaked, nbytes = self.budget.close()
+        finally:  # a reservation that somebody keeps must not keep the rest alive
+            self.budget.settle = lambda: None
+        if leaked:
+            self._remarks.append(
+                f"{leaked} reservation(s) of {format_bytes(nbytes)} were not released: use with blocks"
+            )
+
+    def _report(self) -> None:
+        if self._remarks:
+            text = f"device {self.info.name!r} closed, and {'; '.join(self._remarks)}"
+            warnings.warn(text, ResourceWarning, stacklevel=6)  # where close was called
+
+    @contextlib.contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except DeviceLost as error:
+            self._notice_loss(error)
+            raise
+
+    def _notice_loss(self, error: Exception) -> None:
+        if isinstance(error, DeviceLost):
+            self._failed(DeviceLost(*error.args))  # what is kept is not what now travels through frames
+
+    def _look(self) -> None:
+        """Raise :class:`DeviceLost` if the driver knows of a loss."""
+        try:
+            with self._gate.passing():
+                self._driver.check()
+        except Closed:
+            pass  # whoever closed the device has told everybody
+
+    def _failed(self, error: Exception) -> None:
+        """Tell every lane of a loss; any other failure is its own lane's alone."""
+        if isinstance(error, DeviceLost) and self._lost is None:
+            self._lost = error
+            for timeline in self._timelines:
+                timeline.fail(error)
+
+
+def _note_uses(lane: str, point: FencePoint, reads: list[Allocation], writes: list[Allocation]) -> None:
+    for allocation in reads:
+        allocation.used(lane, point, writes=False)
+    for allocation in writes:
+        allocation.used(lane, point, writes=True)
+
+
+def _close(gate: Gate, driver: Driver, timeout: float) -> bool | None:
+    """Close a driver that nobody is inside; native code would not survive anything else."""
+    with asking("the driver's close"):
+        return gate.shut(0) and driver.close(timeout)
+
+
+def _let_go(_driver: Driver) -> None:
+    """Do nothing: what calls this has kept the driver until now."""

@@ -1,0 +1,1 @@
+"""Memory: the budget, who holds what, and host memory lent as arrays."""

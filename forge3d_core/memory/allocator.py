@@ -1,0 +1,379 @@
+"""Allocations: who holds them, who uses them, and when they may go back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from forge3d_core.driver import Direction, Driver
+from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
+from forge3d_core.foreign import asking, from_signal_handler, view_of
+from forge3d_core.formats import texture_bytes
+from forge3d_core.lifetime.deferred_close import clear_up
+from forge3d_core.lifetime.guard import Gate
+from forge3d_core.memory.budget import Ledger
+from forge3d_core.memory.hold import Users, note, strike
+from forge3d_core.protocols import FencePoint, Heap, MemoryKind, Reservation, TextureFormat
+from forge3d_core.units import format_bytes
+
+_log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+"""How long a sweep waits for one that another thread is making, which takes no longer than freeing does."""
+
+
+@attrs.define(eq=False)
+class Allocation:
+    """Native memory, its reservation, and the submissions that use it.
+
+    ``write`` is the last submission that wrote it, ``reads`` the last of each lane that read it since:
+    what a later submission on another lane has to wait for, and what must be over before it is freed.
+    ``holds`` knows every loan of the memory: numpy arrays may not outlive what they show.
+    ``stale`` knows what Python still reaches of loans that have ended, by a variable or by an alias.
+    ``pins`` knows who has commands that name it and are not submitted yet.
+    ``uploaded`` is the last upload of floats, and their dtype; it holds as long as it is the last write.
+    ``freed`` is set before the driver is asked to let go; ``resting`` says that it could not, yet.
+    """
+
+    native: Any
+    reservation: Reservation | None
+    write: FencePoint | None = None
+    reads: dict[str, FencePoint] = attrs.field(factory=dict)
+    holds: Users = attrs.field(factory=set)
+    stale: Users = attrs.field(factory=set)
+    pins: Users = attrs.field(factory=set)
+    owned: bool = True  # False for adopted memory, which goes back to nobody
+    direction: Direction | None = None  # of a host block
+    uploaded: tuple[FencePoint, np.dtype[Any]] | None = None
+    freed: bool = False
+    resting: bool = False
+
+    def dependencies(self, lane: str, *, writes: bool) -> Iterable[FencePoint]:
+        """Yield the points of other lanes that a submission on ``lane`` comes after."""
+        if self.write is not None and self.write.timeline.name != lane:
+            yield self.write
+        if writes:
+            for name, point in self.reads.items():
+                if name != lane:
+                    yield point
+
+    def used(self, lane: str, point: FencePoint, *, writes: bool) -> None:
+        """Note a submission; the caller serializes submissions."""
+        if writes:
+            self.write = point
+            self.reads = {}
+        else:
+            self.reads[lane] = point
+
+    @property
+    def reachable(self) -> bool:
+        """Whether Python reaches the memory: then it is not given back, and not used for anything else."""
+        return bool(self.holds or self.stale)
+
+    def uses(self) -> tuple[FencePoint, ...]:
+        """Return the points after which nothing uses it any more; if one has failed, nobody can tell."""
+        reads = tuple(self.reads.values())
+        return reads if self.write is None else (self.write, *reads)
+
+
+class Owned:
+    """The ownership of an allocation, kept by the one who took it; when it is gone, the memory goes back.
+
+    So no owner needs a finalizer, and memory that an interrupted call was taking is not lost.
+    """
+
+    __slots__ = ("__weakref__", "allocation")
+
+    def __init__(self, allocation: Allocation) -> None:
+        self.allocation = allocation
+
+
+@attrs.define(eq=False)
+class Allocator:
+    """Takes memory from the driver within the budget, and gives it back when the device is done.
+
+    Memory without an owner stays noted until it has gone back, native memory and reservation.
+    One thread at a time makes a *pass* over the notes, so each is freed once, and no lock is held over
+    the driver's calls. An interrupted pass loses nothing: the next begins where it ended.
+
+    Thread-safety: any thread. An :class:`Owned` that is gone leaves a note, which the next call that
+    matters reads. :meth:`drop` takes no lock. :meth:`release` never waits for another thread, as a
+    finalizer may call it while its thread holds any lock of ours.
+    """
+
+    driver: Driver
+    budget: Ledger
+    gate: Gate = attrs.field(factory=Gate)
+    _live: set[Allocation] = attrs.field(factory=set, init=False)  # all that has not gone back
+    _owners: dict[weakref.ref[Owned], Allocation] = attrs.field(factory=dict, init=False)
+    _lost: deque[weakref.ref[Owned]] = attrs.field(factory=deque, init=False)  # owners that are gone
+    _dropped: dict[Allocation, None] = attrs.field(factory=dict, init=False)  # without owner, in order
+    _adopted: weakref.WeakValueDictionary[tuple[int, int], Allocation] = attrs.field(
+        factory=weakref.WeakValueDictionary, init=False
+    )
+    _sweeper: int | None = attrs.field(default=None, init=False)  # the thread that makes a pass
+    _passes: int = attrs.field(default=0, init=False)  # that came to their end
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    _swept: threading.Condition = attrs.field(
+        init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
+    )
+    _closed: bool = attrs.field(default=False, init=False)
+    _pid: int = attrs.field(factory=os.getpid, init=False)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child, where nothing can be given back: it is the parent's."""
+        return self._pid != os.getpid()
+
+    def buffer(self, nbytes: int) -> Owned:
+        """Return zeroed device memory. Raises :class:`TooLarge` or a :class:`BudgetError`."""
+        limit = self.driver.info.limits.max_buffer_size if self.driver.info.limits else nbytes
+        if nbytes > limit:
+            raise TooLarge(
+                f"a buffer of {format_bytes(nbytes)} is more than the {format_bytes(limit)} that "
+                f"{self.driver.info.name} allows; split it"
+            )
+        return self._take(nbytes, "buffer", "device_local", lambda: self.driver.allocate_buffer(nbytes))
+
+    def texture(self, width: int, height: int, format: TextureFormat) -> Owned:
+        """Return a zeroed texture."""
+        nbytes = texture_bytes(width, height, format)
+        return self._take(
+            nbytes,
+            "texture",
+            "device_local",
+            lambda: self.driver.allocate_texture(width, height, format),
+        )
+
+    def block(self, nbytes: int, direction: Direction, timeout: float | None = 0.0) -> Owned:
+        """Return a zeroed :class:`HostBlock`, charged to the host-visible budget."""
+        block = self._take_over(nbytes, direction) or self._take(
+            nbytes,
+            "buffer",
+            "host_visible",
+            lambda: self.driver.allocate_block(nbytes, direction),
+            timeout,
+        )
+        block.allocation.direction = direction
+        return block
+
+    def afford(self, count: int, nbytes: int) -> None:
+        """Raise :class:`BudgetExceeded` where so many blocks can never fit, before any of them is taken."""
+        total = count * self._footprint(nbytes, "host_visible")
+        if total > self.budget.limit:
+            self.budget.reserve(total).release()  # refused, counted, and in the budget's own words
+
+    def release(self, owned: Owned) -> None:
+        """Give memory back now, or as soon as the device is done with it and no other pass is under way."""
+        self.drop(owned)
+        self._pass()
+
+    def drop(self, owned: Owned) -> None:
+        """Note that memory has lost its owner, who may live on."""
+        if not self._closed:
+            self._dropped[owned.allocation] = None
+            self._owners.pop(weakref.ref(owned), None)
+
+    def pin(self, allocations: Collection[Allocation], user: object) -> None:
+        """Keep memory while ``user``, who has commands that name it, lives; raise :class:`Closed` if gone."""
+        with self._lock:
+            for allocation in allocations:  # first, so that a pass that looks from now on sees them in use
+                note(allocation.pins, user)
+            if any(allocation.freed for allocation in allocations):
+                for allocation in allocations:
+                    strike(allocation.pins, user)
+                raise Closed("memory that this work names was closed, and given back, in the meantime")
+
+    def adopted(self, native: Any, nbytes: int) -> Owned:
+        """Return the allocation of the caller's memory: adopted twice it is one, with its users in order."""
+        key = _place(native), nbytes
+        with self._lock:
+            allocation = self._adopted.get(key)
+            if allocation is None:
+                allocation = self._adopted[key] = Allocation(native, None, owned=False)
+        return self._owned(allocation)
+
+    @property
+    def holdings(self) -> list[object]:
+        """What has not gone back, also adopted memory, which may be in use: for who keeps it at the end.
+
+        As it is when the allocator closes, whenever this was asked.
+        """
+        return [self._live, self._owners, self._dropped]
+
+    def sweep(self) -> None:
+        """Free what was dropped and is no longer in use.
+
+        When it returns, all that could go back when it was called has gone back: a pass of another
+        thread is waited for, as what that is just freeing is still charged. For a while and not for
+        ever, as a finalizer may come here on a thread that holds what the other needs.
+        """
+        enough = self._passes + 2  # one may be under way; the next begins after this call, whoever makes it
+        while not self._pass():
+            with self._lock:
+                over = self._swept.wait_for(
+                    lambda: self._sweeper is None or self._passes >= enough, SWEEP_SECONDS
+                )
+            if not over or self._passes >= enough:
+                return
+
+    def close(self) -> int:
+        """Give every reservation back: the driver has closed and taken its memory along.
+
+        Return how many host-visible blocks numpy arrays still show.
+        """
+        self._closed = True
+        rest, self._live = self._live, set()
+        self._dropped, self._owners = {}, {}  # a note that is never read would keep its memory for good
+        for allocation in rest:
+            if allocation.reservation is not None:
+                allocation.reservation.release()
+        return sum(bool(allocation.holds) for allocation in rest)
+
+    def _owned(self, allocation: Allocation) -> Owned:
+        """Give an allocation its owner, or one more; whatever becomes of the caller, its end is noted."""
+        owned = Owned(allocation)
+        self._owners[weakref.ref(owned, self._lost.append)] = allocation
+        return owned
+
+    def _take_over(self, nbytes: int, direction: Direction) -> Owned | None:
+        """Return a block that was dropped and is out of use, zeroed, with its reservation.
+
+        One that the driver cannot let go of yet, or one for uploads that has come out of use since the
+        last pass.
+        """
+        for block in list(self._dropped):
+            if block.direction != direction or block.native.nbytes != nbytes:
+                continue
+            uses = block.uses()
+            over = direction == "upload" and all(
+                point.done for point in uses
+            )  # a readback's view is read-only
+            with self._lock:
+                unused = over and not (block.freed or block.reachable or block.pins) and block.uses() == uses
+                if (block.resting or unused) and block in self._live:
+                    again = Allocation(block.native, block.reservation)  # the old one may be dropped twice
+                    owned = self._owned(again)
+                    self._live.add(again)
+                    self._live.discard(block)  # out of the reach of others, passes too
+                    break
+        else:
+            return None
+        with self.gate.passing():
+            view_of(again.native)[:] = 0
+        return owned
+
+    def _take(
+        self,
+        nbytes: int,
+        kind: MemoryKind,
+        heap: Heap,
+        allocate: Callable[[], Any],
+        timeout: float | None = 0.0,
+    ) -> Owned:
+        reservation = self.budget.reserve(
+            self._footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout, pending=True
+        )
+        try:
+            with self.gate.passing(), asking("the driver's allocation"):
+                try:
+                    native = allocate()
+                except OutOfDeviceMemory:
+                    if not clear_up():
+                        raise
+                    native = allocate()
+            reservation.grant()
+        except BaseException:
+            reservation.release()
+            raise
+        allocation = Allocation(native, reservation)
+        owned = self._owned(allocation)
+        self._live.add(allocation)  # last: until now all of it goes as it came, by reference counts
+        return owned
+
+    def _footprint(self, nbytes: int, heap: Heap) -> int:
+        with asking("the driver's footprint"):
+            return self.driver.footprint(nbytes, heap)
+
+    def _pass(self) -> bool:
+        """Give back what can go; False if another thread is doing that."""
+        if not (self._dropped or self._lost) or self.forked:
+            return True
+        me = threading.get_ident()
+        if self._sweeper == me:
+            return True  # inside a pass, which goes on: a finalizer has closed something, say
+        try:
+            with self._lock:
+                if self._sweeper is not None:
+                    return False
+                self._sweeper = me
+            self._note_lost()
+            for allocation in list(self._dropped):
+                if allocation not in self._live:  # dropped twice is given back once
+                    if allocation.owned or all(point.done for point in allocation.uses()):
+                        self._dropped.pop(allocation, None)
+                    # Adopted memory stays known so long: adopted again, it is put in order behind its uses.
+                elif self._claim(allocation):
+                    self._free(allocation)
+            self._passes += 1
+        finally:
+            if self._sweeper == me:
+                self._sweeper = None
+                with self._lock:
+                    self._swept.notify_all()
+        return True
+
+    def _note_lost(self) -> None:
+        """Drop what lost its owner; in a pass, and an interrupt leaves the rest for the next."""
+        while self._lost:
+            gone = self._lost[0]
+            if (allocation := self._owners.get(gone)) is not None:
+                self._dropped[allocation] = None
+            self._owners.pop(gone, None)
+            self._lost.popleft()
+
+    def _claim(self, allocation: Allocation) -> bool:
+        """Mark as freed if nothing uses it any more, and nobody got hold of it while the driver was asked."""
+        uses = allocation.uses()
+        if not all(point.done for point in uses):
+            return False
+        with self._lock:
+            allocation.resting = False
+            if not (allocation.reachable or allocation.pins) and allocation.uses() == uses:
+                allocation.freed = True
+            return allocation.freed and allocation in self._live
+
+    def _free(self, allocation: Allocation) -> None:
+        try:
+            with self.gate.passing():
+                allocation.resting = self.driver.free(allocation.native) is False
+        except Closed:
+            pass  # it went with the driver
+        except Exception as error:
+            if from_signal_handler(error):
+                raise  # asked again by the next pass
+            _log.exception("the driver failed to free memory, which stays charged until the device closes")
+            self._dropped.pop(allocation, None)
+            return
+        if not allocation.resting:
+            if allocation.reservation is not None:
+                allocation.reservation.release()
+            self._live.discard(allocation)
+            self._dropped.pop(allocation, None)  # last: whoever is about to refuse others must still find it
+
+
+def _place(native: Any) -> int:
+    """Return what two natives over the same memory have in common: the address, or being one object."""
+    for interface in ("__cuda_array_interface__", "__array_interface__"):
+        described = getattr(native, interface, None)
+        if described is not None:
+            return int(described["data"][0])
+    return id(native)

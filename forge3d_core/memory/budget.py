@@ -1,0 +1,393 @@
+"""The budget ledger: every byte by kind and heap, under one lock."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
+
+import attrs
+
+from forge3d_core import protocols
+from forge3d_core.arguments import function, integer, real
+from forge3d_core.deadline import Deadline
+from forge3d_core.errors import BudgetError, Forked, UsageError, again
+from forge3d_core.foreign import from_signal_handler
+from forge3d_core.memory.entry import (
+    Entry,
+    entry_of,
+    fits,
+    refusal,
+    with_entry,
+    with_peaks,
+    without_entry,
+)
+from forge3d_core.memory.hold import Reference
+from forge3d_core.presentation import line, presents
+from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
+from forge3d_core.units import MIB, format_bytes, parse_bytes
+
+DEFAULT_LIMIT = 512 * MIB
+"""Host-visible bytes allowed unless configured. Source: the memory management guide."""
+
+SETTLE_SECONDS = 0.005
+"""How often a waiting reservation looks for memory that the device has finished with."""
+
+_log = logging.getLogger(__name__)
+
+
+@presents(protocols.Reservation)
+@attrs.define(eq=False)
+class LedgerReservation:
+    """See :class:`forge3d_core.protocols.Reservation`. Dropped unreleased, it gives back when collected."""
+
+    _tracker: Ledger
+    _entry: Entry
+
+    @property
+    def nbytes(self) -> int:
+        return self._entry.nbytes
+
+    @property
+    def kind(self) -> MemoryKind:
+        return self._entry.kind
+
+    @property
+    def heap(self) -> Heap:
+        return self._entry.heap
+
+    @property
+    def released(self) -> bool:
+        return not self._entry.held
+
+    def __repr__(self) -> str:
+        entry = self._entry
+        what = f"reservation of {format_bytes(entry.nbytes)} {entry.heap} for a {entry.kind}"
+        return line(what, "" if entry.held else "released")
+
+    def grant(self) -> None:
+        """See :meth:`Ledger.grant`."""
+        self._tracker.grant(self._entry)
+
+    def release(self) -> None:
+        self._tracker.release(self._entry)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+@attrs.define(eq=False)
+class _Watermark:
+    fraction: float
+    callback: Callable[[BudgetMetrics], None]
+    above: bool = False
+
+
+@attrs.frozen(eq=False)
+class _Ticket:
+    """A place in the line of those who wait for room."""
+
+    thread: threading.Thread
+
+
+def _nothing_held(limit: int | str) -> BudgetMetrics:
+    return BudgetMetrics(0, 0, 0, 0, 0, 0, 0, 0, 0, parse_bytes(limit), 0)
+
+
+@presents(protocols.BudgetTracker)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
+class Ledger:
+    """See :class:`forge3d_core.protocols.BudgetTracker`.
+
+    All figures are one frozen value, and each change puts another in its place; see :meth:`_change`.
+
+    ``settle`` is called before anything is counted or refused: whoever defers giving back (a buffer
+    the device still uses, an owner the garbage collector found) catches up there. When it returns,
+    what could be given back has been, by this thread or by another.
+    """
+
+    _now: BudgetMetrics = attrs.field(  # made of the limit
+        default=DEFAULT_LIMIT,  # type: ignore[assignment]
+        converter=_nothing_held,
+        alias="limit",
+    )
+    settle: Callable[[], None] = attrs.field(default=lambda: None)
+    _held: dict[weakref.ref[Any] | None, Entry] = attrs.field(factory=dict, init=False)  # or more
+    _pending: set[Entry] = attrs.field(factory=set, init=False)  # and perhaps some that are so no more
+    _waiting: deque[_Ticket] = attrs.field(factory=deque, init=False)
+    _abandoned: deque[weakref.ref[Any]] = attrs.field(factory=deque, init=False)
+    _reclaimers: list[Callable[[int], int]] = attrs.field(factory=list, init=False)
+    _watermarks: list[_Watermark] = attrs.field(factory=list, init=False)
+    _ended: Exception | None = attrs.field(default=None, init=False)
+    _pid: int = attrs.field(factory=os.getpid, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    _changed: threading.Condition = attrs.field(
+        init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
+    )
+
+    def __repr__(self) -> str:
+        now = self._now
+        return line(
+            f"budget: {format_bytes(now.host_visible_bytes)} of {format_bytes(now.limit_bytes)} host-visible",
+            f"{format_bytes(now.device_local_bytes)} device-local",
+            "" if self._ended is None else "ended",
+        )
+
+    def _repr_html_(self) -> str:
+        return self._now._repr_html_()
+
+    @property
+    def limit(self) -> int:
+        return self._now.limit_bytes
+
+    def set_limit(self, nbytes: int | str) -> None:
+        limit = parse_bytes(nbytes)
+        self._usable()
+        with self._lock:
+            self._change(lambda now: attrs.evolve(now, limit_bytes=limit))
+            crossed = self._crossings()
+            self._changed.notify_all()
+        self._report(crossed)
+
+    def reserve(
+        self,
+        nbytes: int,
+        *,
+        kind: MemoryKind = "buffer",
+        heap: Heap = "host_visible",
+        timeout: float | None = 0.0,
+        pending: bool = False,
+    ) -> LedgerReservation:
+        """See :meth:`BudgetTracker.reserve`; ``pending`` until ``grant``, it counts and raises no peak."""
+        entry = entry_of(nbytes, kind, heap)
+        entry.pending = pending
+        deadline = Deadline.after(timeout)
+        self._usable()
+        reservation = LedgerReservation(self, entry)
+        entry.owner = Reference(reservation, self._abandoned.append)
+        try:
+            self._catch_up()
+            crossed = self._obtain(entry, deadline)
+            if crossed is None:
+                raise self._refused(entry)
+            self._report(crossed)
+        except BaseException:
+            reservation.release()  # taken already, if it is a watermark's callback that ends the program
+            raise
+        return reservation
+
+    def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
+        entry = entry_of(nbytes, "buffer", heap)
+        self._usable()
+        self._catch_up()
+        now = self._now
+        if not fits(now, entry):
+            raise refusal(now, entry)
+
+    def metrics(self) -> BudgetMetrics:
+        self._catch_up()
+        return self._now
+
+    def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
+        function("a reclaimer", reclaim)
+        self._usable()
+        with self._lock:
+            self._reclaimers.append(reclaim)
+        return lambda: self._forget(self._reclaimers, reclaim)
+
+    def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:
+        function("a watermark's callback", callback)
+        fraction = real("a watermark, a fraction of the limit,", fraction)
+        if not 0 < fraction <= 1:
+            raise UsageError(f"a watermark is a fraction of the limit in (0, 1], not {fraction!r}")
+        self._usable()
+        mark = _Watermark(fraction, callback)
+        with self._lock:
+            self._watermarks.append(mark)
+            crossed = self._crossings()
+        self._report(crossed)
+        return lambda: self._forget(self._watermarks, mark)
+
+    def grant(self, entry: Entry) -> None:
+        """Note that the driver had memory for an entry: from now on it may be a peak."""
+        with self._lock:
+            entry.pending = False
+            self._pending.discard(entry)
+            self._change(lambda now: with_peaks(now, self._pending))
+
+    def release(self, entry: Entry) -> None:
+        """Give an entry back, once; in a forked child it is the parent's, like the lock."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            self._pending.discard(entry)
+            if self._change(lambda now: without_entry(now, entry) if entry.held else None, entry):
+                self._held.pop(entry.owner, None)
+                entry.owner = None
+                self._crossings()  # falling only re-arms
+                self._changed.notify_all()
+
+    def end(self, error: Exception) -> None:
+        """Refuse everything with ``error`` from now on and tell who waits; what is held stays held."""
+        with self._lock:
+            self._ended = error
+            self._changed.notify_all()
+
+    def close(self) -> tuple[int, int]:
+        """Give back what is still held; return how many reservations that were, and their bytes."""
+        self._catch_up()
+        leaked = [entry for entry in list(self._held.values()) if entry.held]
+        for entry in leaked:
+            self.release(entry)
+        return len(leaked), sum(entry.nbytes for entry in leaked)
+
+    def _change(
+        self, step: Callable[[BudgetMetrics], BudgetMetrics | None], entry: Entry | None = None
+    ) -> bool:
+        """Put what ``step`` makes of the figures in their place; False if it makes None of them.
+
+        The caller has the lock, which keeps other threads out, but neither an interrupt nor the
+        collector, whose finalizers may give memory back on this very thread. Both come only where
+        something is called. So ``step`` is pure, what it made of figures that have changed meanwhile
+        is made again, and nothing is called between that look and the last assignment.
+        """
+        while (after := step(before := self._now)) is not None:
+            if self._now is before:
+                if entry is None:
+                    self._now = after
+                else:
+                    self._now, entry.held = after, not entry.held
+                return True
+        return False
+
+    def _usable(self) -> None:
+        if self._pid != os.getpid():
+            raise Forked(
+                f"this budget is of a device of process {self._pid}, the parent; GPU state does not survive "
+                "a fork: open a device in the child"
+            )
+        if self._ended is not None:
+            raise again(self._ended)
+
+    def _catch_up(self) -> None:
+        if self._pid != os.getpid():
+            return  # nothing comes back here, and whoever held a lock at the fork does not let go of it
+        self.settle()
+        while self._abandoned:
+            try:
+                gone = self._abandoned[0]
+            except IndexError:
+                return  # another thread was faster
+            # Noted until it is given back, so that no other thread takes it for something still in use.
+            if (entry := self._held.get(gone)) is not None:
+                self.release(entry)
+                self._held.pop(gone, None)  # an interrupted release may have given back, and no more
+            with contextlib.suppress(ValueError):
+                self._abandoned.remove(gone)
+
+    def _obtain(self, entry: Entry, deadline: Deadline) -> list[_Watermark] | None:
+        """Take ``entry``, in its turn if it may wait; return the marks that it crossed, None if refused."""
+        if entry.heap == "device_local" or not deadline.left():
+            return self._try(entry)
+        ticket = _Ticket(threading.current_thread())
+        try:
+            self._waiting.append(ticket)
+            while entry.nbytes <= self.limit:
+                self._usable()
+                # A reclaimer, or a finalizer, that reserves does not wait for its own thread.
+                first = self._waiting[0].thread is ticket.thread
+                if first and (crossed := self._try(entry)) is not None:
+                    return crossed
+                left = deadline.left(SETTLE_SECONDS)
+                if left <= 0:
+                    return None
+                with self._lock:
+                    self._changed.wait(left)
+                self._catch_up()
+            return None
+        finally:
+            # First of all, and without a lock: an interrupt must leave no ticket that nobody would give up.
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            with self._lock:
+                self._changed.notify_all()
+
+    def _try(self, entry: Entry) -> list[_Watermark] | None:
+        """Take ``entry`` if it fits, perhaps once the reclaimers have given back; None if it does not."""
+        crossed = self._take(entry)
+        if crossed is None and self._reclaim(entry):
+            crossed = self._take(entry)
+        return crossed
+
+    def _take(self, entry: Entry) -> list[_Watermark] | None:
+        with self._lock:
+            self._usable()
+            self._held[entry.owner] = entry
+            if entry.pending:
+                self._pending.add(entry)
+            if self._change(
+                lambda now: with_entry(now, entry, self._pending) if fits(now, entry) else None, entry
+            ):
+                return self._crossings()
+            self._held.pop(entry.owner, None)
+            return None
+
+    def _reclaim(self, entry: Entry) -> bool:
+        """Ask the reclaimers for what ``entry`` lacks; whether any was asked."""
+        now = self._now
+        wanted = now.host_visible_bytes + entry.nbytes - now.limit_bytes
+        asked = False
+        for reclaim in list(self._reclaimers) if entry.nbytes <= now.limit_bytes else ():
+            if wanted <= 0:
+                break
+            asked = True
+            try:
+                wanted -= integer("what a reclaimer gave back", reclaim(wanted))
+            except (
+                Exception
+            ) as error:  # one that cannot give back, or count, keeps nobody from asking the next
+                if from_signal_handler(error):
+                    raise
+                _log.exception("a reclaimer that was asked for %s failed", format_bytes(wanted))
+        if asked:
+            self._catch_up()  # what a reclaimer let go may just be going back on another thread
+        return asked
+
+    def _refused(self, entry: Entry) -> BudgetError:
+        """Count a refusal and return it."""
+        with self._lock:
+            self._change(lambda now: attrs.evolve(now, refusals=now.refusals + 1))
+        return refusal(self._now, entry)
+
+    def _crossings(self) -> list[_Watermark]:
+        crossed = []
+        for mark in self._watermarks:
+            now = self._now
+            above = now.host_visible_bytes >= mark.fraction * now.limit_bytes and now.host_visible_bytes > 0
+            if above is not mark.above:
+                mark.above = above
+                if above:
+                    crossed.append(mark)
+        return crossed
+
+    def _report(self, crossed: list[_Watermark]) -> None:
+        for mark in crossed:
+            try:
+                mark.callback(self._now)
+            except Exception:  # the caller asked for memory, not for somebody's callback
+                _log.exception("the callback of watermark %s failed", mark.fraction)
+
+    def _forget(self, listeners: list[Any], one: Any) -> None:
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            if one in listeners:
+                listeners.remove(one)

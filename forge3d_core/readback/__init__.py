@@ -1,0 +1,1 @@
+"""The readback pool: how results come home without stalling."""

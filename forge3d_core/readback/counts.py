@@ -1,0 +1,40 @@
+"""What a readback pool counts."""
+
+from __future__ import annotations
+
+import attrs
+
+from forge3d_core.protocols import ReadbackStats
+from forge3d_core.readback.blocks import Blocks
+
+
+@attrs.define(eq=False)
+class Counts:
+    """Since the pool was made; the pool's lock guards them."""
+
+    total: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    dropped_frames: int = 0
+    seconds: float = 0.0
+    bytes_read: int = 0
+    waits: int = 0
+
+    def stats(self, pending: int, blocks: Blocks) -> ReadbackStats:
+        """Return the snapshot that the pool's callers see."""
+        sizes = blocks.sizes
+        return ReadbackStats(
+            total_operations=self.total,
+            completed_operations=self.completed,
+            pending_operations=pending,
+            cancelled_operations=self.cancelled,
+            failed_operations=self.failed,
+            dropped_frames=self.dropped_frames,
+            average_time_ms=1e3 * self.seconds / self.completed if self.completed else 0.0,
+            bytes_read=self.bytes_read,
+            block_allocations=blocks.allocations,
+            blocks=len(sizes),
+            block_bytes=sum(sizes),
+            waits=self.waits,
+        )

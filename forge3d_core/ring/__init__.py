@@ -1,0 +1,1 @@
+"""The staging ring: blocks in a circle, each reused only behind its fence."""

@@ -1,0 +1,1 @@
+"""Which backend opens: configuration, score, and the decision explained."""

@@ -1,0 +1,156 @@
+"""Copies on several threads: right, and over when they end, however they end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forge3d_core.errors import Closed
+from forge3d_core.memory.copying import PARALLEL_BYTES, HostCopier
+
+PARTS = 4
+SIZE = PARTS * PARALLEL_BYTES
+
+
+@pytest.fixture
+def copier() -> Iterator[HostCopier]:
+    made = HostCopier(threads=PARTS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def source() -> Any:
+    return np.random.default_rng(8).integers(0, 256, SIZE, dtype=np.uint8)
+
+
+def copying(monkeypatch: pytest.MonkeyPatch, on_this: Any = None, on_others: Any = None) -> None:
+    """Have something happen before each part that is copied, on this thread or on another."""
+    real, here = np.copyto, threading.current_thread()
+
+    def copyto(target: Any, part: Any) -> None:
+        happens = on_this if threading.current_thread() is here else on_others
+        if happens is not None:
+            happens()
+        real(target, part)
+
+    monkeypatch.setattr(np, "copyto", copyto)
+
+
+@pytest.mark.parametrize("shape", [(SIZE,), (5, SIZE // 5), (SIZE + 3,), (3, 10), ()])
+def test_copies_of_any_shape(copier: HostCopier, shape: tuple[int, ...]) -> None:
+    source = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    target = np.zeros_like(source)
+    copier.copy(target, source)
+    assert (target == source).all()
+
+
+def test_rows_that_lie_apart(copier: HostCopier, source: Any) -> None:
+    apart = np.zeros((1024, 2 * SIZE // 1024), np.uint8)[:, : SIZE // 1024]
+    copier.copy(apart, source.reshape(apart.shape))
+    assert (apart.reshape(-1) == source).all()
+
+
+def test_a_closed_copier_copies_on_and_a_shut_gate_lets_nobody_in(copier: HostCopier, source: Any) -> None:
+    target = np.zeros_like(source)
+    copier.close()
+    copier.copy(target, source)
+    assert (target == source).all()
+    copier.gate.shut()
+    with pytest.raises(Closed):
+        copier.copy(target, source)
+
+
+def test_the_other_threads_take_part(
+    copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    met = threading.Barrier(PARTS)  # each thread is inside a part of its own
+    copying(monkeypatch, lambda: met.wait(patience), lambda: met.wait(patience))
+    target = np.zeros_like(source)
+    copier.copy(target, source)
+    assert (target == source).all()
+
+
+@pytest.mark.parametrize("moment", ["waiting", "calling"])
+def test_an_interrupt_waits_for_the_other_threads(
+    copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch, patience: float, moment: str
+) -> None:
+    """They would write into memory that was given back."""
+    here, inside, leave, over = threading.current_thread(), *(threading.Event() for _ in range(3))
+    written_after: list[bool] = []
+    wait, submit = threading.Condition.wait, ThreadPoolExecutor.submit
+    interrupts = [KeyboardInterrupt(moment)]
+
+    def waiting(self: threading.Condition, timeout: float | None = None) -> bool:
+        if threading.current_thread() is here and inside.is_set():
+            if moment == "waiting" and interrupts:
+                raise interrupts.pop()
+            leave.set()  # it waits for the others all the same
+        return wait(self, timeout)
+
+    def calling(self: ThreadPoolExecutor, *call: Any) -> Any:
+        if moment == "calling" and inside.is_set() and interrupts:
+            raise interrupts.pop()
+        try:
+            return submit(self, *call)
+        finally:
+            inside.wait(patience)
+
+    def lingering() -> None:
+        inside.set()
+        leave.wait(patience)
+        written_after.append(over.is_set())
+
+    monkeypatch.setattr(threading.Condition, "wait", waiting)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", calling)
+    copying(monkeypatch, on_others=lingering)
+    with pytest.raises(KeyboardInterrupt, match=moment):
+        copier.copy(np.zeros_like(source), source)
+    over.set()
+    leave.set()
+    assert written_after
+    assert not any(written_after)
+
+
+def test_who_comes_too_late_to_help_writes_nothing(
+    copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Callable[[], None]] = []
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda _pool, call: late.append(call))
+    target = np.zeros_like(source)
+    copier.copy(target, source)
+    assert (target == source).all()
+    target[:] = 0
+    for aid in late:
+        aid()
+    assert len(late) == PARTS - 1
+    assert not target.any()
+
+
+def test_no_threads_no_help(copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_call: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", none)
+    target = np.zeros_like(source)
+    copier.copy(target, source)
+    assert (target == source).all()
+
+
+def test_what_stops_another_thread_is_raised(
+    copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    inside = threading.Event()
+
+    def fail() -> None:
+        inside.set()
+        raise MemoryError("on purpose")
+
+    copying(monkeypatch, lambda: inside.wait(patience), fail)
+    with pytest.raises(MemoryError, match="on purpose"):
+        copier.copy(np.zeros_like(source), source)
