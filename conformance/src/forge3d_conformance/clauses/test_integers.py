@@ -26,7 +26,7 @@ TYPES: tuple[type[np.integer[Any]], ...] = (
 NOT_WHOLE: tuple[Any, ...] = (True, np.True_, 16.0, np.float32(16), 16.5)
 ROOM = 70_000
 SIDE = 300
-"""Of a texture, so that a place in it and a size add up to more than a byte holds; less where less is the limit."""
+"""Of a texture: a place in it and a size add up to more than a byte holds. Less where less is the limit."""
 
 
 class Kind:
