@@ -202,7 +202,11 @@ from forge3d_core.errors import NoDevice
 from forge3d_wgpu.plugin import WgpuBackend
 
 backend = WgpuBackend()
-assert not any(info.caution for info in backend.probe())
+try:
+    found = backend.probe()
+except NoDevice:  # this machine has no other adapter
+    found = []
+assert not any(info.caution for info in found)
 try:
     backend.open("opengl")
 except NoDevice:
