@@ -6,6 +6,9 @@ are to go is in ``docs/performance.md``.
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+
 import pytest
 
 import forge3d_core
@@ -33,3 +36,27 @@ def test_an_operation_enters_no_more_functions(counts: dict[str, CallCount], ope
 
 def test_what_is_counted_is_what_is_bounded(counts: dict[str, CallCount]) -> None:
     assert counts.keys() == BOUNDS.keys()
+
+
+def test_a_read_costs_the_same_however_many_are_pending() -> None:
+    calls = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    with forge3d_core.open_device("host") as device:
+        source = device.create_buffer(4096)
+        with device.readback_pool(max_pending_ops=256, buffer_size=4096) as pool:
+            for handle in [pool.read(source) for _ in range(256)]:  # the first use of each block
+                handle.wait()
+            counts, handles = [], []
+            for _ in range(256):
+                calls, before = 0, sys.getprofile()
+                sys.setprofile(note)
+                try:
+                    handles.append(pool.read(source))
+                finally:
+                    sys.setprofile(before)
+                counts.append(calls)
+    assert max(counts) <= 1.1 * min(counts) + 16  # what the device has finished meanwhile is noted, too

@@ -63,6 +63,7 @@ class Blocks:
         self._nbytes = nbytes
         self._lock = threading.RLock()
         self._slots: list[_Slot] = []
+        self._next = 0  # where to look first: reads end in the order in which they began, mostly
         self._closed = False
         self._forget_reclaimer: Callable[[], None] = lambda: None
         if pre_allocate:
@@ -89,6 +90,9 @@ class Blocks:
         Raises :class:`Closed`, or a :class:`BudgetError`.
         """
         with self._lock:
+            if (likely := self._likely(block_size(max(nbytes, self._nbytes)))) is not None:
+                _lend(likely, promise)
+                return
             free = [slot for slot in self._slots if slot.free]
             idle = [slot for slot in free if not slot.owned.allocation.reachable]
             reached = len(free) - len(idle)
@@ -107,6 +111,17 @@ class Blocks:
             slot = self._allocate(max(nbytes, self._nbytes), reached)
             _lend(slot, promise)
             self._add(slot)
+
+    def _likely(self, size: int) -> _Slot | None:
+        """Return the block that has been lent longest, if it is idle and none could fit better.
+
+        So a read costs the same however many are pending. The lock is held.
+        """
+        if not self._slots or len(self._slots) > self._depth:
+            return None
+        slot = self._slots[self._next % len(self._slots)]
+        self._next += 1
+        return slot if slot.owned.allocation.native.nbytes == size and slot.idle else None
 
     def reclaim(self, nbytes: int) -> int:
         """Give idle blocks back to the budget, largest first, until ``nbytes`` are; return how many were."""

@@ -314,12 +314,18 @@ class Pool:
 
     def _try_acquire(self, promise: Promise, nbytes: int) -> bool:
         """Promise a block if one is free or can be freed without waiting; whether it did."""
-        self.collect()
+        collected = False
         while True:
             claimed, oldest = self.claim(promise, nbytes)
-            if oldest is None:
-                return claimed
-            oldest.land()
+            if claimed:
+                return True
+            if oldest is not None:
+                oldest.land()
+            elif collected:
+                return False
+            else:  # only now: to look at every read that is pending costs more the more there are
+                self.collect()
+                collected = True
 
     def claim(self, promise: Promise, nbytes: int) -> tuple[bool, Operation | None]:
         """Promise a block if one is free; else return the read, if any, that makes room when it lands."""
