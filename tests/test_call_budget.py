@@ -15,11 +15,11 @@ import forge3d_core
 from forge3d_conformance.speed.calls import CallCount, count_calls
 
 BOUNDS = {
-    "reserve + commit + advance + wait": 215,
-    "upload of 4 KiB + wait": 260,
-    "record + submit + wait, one dispatch": 165,
-    "read + wait, 4 KiB": 215,
-    "submit of an empty list + wait": 120,
+    "reserve + commit + advance + wait": 205,
+    "upload of 4 KiB + wait": 238,
+    "record + submit + wait, one dispatch": 152,
+    "read + wait, 4 KiB": 205,
+    "submit of an empty list + wait": 106,
 }
 
 
