@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(LONG_SECONDS))
     # Long tests start first; a process that took one of them last would keep the others waiting.
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, not at pytest: many tests call it, some often."""
+    gc.collect()
+    gc.freeze()
 
 
 def _touches_adapter(item: pytest.Item) -> bool:
