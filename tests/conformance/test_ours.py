@@ -37,7 +37,7 @@ def conformance(backend: str, folder: Path, *options: str) -> tuple[int, Report,
 @pytest.mark.long
 @pytest.mark.parametrize("backend", ["wgpu", "host", "cuda"], indirect=True)
 def test_it_is_conformant(backend: str, tmp_path: Path) -> None:
-    """What fails has failed. What is inconclusive says nothing of the backend, and is measured again alone."""
+    """What fails has failed; what is inconclusive says nothing of the backend, and is measured again."""
     status, report, said = conformance(backend, tmp_path / "report")
     assert report.verdict in (Verdict.CONFORMANT, Verdict.INCOMPLETE), said
     doubtful = [clause.id for clause in report.clauses if clause.state is State.INCONCLUSIVE]
