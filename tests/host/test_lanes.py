@@ -31,8 +31,19 @@ class Interrupt(BaseException):
     """What a signal's handler may raise anywhere."""
 
 
+_earlier: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _note_earlier_threads() -> None:
+    """Tell the lanes of this test from those that other tests in this process left to end by themselves."""
+    _earlier.clear()
+    _earlier.update(threading.enumerate())
+
+
 def threads_of_lanes() -> set[str]:
-    return {t.name for t in threading.enumerate() if t.name.startswith("forge3d-host-")}
+    threads = set(threading.enumerate()) - _earlier
+    return {thread.name for thread in threads if thread.name.startswith("forge3d-host-")}
 
 
 def test_a_lane_runs_in_order_of_submission(rig: Any) -> None:
