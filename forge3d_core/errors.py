@@ -182,7 +182,7 @@ class DeviceLost(ForgeError):
     """The device is gone. Every present and later wait raises this, and nothing is recycled."""
 
 
-def again(error: Exception) -> Exception:
+def copy_exception(error: Exception) -> Exception:
     """Return a fresh exception like ``error``: one instance raised on many threads shares a traceback.
 
     Cause, attributes and notes are those of ``error``.

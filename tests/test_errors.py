@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forge3d_core import errors
-from forge3d_core.errors import BackendError, BudgetError, ForgeError, UsageError, WrongType, again
+from forge3d_core.errors import BackendError, BudgetError, ForgeError, UsageError, WrongType, copy_exception
 
 TREE = [
     kind
@@ -46,7 +46,7 @@ CARRIERS: list[Callable[[ForgeError], Any]] = [
     *(lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol)) for protocol in range(6)),
     copy.copy,
     copy.deepcopy,
-    again,
+    copy_exception,
     rebuilt,
 ]
 

@@ -21,7 +21,7 @@ from forge3d_core import arguments, protocols
 from forge3d_core.arguments import integer, keywords, shown
 from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
-from forge3d_core.device.order import asked_for, demanded, tokens
+from forge3d_core.device.order import explicit_waits, hazards, tokens
 from forge3d_core.driver import Command, Driver
 from forge3d_core.errors import (
     Closed,
@@ -31,13 +31,13 @@ from forge3d_core.errors import (
     Forked,
     UsageError,
     WrongType,
-    again,
+    copy_exception,
 )
 from forge3d_core.foreign import asking, from_signal_handler
 from forge3d_core.formats import texture_format
-from forge3d_core.lifetime.deferred_close import Leftover, clear_up, keep_at_exit
-from forge3d_core.lifetime.guard import Gate
-from forge3d_core.lifetime.teardown import PATIENCE, Ending, close_elsewhere
+from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred, keep_at_exit
+from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.lifetime.teardown import PATIENCE, Teardown, close_elsewhere
 from forge3d_core.memory.allocator import Allocation, Allocator
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.copying import HostCopier
@@ -83,10 +83,10 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
     If it raises, the driver has been closed, or will be as soon as its work has ended.
     """
     try:
-        clear_up()
+        close_deferred()
         return AssembledDevice(driver, options or DeviceOptions())
     except BaseException:
-        Leftover(driver.info.name, driver.close).end(0.0)
+        DeferredClose(driver.info.name, driver.close).end(0.0)
         raise
 
 
@@ -101,7 +101,7 @@ class AssembledDevice:
         self.info: DeviceInfo = info
         self.limits: Limits = info.limits
         self.budget = Ledger(options.budget)
-        self._gate = Gate()
+        self._gate = CallGuard()
         self.allocator = Allocator(driver, self.budget, self._gate)
         self.copier = HostCopier(gate=self._gate)
         self._driver = driver
@@ -117,9 +117,9 @@ class AssembledDevice:
         self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
         self._submission = threading.Lock()
         used = [*self.allocator.holdings, self._kernels.compiled]
-        self._leftover = Leftover(info.name, partial(_close, self._gate, driver), used)
+        self._leftover = DeferredClose(info.name, partial(_close, self._gate, driver), used)
         self._state = threading.RLock()
-        self._ending = Ending()
+        self._ending = Teardown()
         self._remarks: list[str] = []  # of what closing found
         self._lost: Exception | None = None
         self._closed = False  # last: from now on there is something to close
@@ -216,7 +216,7 @@ class AssembledDevice:
         """Submit on ``lane`` behind everything that these allocations and ``after`` ask for."""
         self.check()
         timeline = self._lane(lane).timeline
-        explicit = asked_for(after)
+        explicit = explicit_waits(after)
         user = Hold()
         try:
             self.allocator.pin([*reads, *writes], user)
@@ -234,7 +234,7 @@ class AssembledDevice:
         explicit: list[FencePoint],
     ) -> FencePoint:
         with self._submission:
-            behind = tokens([*explicit, *demanded(lane, reads, writes)], self._timelines)
+            behind = tokens([*explicit, *hazards(lane, reads, writes)], self._timelines)
             interrupt: BaseException | None = None
             while True:
                 try:
@@ -320,14 +320,14 @@ class AssembledDevice:
         if self._closed:
             raise Closed(f"device {self.info.name!r} was closed")
         if self._lost is not None:
-            raise again(self._lost)
+            raise copy_exception(self._lost)
 
     def close(self) -> None:
         if self._pid != os.getpid():
             return  # the parent's to close; a child has neither the threads nor the GPU state
         with self._state:
             if not self._closed:
-                ending = Ending(deque(self._last_steps()), PATIENCE + self._options.drain_timeout)
+                ending = Teardown(deque(self._last_steps()), PATIENCE + self._options.drain_timeout)
                 self._ending, self._closed = ending, True
         self._ending.run()
 
@@ -368,7 +368,7 @@ class AssembledDevice:
     def _last_steps(self) -> Iterator[Callable[[], object]]:
         """Yield what closing takes, in order; nothing here may hinder what follows it."""
         ended = Closed(f"device {self.info.name!r} was closed")
-        yield clear_up
+        yield close_deferred
         for timeline in self._timelines:
             yield timeline.poll
             yield partial(timeline.fail, ended)
@@ -452,7 +452,7 @@ def _note_uses(lane: str, point: FencePoint, reads: list[Allocation], writes: li
         allocation.used(lane, point, writes=True)
 
 
-def _close(gate: Gate, driver: Driver, timeout: float) -> bool | None:
+def _close(gate: CallGuard, driver: Driver, timeout: float) -> bool | None:
     """Close a driver that nobody is inside; native code would not survive anything else."""
     with asking("the driver's close"):
         return gate.shut(0) and driver.close(timeout)

@@ -12,7 +12,7 @@ from forge3d_core import protocols
 from forge3d_core.arguments import shown
 from forge3d_core.driver import Driver
 from forge3d_core.foreign import asking
-from forge3d_core.lifetime.guard import Gate
+from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.presentation import counted, line, presents
 from forge3d_core.protocols import KernelSource
 
@@ -41,7 +41,7 @@ class Kernels:
     """What a driver has compiled, by source, until the device forgets it. Thread-safety: any thread."""
 
     _driver: Driver
-    _gate: Gate
+    _gate: CallGuard
     compiled: dict[Hashable, CompiledKernel] = attrs.field(factory=dict, init=False)
     _compiling: threading.RLock = attrs.field(factory=threading.RLock, init=False)
 

@@ -12,7 +12,7 @@ from forge3d_core.protocols import FencePoint
 from forge3d_core.timeline.timeline import Timeline
 
 
-def asked_for(after: Iterable[FencePoint]) -> list[FencePoint]:
+def explicit_waits(after: Iterable[FencePoint]) -> list[FencePoint]:
     """Return the caller's ``after=`` as a list; raises :class:`UsageError` for what is none of points."""
     try:
         points = list(after)
@@ -26,7 +26,7 @@ def asked_for(after: Iterable[FencePoint]) -> list[FencePoint]:
     return points
 
 
-def demanded(lane: str, reads: Iterable[Allocation], writes: Iterable[Allocation]) -> Iterator[FencePoint]:
+def hazards(lane: str, reads: Iterable[Allocation], writes: Iterable[Allocation]) -> Iterator[FencePoint]:
     """Yield the points of other lanes that a submission to ``lane`` has to come after."""
     for allocation in reads:
         yield from allocation.dependencies(lane, writes=False)

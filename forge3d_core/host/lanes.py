@@ -10,7 +10,7 @@ import attrs
 
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command, OwnThread, start_thread
-from forge3d_core.errors import Closed, DeviceLost, ForgeError, again
+from forge3d_core.errors import Closed, DeviceLost, ForgeError, copy_exception
 from forge3d_core.foreign import keep, translated
 from forge3d_core.host.chaos import Act, Decision, Schedule
 from forge3d_core.host.submission import Submission
@@ -86,7 +86,7 @@ class Lanes:
         lane = self._lanes[name]
         with self._lock:
             if self._ended:
-                raise again(self._ended)
+                raise copy_exception(self._ended)
             if lane.thread is None:
                 self._start(name, lane)
             self._submissions += 1
@@ -179,11 +179,11 @@ class Lanes:
         if submission.retired:
             return True
         if isinstance(self._ended, DeviceLost):
-            raise again(self._ended)
+            raise copy_exception(self._ended)
         if not submission.landed.is_set():
             return False
         if submission.error is not None:
-            raise again(submission.error)
+            raise copy_exception(submission.error)
         return True
 
     def _release(self, name: str, hold: Hold) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from forge3d_core.arguments import at_least
 from forge3d_core.driver import Command
-from forge3d_core.errors import Closed, DeviceLost, OutOfDeviceMemory, UsageError, again
+from forge3d_core.errors import Closed, DeviceLost, OutOfDeviceMemory, UsageError, copy_exception
 from forge3d_core.host.chaos import Adversary, Decision, Faults, FreeRunning
 from forge3d_core.host.execution import Executor, Link
 from forge3d_core.host.lanes import Hold, Lanes
@@ -109,4 +109,4 @@ class HostMachine:
         """Raise :class:`DeviceLost` after a loss."""
         error = self._lanes.ended
         if isinstance(error, DeviceLost):
-            raise again(error)
+            raise copy_exception(error)

@@ -15,15 +15,15 @@ import attrs
 
 _log = logging.getLogger(__name__)
 
-MOST_FAILURES = 2
+MAX_FAILURES = 2
 """After so many nobody asks again: its work may still run, for all that anybody knows."""
 
-_left: list[Leftover] = []
+_left: list[DeferredClose] = []
 _open: set[weakref.ref[object]] = set()
 
 
 @attrs.define(eq=False)
-class Leftover:
+class DeferredClose:
     """A driver that is to be closed, and what its work may use, kept until it has closed.
 
     ``close`` takes a timeout and says False for "not yet". Then whoever opens or closes a device, or finds no
@@ -62,7 +62,7 @@ class Leftover:
             return self._ask(0.0) is not False
         except Exception:  # whoever opens or closes another device is not to blame
             self._failures += 1
-            self.ended = self._failures < MOST_FAILURES
+            self.ended = self._failures < MAX_FAILURES
             _log.exception("closing %s failed; until it succeeds, what its work uses stays", self.name)
             return False
 
@@ -77,7 +77,7 @@ class Leftover:
             return answer
 
 
-def clear_up() -> bool:
+def close_deferred() -> bool:
     """Close what was left and has come to its end; whether anything has. Waits for no device. Any thread."""
     closed = [leftover for leftover in tuple(_left) if leftover.look()]
     return bool(closed)

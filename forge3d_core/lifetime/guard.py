@@ -17,7 +17,7 @@ SHUT_SECONDS = 10.0
 LOOK_SECONDS = 0.001
 
 
-class Passage:
+class GuardedCall:
     """One call inside, for ``with``.
 
     An interrupt may come between any two steps of Python code, so leaving is none: ``__exit__`` is a
@@ -43,7 +43,7 @@ class Passage:
 
 
 @attrs.define(eq=False)
-class Gate:
+class CallGuard:
     """Lets calls in until it is shut, and tells whoever shuts it when the last of them is out.
 
     Any thread may be inside a driver, or copying to memory that it mapped, when another closes the
@@ -54,9 +54,9 @@ class Gate:
     _shut: bool = attrs.field(default=False, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
 
-    def passing(self) -> Passage:
+    def passing(self) -> GuardedCall:
         """Be inside for a ``with`` block, which raises :class:`Closed` once the gate is shut."""
-        return Passage(self._admit)
+        return GuardedCall(self._admit)
 
     def shut(self, timeout: float = SHUT_SECONDS) -> bool:
         """Let nobody in any more, and wait until everybody is out; whether they are. Idempotent."""

@@ -55,7 +55,7 @@ class Turn:
 
 
 @attrs.define(eq=False)
-class Ending:
+class Teardown:
     """Steps that are each taken once, in order, whatever another raises.
 
     Thread-safety: any thread; while one takes the steps, others wait for it. An interrupt between two steps

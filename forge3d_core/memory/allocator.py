@@ -17,8 +17,8 @@ from forge3d_core.driver import Direction, Driver
 from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
 from forge3d_core.foreign import asking, from_signal_handler, view_of
 from forge3d_core.formats import texture_bytes
-from forge3d_core.lifetime.deferred_close import clear_up
-from forge3d_core.lifetime.guard import Gate
+from forge3d_core.lifetime.deferred_close import close_deferred
+from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.hold import Users, note, strike
 from forge3d_core.protocols import FencePoint, Heap, MemoryKind, Reservation, TextureFormat
@@ -111,7 +111,7 @@ class Allocator:
 
     driver: Driver
     budget: Ledger
-    gate: Gate = attrs.field(factory=Gate)
+    gate: CallGuard = attrs.field(factory=CallGuard)
     _live: set[Allocation] = attrs.field(factory=set, init=False)  # all that has not gone back
     _owners: dict[weakref.ref[Owned], Allocation] = attrs.field(factory=dict, init=False)
     _lost: deque[weakref.ref[Owned]] = attrs.field(factory=deque, init=False)  # owners that are gone
@@ -287,7 +287,7 @@ class Allocator:
                 try:
                     native = allocate()
                 except OutOfDeviceMemory:
-                    if not clear_up():
+                    if not close_deferred():
                         raise
                     native = allocate()
             reservation.grant()

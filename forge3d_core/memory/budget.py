@@ -16,7 +16,7 @@ import attrs
 from forge3d_core import protocols
 from forge3d_core.arguments import function, integer, real
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import BudgetError, Forked, UsageError, again
+from forge3d_core.errors import BudgetError, Forked, UsageError, copy_exception
 from forge3d_core.foreign import from_signal_handler
 from forge3d_core.memory.entry import (
     Entry,
@@ -275,7 +275,7 @@ class Ledger:
                 "a fork: open a device in the child"
             )
         if self._ended is not None:
-            raise again(self._ended)
+            raise copy_exception(self._ended)
 
     def _catch_up(self) -> None:
         if self._pid != os.getpid():

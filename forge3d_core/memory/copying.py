@@ -16,12 +16,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core.lifetime.guard import Gate
+from forge3d_core.lifetime.guard import CallGuard
 
 PARALLEL_BYTES = 1024**2
 """Below this a second thread costs more than it brings."""
 
-MOST_THREADS = 8
+MAX_THREADS = 8
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def default_threads() -> int:
 
     One thread moves 8 to 16 GB/s and a PCIe 5 link 55; four to eight keep up (docs, performance).
     """
-    return max(1, min(MOST_THREADS, (os.cpu_count() or 1) // 2))
+    return max(1, min(MAX_THREADS, (os.cpu_count() or 1) // 2))
 
 
 @attrs.define(eq=False)
@@ -44,7 +44,7 @@ class HostCopier:
     """
 
     threads: int = attrs.field(factory=default_threads)
-    gate: Gate = attrs.field(factory=Gate)
+    gate: CallGuard = attrs.field(factory=CallGuard)
     _pool: ThreadPoolExecutor | None = attrs.field(default=None, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 

@@ -92,7 +92,7 @@ async def _wait(pool: AsyncHost, promise: Promise, nbytes: int) -> None:
                 oldest = pool.oldest()
                 if not deadline.left():
                     raise pool.late(oldest)
-                if oldest is not None and oldest.heed_failure():
+                if oldest is not None and oldest.fail_if_lost():
                     oldest.point.wait(0)  # raises it
                 if oldest is not None and first and oldest.point is not watched:
                     watched = oldest.point

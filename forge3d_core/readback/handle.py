@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, again
+from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, copy_exception
 from forge3d_core.memory.allocator import Allocation
 from forge3d_core.memory.copying import HostCopier
 from forge3d_core.memory.views import Loan
@@ -24,7 +24,7 @@ from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint
 from forge3d_core.readback.blocks import Promise
 from forge3d_core.readback.region import Region
-from forge3d_core.timeline.points import Settled, forget, known, told
+from forge3d_core.timeline.points import Settled, forget, known, wait_callback
 from forge3d_core.units import format_bytes
 
 INLINE_BYTES = 64 * 1024
@@ -117,9 +117,9 @@ class Operation:
         self.check()
         if not self.is_complete and not self.is_cancelled:
             try:
-                await told(self.on_over, self.forget)
+                await wait_callback(self.on_over, self.forget)
             except Exception:
-                self.heed_failure()
+                self.fail_if_lost()
                 raise
         if self._state is not _State.LANDED:
             await self.land_async()
@@ -148,7 +148,9 @@ class Operation:
             if self._state is _State.FAILED:
                 if self._failure is None:
                     self.point.wait(0)  # raises what made it fail
-                raise again(self._failure or Closed("the device was closed before these bytes were taken"))
+                raise copy_exception(
+                    self._failure or Closed("the device was closed before these bytes were taken")
+                )
             raise StateError("the bytes of this readback were leased, and the lease was released")
 
     def land(self) -> None:
@@ -254,7 +256,7 @@ class Operation:
             self._awaiting = [other for other in self._awaiting if other is not callback]
         forget(self.point, callback)
 
-    def heed_failure(self) -> bool:
+    def fail_if_lost(self) -> bool:
         """Fail if the submission did, and return whether.
 
         What else may end a wait (no thread can start that would call back, the handler of a signal raises)
@@ -289,7 +291,7 @@ class Operation:
                 if left < LEASH_SECONDS and self._state is _State.FLYING:
                     raise  # it may still come
             except Exception:
-                self.heed_failure()
+                self.fail_if_lost()
                 raise
             else:
                 return
@@ -383,5 +385,5 @@ class Handle:
         return await self._operation.take_async()
 
     def _raise_failure(self) -> None:
-        if self._operation.heed_failure():
+        if self._operation.fail_if_lost():
             self.point.wait(0)

@@ -380,7 +380,7 @@ class Pool:
         except FenceTimeout:
             pass  # the caller looks for a lease that ended, a cancelled read, a close, and the deadline
         except Exception:
-            oldest.heed_failure()
+            oldest.fail_if_lost()
             raise
 
     def _synchronously(self, region: Region, after: Iterable[FencePoint]) -> Handle:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from forge3d_core.driver import Command
-from forge3d_core.errors import BudgetError, ViewHeld, again
+from forge3d_core.errors import BudgetError, ViewHeld, copy_exception
 from forge3d_core.memory.allocator import Allocation, Allocator, Owned
 from forge3d_core.protocols import FencePoint
 from forge3d_core.ring.holder import held_here
@@ -22,7 +22,7 @@ class State(enum.Enum):
 
     OPEN = "open"  # takes slices; a block nobody uses is open and empty
     SEALED = "sealed"  # takes no more, and is submitted once its last slice is committed
-    FENCED = "fenced"  # the device reads it
+    IN_FLIGHT = "fenced"  # the device reads it
 
 
 @attrs.frozen(eq=False)
@@ -108,10 +108,10 @@ class Block:
 
     def in_flight(self) -> bool:
         """Whether the device may still read it. Raises the failure of a lane that will never say."""
-        if self.state is not State.FENCED or self.point is None or self.point.done:
+        if self.state is not State.IN_FLIGHT or self.point is None or self.point.done:
             return False
         if (failure := self.point.timeline.failure) is not None:
-            raise again(failure)
+            raise copy_exception(failure)
         return True
 
     def refuse(self, lane: str) -> dict[Allocation, Exception]:
@@ -130,7 +130,7 @@ def failure_before(target: Allocation, lane: str) -> Exception | None:
     return None
 
 
-class Circle:
+class BlockSet:
     """A ring's blocks and the lock that guards them.
 
     They are taken together, and given back together when the ring closes or is collected. ``changed``

@@ -7,10 +7,10 @@ from collections import deque
 from typing import Protocol
 
 from forge3d_core.driver import Command
-from forge3d_core.errors import ForgeError, again
+from forge3d_core.errors import ForgeError, copy_exception
 from forge3d_core.memory.allocator import Allocation, Allocator
 from forge3d_core.protocols import FencePoint
-from forge3d_core.ring.block import Block, Circle, State
+from forge3d_core.ring.block import Block, BlockSet, State
 
 
 class Submitter(Protocol):
@@ -23,14 +23,14 @@ class Submitter(Protocol):
     ) -> FencePoint: ...
 
 
-class Outbox:
+class SubmissionQueue:
     """Takes blocks that take no more slices, and submits each once its last slice is committed.
 
     What is due is decided under the circle's lock and submitted outside it, in ring order, by whoever
     holds the submission lock.
     """
 
-    def __init__(self, host: Submitter, circle: Circle, lane: str) -> None:
+    def __init__(self, host: Submitter, circle: BlockSet, lane: str) -> None:
         self.sealed: deque[Block] = deque()
         self.last: FencePoint | None = None
         self.submissions = 0
@@ -56,7 +56,12 @@ class Outbox:
                     # In one step: an interrupt comes after a call, and a block that is not seen as
                     # submitted is submitted again.
                     if point is not None:
-                        block.state, block.point, block.flying, block.copies = State.FENCED, point, nbytes, []
+                        block.state, block.point, block.flying, block.copies = (
+                            State.IN_FLIGHT,
+                            point,
+                            nbytes,
+                            [],
+                        )
                         self.last = point
                         self.submissions += 1
                     else:
@@ -70,7 +75,7 @@ class Outbox:
             told = [target] if target is not None else list(self._refused)
             failures = [failure for each in told if (failure := self._refused.pop(each, None))]
         if failures:
-            raise again(failures[0])
+            raise copy_exception(failures[0])
 
     def _submit(self, block: Block) -> tuple[FencePoint | None, int]:
         """Submit what the block holds; what waits for work that has failed is dropped, for that alone.

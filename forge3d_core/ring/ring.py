@@ -22,7 +22,7 @@ from forge3d_core.errors import (
     SliceOutstanding,
     TooLarge,
     UsageError,
-    again,
+    copy_exception,
 )
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation, Owned
@@ -31,13 +31,13 @@ from forge3d_core.memory.resources import DeviceBuffer, DeviceMemory, DeviceText
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
-from forge3d_core.ring.block import Block, Circle, Staged, State, failure_before
-from forge3d_core.ring.outbox import Outbox, Submitter
+from forge3d_core.ring.block import Block, BlockSet, Staged, State, failure_before
+from forge3d_core.ring.outbox import SubmissionQueue, Submitter
 from forge3d_core.ring.slice import Slice
 from forge3d_core.ring.upload import upload_bytes, upload_rows
 from forge3d_core.units import align_up, format_bytes
 
-MOST_BLOCKS = 8
+MAX_BLOCKS = 8
 LOOK_SECONDS = 0.05
 """How often a wait for somebody else's slice looks up, for a loss or a close that nobody announced."""
 
@@ -64,8 +64,8 @@ class Ring:
 
     def __init__(self, host: RingHost, ring_count: int, buffer_size: int, lane: str) -> None:
         ring_count = integer("ring_count, from 1 to 8,", ring_count)
-        if not 1 <= ring_count <= MOST_BLOCKS:
-            raise UsageError(f"ring_count is 1 to {MOST_BLOCKS}, not {shown(ring_count)}; 3 is a good choice")
+        if not 1 <= ring_count <= MAX_BLOCKS:
+            raise UsageError(f"ring_count is 1 to {MAX_BLOCKS}, not {shown(ring_count)}; 3 is a good choice")
         if buffer_size < 1:
             raise UsageError("a ring's buffer_size is at least 1 byte; '1 MiB' to '4 MiB' suits mixed loads")
         self.ring_count = ring_count
@@ -73,9 +73,9 @@ class Ring:
         self.lane = lane
         self.limits = host.limits
         self._host = host
-        self._circle = Circle(host.allocator, ring_count, buffer_size, max(host.limits.copy_alignment, 4))
+        self._circle = BlockSet(host.allocator, ring_count, buffer_size, max(host.limits.copy_alignment, 4))
         self._blocks, self._lock = self._circle.blocks, self._circle.lock
-        self._outbox = Outbox(host, self._circle, lane)
+        self._outbox = SubmissionQueue(host, self._circle, lane)
         self._index = 0
         self._queue: deque[object] = deque()  # reserving threads, first come first served
         self._closed = False
@@ -201,7 +201,7 @@ class Ring:
             flying = sum(
                 block.flying
                 for block in self._blocks
-                if block.state is State.FENCED and block.point is not None and not block.point.done
+                if block.state is State.IN_FLIGHT and block.point is not None and not block.point.done
             )
             return RingStats(
                 ring_count=self.ring_count,
@@ -243,7 +243,7 @@ class Ring:
         self._circle.give_back()
 
     def __repr__(self) -> str:
-        flying = sum(block.state is State.FENCED for block in self._blocks)
+        flying = sum(block.state is State.IN_FLIGHT for block in self._blocks)
         return line(
             f"staging ring on lane {shown(self.lane)}: {self.ring_count} x {format_bytes(self.buffer_size)}",
             f"{flying} in flight",
@@ -272,7 +272,7 @@ class Ring:
         self.check()
         target.check(self._host)
         if (failure := failure_before(target.allocation, self.lane)) is not None:
-            raise again(failure)
+            raise copy_exception(failure)
 
     def pin(self, allocations: Collection[Allocation], user: object) -> None:
         self._host.allocator.pin(allocations, user)
@@ -324,7 +324,7 @@ class Ring:
         return Slice(self, block, start, nbytes)
 
     def _available(self, block: Block) -> bool:
-        if block.state is State.FENCED and not block.in_flight():
+        if block.state is State.IN_FLIGHT and not block.in_flight():
             block.reset()
         if block.occupied:
             self._occupied = block

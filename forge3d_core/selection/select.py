@@ -17,7 +17,7 @@ from typing import Any
 
 from forge3d_core.config import configuration
 from forge3d_core.errors import BackendError, ForgeError, NoDevice, PluginFailed, UsageError
-from forge3d_core.lifetime.deferred_close import clear_up
+from forge3d_core.lifetime.deferred_close import close_deferred
 from forge3d_core.plugins import BackendSpec, Plugin, contained, import_failure
 from forge3d_core.plugins.registry import REGISTRY, Registry
 from forge3d_core.printable import described, shown
@@ -122,7 +122,7 @@ def _open_best(decision: Decision, registry: Registry) -> Device:
 def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
     """Return what the plugin opens; what it raises that is none of ours is the plugin's failure."""
     doing = f"opening a device of {plugin.name}"
-    clear_up()  # some drivers open only so many devices at a time
+    close_deferred()  # some drivers open only so many devices at a time
     try:
         device = open_()
         # by attribute, not isinstance: since Python 3.12 that overlooks what a wrapper passes on

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from forge3d_core import protocols
 from forge3d_core.arguments import sequence, shown
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import FenceTimeout, UsageError, WrongType, again
+from forge3d_core.errors import FenceTimeout, UsageError, WrongType, copy_exception
 
 Settled = Callable[[protocols.FencePoint, Exception | None], None]
 
@@ -17,17 +17,17 @@ Settled = Callable[[protocols.FencePoint, Exception | None], None]
 async def settled(point: protocols.FencePoint) -> None:
     """Wait for a point under asyncio; works with any backend's point."""
     if not point.done:
-        await told(point.on_done, lambda wake: forget(point, wake))
+        await wait_callback(point.on_done, lambda wake: forget(point, wake))
 
 
-async def told(tell: Callable[[Settled], None], withdraw: Callable[[Settled], None]) -> None:
+async def wait_callback(tell: Callable[[Settled], None], withdraw: Callable[[Settled], None]) -> None:
     """Wait under asyncio until what ``tell`` was given is called; ``withdraw`` it if nobody waits on."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
     def resolve(error: Exception | None) -> None:
         if not future.done():
-            future.set_exception(again(error)) if error else future.set_result(None)
+            future.set_exception(copy_exception(error)) if error else future.set_result(None)
 
     def wake(_point: protocols.FencePoint, error: Exception | None) -> None:
         try:
@@ -86,7 +86,7 @@ def wait_any(points: Iterable[protocols.FencePoint], timeout: float | None = Non
         for point in candidates:
             forget(point, settle)
     if error is not None:
-        raise again(error)
+        raise copy_exception(error)
     return point
 
 

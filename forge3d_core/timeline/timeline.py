@@ -17,7 +17,7 @@ from forge3d_core import protocols
 from forge3d_core.arguments import at_least, function, shown
 from forge3d_core.deadline import Deadline, seconds
 from forge3d_core.driver import OwnThread, start_thread
-from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, again
+from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, copy_exception
 from forge3d_core.foreign import from_signal_handler, keep, translated
 from forge3d_core.presentation import line, presents
 from forge3d_core.timeline.points import Settled, settled
@@ -168,7 +168,7 @@ class Timeline:
             raise  # refused: nothing has changed
         except Exception as error:
             self._meet(error, "submit")
-            failure = again(self._failure or error)
+            failure = copy_exception(self._failure or error)
             raise failure from failure.__cause__
         with self._lock:
             self._submitted += 1
@@ -182,7 +182,7 @@ class Timeline:
             if value <= self._completed:
                 return None
             if self._failure is not None:
-                raise again(self._failure)
+                raise copy_exception(self._failure)
             if value > self._submitted:
                 raise UsageError(
                     f"point {value} of lane {self.name!r} is not submitted yet (the newest is "
@@ -199,7 +199,7 @@ class Timeline:
                 "a fork: wait there, or open a device in the child"
             )
         if self._failure is not None:
-            raise again(self._failure)
+            raise copy_exception(self._failure)
 
     def poll(self) -> None:
         """Take note of what the device has finished. Never blocks: one poller at a time is enough.
@@ -309,7 +309,7 @@ class Timeline:
         """Return what a settled point raises, an error for each who is told; the lock is held."""
         if self._completed >= point.value or self._failure is None:
             return None
-        return again(self._failure)
+        return copy_exception(self._failure)
 
     def _look(self) -> None:
         """Learn of a loss that no submission can tell of, as there is none in flight."""

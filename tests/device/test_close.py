@@ -16,8 +16,8 @@ from forge3d_core.errors import Closed, DriverError, UsageError
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.lifetime import teardown as closing
-from forge3d_core.lifetime.guard import Gate
-from forge3d_core.lifetime.teardown import Ending
+from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.lifetime.teardown import Teardown
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.copying import HostCopier
@@ -180,7 +180,7 @@ def broken(error: BaseException) -> Callable[..., Any]:
         (Timeline, "poll"),
         (Pool, "abandon"),
         (Ring, "abandon"),
-        (Gate, "shut"),
+        (CallGuard, "shut"),
         (HostDriver, "close"),
         (Allocator, "close"),
         (Ledger, "close"),
@@ -213,7 +213,7 @@ def test_whatever_raises_the_rest_is_closed_once(
     assert (caught.value.__cause__ if of_driver else caught.value) is error
     parts = {"Pool", "Ring", "Allocator", "Ledger", "HostCopier"} - {owner.__name__}
     assert sorted(done) == sorted(parts)
-    assert driver.closed == (owner is not Gate)
+    assert driver.closed == (owner is not CallGuard)
     assert device.closed
     device.close()
     assert sorted(done) == sorted(parts)
@@ -328,7 +328,7 @@ def test_the_warning_names_who_closed(device: AssembledDevice) -> None:
 def test_steps_that_an_interrupt_left_are_taken_by_the_next_call() -> None:
     for interrupter in interrupters(closing):
         stack = list(range(9))
-        ending = Ending(deque([stack.pop] * 4))  # C code: an interrupt comes before it or after it
+        ending = Teardown(deque([stack.pop] * 4))  # C code: an interrupt comes before it or after it
         interrupter.run(ending.run)
         ending.run()
         assert stack == [0, 1, 2, 3, 4]

@@ -54,7 +54,7 @@ class Chances:
 
 
 @attrs.define
-class Site:
+class FakeSitePackages:
     """Made for one interrupt, and closed after it; the device stays."""
 
     device: AssembledDevice
@@ -63,7 +63,7 @@ class Site:
     buffer: DeviceBuffer
 
     @classmethod
-    def on(cls, device: AssembledDevice) -> Site:
+    def on(cls, device: AssembledDevice) -> FakeSitePackages:
         ring = device.staging_ring(ring_count=2, buffer_size=256)
         pool = device.readback_pool(max_pending_ops=2, buffer_size=256, timeout=PATIENCE)
         return cls(device, ring, pool, device.create_buffer(300))
@@ -148,13 +148,13 @@ def test_an_interrupt_at_any_moment_costs_nothing(
     device: AssembledDevice, background: Callable[..., Any], call: str
 ) -> None:
     for _ in range(2):  # what is made once is made
-        site = Site.on(device)
+        site = FakeSitePackages.on(device)
         getattr(site, call)()
         site.works(0)
     device.wait_idle(PATIENCE)
     number = random.Random(call).randrange(STRIDE)
     while True:
-        site = Site.on(device)
+        site = FakeSitePackages.on(device)
         chances = Chances(number)
         chances.run(getattr(site, call))
         what = f"{call}, interrupted at chance {number}, {chances.place}"

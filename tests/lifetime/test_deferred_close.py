@@ -23,8 +23,8 @@ from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.lifetime import deferred_close as leftover
 from forge3d_core.lifetime import teardown as closing
-from forge3d_core.lifetime.deferred_close import MOST_FAILURES, Leftover, clear_up
-from forge3d_core.lifetime.guard import Gate
+from forge3d_core.lifetime.deferred_close import MAX_FAILURES, DeferredClose, close_deferred
+from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.protocols import DeviceOptions, KernelSource
 
 from ..interrupts import interrupters
@@ -61,9 +61,9 @@ class Busy(HostDriver):
     def retire(self, _token: object) -> None:
         pass
 
-    def left(self) -> Leftover:
+    def left(self) -> DeferredClose:
         """Leave it, as a device does that closes while it works."""
-        left = Leftover("busy", self.close)
+        left = DeferredClose("busy", self.close)
         assert not left.end(0.0)
         self.asked.clear()
         return left
@@ -86,10 +86,10 @@ def drivers() -> Iterator[Callable[[], Busy]]:
     yield make
     for driver in made:
         driver.busy, driver.then = False, lambda: None
-    clear_up()
+    close_deferred()
     for left in leftover._left:
         left.ended = True  # what a test was after may keep one for good
-    clear_up()
+    close_deferred()
     assert leftover._left == []
 
 
@@ -129,7 +129,7 @@ def open_and_close() -> None:
     open_device("host").close()
 
 
-@pytest.mark.parametrize("look", [clear_up, open_and_close])
+@pytest.mark.parametrize("look", [close_deferred, open_and_close])
 def test_memory_stays_until_the_work_has_ended_and_no_longer(
     driver: Busy, look: Callable[[], object]
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_close_that_something_cut_short_is_made_up_for(driver: Busy, error: Ba
     error.__traceback__ = None
     assert alive([native]) == [True]
     driver.busy = False
-    clear_up()
+    close_deferred()
     assert alive([native]) == [False]
 
 
@@ -199,7 +199,7 @@ def test_a_driver_that_cannot_be_closed_keeps_its_memory_and_is_nobody_elses_tro
     driver: Busy, caplog: pytest.LogCaptureFixture
 ) -> None:
     raising(driver, ArithmeticError("a mistake"), times=9)
-    left = Leftover("the device", driver.close, [memory := np.zeros(1)])
+    left = DeferredClose("the device", driver.close, [memory := np.zeros(1)])
     kept = weakref.ref(memory)
     del memory
     with pytest.raises(ArithmeticError):
@@ -210,8 +210,8 @@ def test_a_driver_that_cannot_be_closed_keeps_its_memory_and_is_nobody_elses_tro
     assert "closing the device failed" in caplog.text
     assert "a mistake" in caplog.text
     for _ in range(9):
-        clear_up()
-    assert driver.asked == [1.0, *[0.0] * MOST_FAILURES]
+        close_deferred()
+    assert driver.asked == [1.0, *[0.0] * MAX_FAILURES]
     assert alive([kept]) == [True]
 
 
@@ -220,7 +220,7 @@ def test_an_assembly_that_fails_leaves_a_busy_driver_too(driver: Busy) -> None:
     with pytest.raises(UsageError, match="without limits"):
         assemble(driver)
     driver.busy = False
-    clear_up()
+    close_deferred()
     assert driver.closed == 1
 
 
@@ -241,8 +241,8 @@ def test_a_driver_that_somebody_is_in_is_closed_when_it_is_out(
         return native_call(*arguments)
 
     monkeypatch.setattr(driver, call, stuck)
-    shut = Gate.shut
-    monkeypatch.setattr(Gate, "shut", lambda gate, timeout=0.0: shut(gate, timeout))
+    shut = CallGuard.shut
+    monkeypatch.setattr(CallGuard, "shut", lambda gate, timeout=0.0: shut(gate, timeout))
     made = assemble(driver)
     native = weakref.ref(made.create_buffer(64).native)
     late = KernelSource("late", {"host": print})
@@ -254,12 +254,12 @@ def test_a_driver_that_somebody_is_in_is_closed_when_it_is_out(
     assert entered.wait(patience)
     with pytest.warns(ResourceWarning, match="stays open until it has"):
         made.close()
-    clear_up()
+    close_deferred()
     assert not driver.asked
     assert alive([native]) == [True]
     leave.set()
     inside.exception(patience)
-    clear_up()
+    close_deferred()
     assert driver.closed == 1
     assert alive([native]) == [False]
 
@@ -273,12 +273,12 @@ def test_nobody_asks_while_its_device_closes_it_or_after(
     at_first, in_second, leave = threading.Event(), threading.Event(), threading.Event()
     second.busy = False
     second.then = lambda: (in_second.set(), leave.wait(patience))
-    ending = background(Leftover("second", second.close).end, 1.0)
+    ending = background(DeferredClose("second", second.close).end, 1.0)
     assert in_second.wait(patience)
-    clear_up()
+    close_deferred()
     assert second.asked == [1.0]
     first.then = lambda: (at_first.set(), ending.result(patience))
-    looking = background(clear_up)
+    looking = background(close_deferred)
     assert at_first.wait(patience)
     leave.set()
     looking.result(patience)
@@ -292,9 +292,9 @@ def test_two_that_look_do_not_wait_for_each_other(
     driver.left()
     entered, leave = threading.Event(), threading.Event()
     driver.then = lambda: (entered.set(), leave.wait(patience))
-    looking = background(clear_up)
+    looking = background(close_deferred)
     assert entered.wait(patience)
-    clear_up()
+    close_deferred()
     assert driver.asked == [0.0]
     leave.set()
     looking.result(patience)
@@ -306,7 +306,7 @@ def test_a_forked_child_leaves_them_to_its_parent(driver: Busy, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: parent + 1)
         driver.busy = False
-        clear_up()
+        close_deferred()
     assert not driver.asked
 
 
@@ -328,7 +328,7 @@ def test_no_interrupt_of_a_close_gives_back_what_may_be_used(
             kept = alive(used)
         assert not driver.busy or all(kept), interrupter
         driver.busy = False
-        clear_up()
+        close_deferred()
         assert not any(alive(used)), interrupter
         assert leftover._left == []
 
@@ -354,19 +354,19 @@ def test_a_busy_device_that_is_dropped_where_no_thread_can_start_is_left(
             gc.collect()
     assert alive(used) == [True] * 3
     driver.busy = False
-    clear_up()
+    close_deferred()
     assert alive(used) == [False] * 3
 
 
 AT_EXIT = """
 import os
-from forge3d_core.lifetime.deferred_close import Leftover
+from forge3d_core.lifetime.deferred_close import DeferredClose
 
 class Native:
     def __del__(self, write=os.write):
         write(2, b"the device is waited for")
 
-Leftover("busy", lambda timeout: False, [Native()]).end(0.0)
+DeferredClose("busy", lambda timeout: False, [Native()]).end(0.0)
 """
 
 

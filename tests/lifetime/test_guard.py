@@ -11,13 +11,13 @@ import pytest
 
 from forge3d_core.errors import Closed
 from forge3d_core.lifetime import guard as module
-from forge3d_core.lifetime.guard import Gate
+from forge3d_core.lifetime.guard import CallGuard
 
 from ..interrupts import interrupters
 
 
 def test_shutting_waits_for_who_is_inside(background: Callable[..., Any], patience: float) -> None:
-    gate, inside, leave = Gate(), threading.Event(), threading.Event()
+    gate, inside, leave = CallGuard(), threading.Event(), threading.Event()
 
     def call() -> str:
         with gate.passing():
@@ -35,7 +35,7 @@ def test_shutting_waits_for_who_is_inside(background: Callable[..., Any], patien
 
 
 def test_nobody_gets_in_afterwards() -> None:
-    gate = Gate()
+    gate = CallGuard()
     gate.shut()
     gate.shut()
     with pytest.raises(Closed), gate.passing():
@@ -43,7 +43,7 @@ def test_nobody_gets_in_afterwards() -> None:
 
 
 def test_a_call_that_fails_is_out_again() -> None:
-    gate = Gate()
+    gate = CallGuard()
     with pytest.raises(ZeroDivisionError), gate.passing(), gate.passing():
         raise ZeroDivisionError
     gate.shut()
@@ -52,18 +52,18 @@ def test_a_call_that_fails_is_out_again() -> None:
 def test_an_interrupt_leaves_nobody_inside() -> None:
     """Wherever it comes: on the way in, inside, or on the way out."""
 
-    def pass_through(gate: Gate) -> None:
+    def pass_through(gate: CallGuard) -> None:
         with gate.passing():
             pass
 
     for interrupter in interrupters(module, threading, contextlib):
-        gate = Gate()
+        gate = CallGuard()
         interrupter.run(lambda gate=gate: pass_through(gate))
         assert gate.shut(0), f"chance {interrupter.number} left somebody inside"
 
 
 def test_shutting_gives_up_on_who_never_comes_out(background: Callable[..., Any], patience: float) -> None:
-    gate, inside, leave = Gate(), threading.Event(), threading.Event()
+    gate, inside, leave = CallGuard(), threading.Event(), threading.Event()
 
     def call() -> None:
         with gate.passing():

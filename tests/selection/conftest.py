@@ -28,7 +28,7 @@ plugin = plugin(TinyBackend({name!r}))
 
 
 @attrs.define(eq=False)
-class Site:
+class FakeSitePackages:
     """A folder of installed distributions, as ``site-packages`` is one."""
 
     folder: Path
@@ -115,7 +115,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSitePackages]:
     """An empty site on the path, with no configuration but what the test makes."""
     folder = tmp_path / "site"
     folder.mkdir()
@@ -126,7 +126,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     before = set(sys.modules)
-    yield Site(folder)
+    yield FakeSitePackages(folder)
     for module in set(sys.modules) - before:
         if Path(getattr(sys.modules[module], "__file__", None) or "/").is_relative_to(folder):
             del sys.modules[module]

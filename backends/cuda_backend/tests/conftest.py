@@ -116,7 +116,7 @@ class Bench:
 
 
 @attrs.define(eq=False)
-class Gate:
+class CallGuard:
     """Holds lanes on a flag in mapped host memory until it is opened."""
 
     _driver: CudaDriver
@@ -274,7 +274,7 @@ def bench(open_bench: Callable[[], Bench]) -> Bench:
 
 
 @pytest.fixture
-def gate(cupy: Any, bench: Bench) -> Iterator[Gate]:
+def gate(cupy: Any, bench: Bench) -> Iterator[CallGuard]:
     runtime = cupy.cuda.runtime
     # Mapped memory has one address for host and device, so an array over it is what a kernel takes.
     address = runtime.hostAlloc(4096, runtime.hostAllocMapped | runtime.hostAllocPortable)
@@ -282,7 +282,7 @@ def gate(cupy: Any, bench: Bench) -> Iterator[Gate]:
     memory = cupy.cuda.UnownedMemory(address, 4096, None, 0)
     flag = Region(cupy.ndarray((4096,), np.uint8, cupy.cuda.MemoryPointer(memory, 0)), 4096)
     source = KernelSource("hold", {"cuda": HOLD}, [Binding("gate", "read", "u4")], workgroup=(1, 1, 1))
-    gate = Gate(bench.driver, bench.program(source), flag, address)
+    gate = CallGuard(bench.driver, bench.program(source), flag, address)
     yield gate
     gate.open()
     cupy.cuda.runtime.deviceSynchronize()  # a holding kernel may still read the flag

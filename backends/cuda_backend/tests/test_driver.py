@@ -16,7 +16,7 @@ from forge3d_core.protocols import DeviceOptions
 from forge3d_cuda.plugin import CudaBackend
 
 if TYPE_CHECKING:
-    from conftest import Bench, Gate
+    from conftest import Bench, CallGuard
 
 PATIENCE = 30.0
 LOSS = """
@@ -84,13 +84,13 @@ def test_it_has_what_a_driver_has(bench: Bench) -> None:
     assert {name for name in promised if not hasattr(bench.driver, name)} == set()
 
 
-def test_close_is_bounded_while_work_is_held(bench: Bench, gate: Gate) -> None:
+def test_close_is_bounded_while_work_is_held(bench: Bench, gate: CallGuard) -> None:
     held = gate.hold("compute")
     assert bench.driver.close(0.05) is False
     assert not bench.driver.query(held)  # so close did not wait for it
 
 
-def test_a_busy_device_closes_when_its_work_has_ended(cupy: Any, bench: Bench, gate: Gate) -> None:
+def test_a_busy_device_closes_when_its_work_has_ended(cupy: Any, bench: Bench, gate: CallGuard) -> None:
     nbytes = 64 << 20
     buffer, block = bench.buffer(nbytes), bench.driver.allocate_block(nbytes, "upload")
     gate.hold("compute")

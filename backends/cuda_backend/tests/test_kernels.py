@@ -12,7 +12,7 @@ from forge3d_core.errors import KernelError
 from forge3d_core.protocols import Binding, KernelSource, Param
 
 if TYPE_CHECKING:
-    from conftest import Bench, Gate
+    from conftest import Bench, CallGuard
 
 SCALE = """
 extern "C" __global__ void scale(
@@ -111,7 +111,7 @@ def test_a_misaligned_adopted_array_is_refused_and_the_device_lives(cupy: Any, b
     bench.run()
 
 
-def test_a_first_launch_does_not_wait_for_running_kernels(bench: Bench, gate: Gate) -> None:
+def test_a_first_launch_does_not_wait_for_running_kernels(bench: Bench, gate: CallGuard) -> None:
     source, target = bench.buffer(4), bench.buffer(4)
     program = bench.program(scale())
     held = gate.hold("upload")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from forge3d_core.driver import Copy, Download, Fill
 
 if TYPE_CHECKING:
-    from conftest import Bench, Gate
+    from conftest import Bench, CallGuard
 
 
-def test_a_token_is_complete_when_the_work_is(bench: Bench, gate: Gate) -> None:
+def test_a_token_is_complete_when_the_work_is(bench: Bench, gate: CallGuard) -> None:
     held = gate.hold("compute")
     assert not bench.driver.query(held)
     assert not bench.driver.wait(held, 0.01)
@@ -19,7 +19,7 @@ def test_a_token_is_complete_when_the_work_is(bench: Bench, gate: Gate) -> None:
     assert bench.driver.query(held)
 
 
-def test_a_lane_runs_in_order(bench: Bench, gate: Gate) -> None:
+def test_a_lane_runs_in_order(bench: Bench, gate: CallGuard) -> None:
     buffer = bench.buffer(64)
     held = gate.hold("compute")
     later = bench.driver.submit("compute", [Fill(buffer, 0, 64, 1), Fill(buffer, 8, 8, 2)], ())
@@ -30,7 +30,7 @@ def test_a_lane_runs_in_order(bench: Bench, gate: Gate) -> None:
     assert bench.read(buffer) == b"\1" * 8 + b"\2" * 8 + b"\1" * 48
 
 
-def test_lanes_do_not_wait_for_each_other_unasked(bench: Bench, gate: Gate) -> None:
+def test_lanes_do_not_wait_for_each_other_unasked(bench: Bench, gate: CallGuard) -> None:
     buffer = bench.buffer(64)
     held = gate.hold("compute")
     bench.run(Fill(buffer, 0, 64, 3), lane="upload")
@@ -38,7 +38,7 @@ def test_lanes_do_not_wait_for_each_other_unasked(bench: Bench, gate: Gate) -> N
     assert not bench.driver.query(held)
 
 
-def test_after_holds_across_lanes(bench: Bench, gate: Gate) -> None:
+def test_after_holds_across_lanes(bench: Bench, gate: CallGuard) -> None:
     buffer, seen = bench.buffer(64), bench.buffer(64)
     held = gate.hold("upload")
     filled = bench.driver.submit("compute", [Fill(buffer, 0, 64, 9)], [held])
@@ -51,7 +51,7 @@ def test_after_holds_across_lanes(bench: Bench, gate: Gate) -> None:
     assert bench.read(seen) == b"\t" * 64
 
 
-def test_an_empty_submission_completes(bench: Bench, gate: Gate) -> None:
+def test_an_empty_submission_completes(bench: Bench, gate: CallGuard) -> None:
     bench.run()
     held = gate.hold("compute")
     empty = bench.driver.submit("compute", [], ())
@@ -61,7 +61,7 @@ def test_an_empty_submission_completes(bench: Bench, gate: Gate) -> None:
     assert bench.driver.query(held)
 
 
-def test_a_retired_token_is_complete_and_holds_nobody(bench: Bench, gate: Gate) -> None:
+def test_a_retired_token_is_complete_and_holds_nobody(bench: Bench, gate: CallGuard) -> None:
     token = bench.driver.submit("upload", [], ())
     bench.finish(token)
     bench.driver.retire(token)

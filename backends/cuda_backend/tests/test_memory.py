@@ -14,7 +14,7 @@ from forge3d_core.protocols import TextureFormat
 from forge3d_cuda.memory import DevicePool
 
 if TYPE_CHECKING:
-    from conftest import Bench, Gate
+    from conftest import Bench, CallGuard
 
 RGBA8 = TextureFormat("rgba8unorm", 4)
 BC1 = TextureFormat("bc1-rgba-unorm", 8, (4, 4))
@@ -175,7 +175,7 @@ def test_more_than_the_device_has_is_refused_and_leaves_no_trace(bench: Bench) -
     assert bench.read(small) == b"x" * 100
 
 
-def test_memory_is_taken_and_zeroed_while_a_lane_is_held(bench: Bench, gate: Gate) -> None:
+def test_memory_is_taken_and_zeroed_while_a_lane_is_held(bench: Bench, gate: CallGuard) -> None:
     held = gate.hold("compute")
     buffer = bench.buffer(3_000_000)
     bench.write(buffer, b"abc")

@@ -11,7 +11,7 @@ import pytest
 from forge3d_core.driver import Download
 
 if TYPE_CHECKING:
-    from conftest import Bench, Gate
+    from conftest import Bench, CallGuard
 
 
 @pytest.mark.parametrize("nbytes", [1, 4096, 100_001])
@@ -26,7 +26,7 @@ def test_blocks_are_zero_and_writable(bench: Bench, nbytes: int) -> None:
         bench.driver.free(block)
 
 
-def test_freeing_never_waits_for_held_work(bench: Bench, gate: Gate) -> None:
+def test_freeing_never_waits_for_held_work(bench: Bench, gate: CallGuard) -> None:
     buffer = bench.buffer(5000)
     block, idle = (bench.driver.allocate_block(5000, "readback") for _ in range(2))
     held = gate.hold("download")
@@ -44,7 +44,7 @@ def test_freeing_never_waits_for_held_work(bench: Bench, gate: Gate) -> None:
 
 @pytest.mark.parametrize("late", [False, True], ids=["", "closed before"])
 def test_a_device_that_closes_waits_for_no_other(
-    open_bench: Callable[[], Bench], bench: Bench, gate: Gate, late: bool
+    open_bench: Callable[[], Bench], bench: Bench, gate: CallGuard, late: bool
 ) -> None:
     """Nor does the garbage collector, wherever it finds the last array over its memory."""
     other = open_bench()

@@ -16,7 +16,7 @@ from forge3d_core.errors import BackendError, KernelError, UsageError
 from forge3d_core.formats import FORMATS
 from forge3d_core.protocols import Binding, KernelSource
 from forge3d_wgpu.adapters import opengl_context
-from forge3d_wgpu.opengl import WRONG_FORMATS, Leftover
+from forge3d_wgpu.opengl import WRONG_FORMATS, DeferredClose
 from forge3d_wgpu.plugin import WgpuBackend
 
 
@@ -109,9 +109,9 @@ def test_the_last_array_over_a_block_goes_while_the_context_is_taken(rig: Any) -
     rig.driver.free(block)
     with opengl_context():
         del array
-        assert len(Leftover._doomed) == 1
+        assert len(DeferredClose._doomed) == 1
     rig.driver.free(rig.driver.allocate_buffer(64))
-    assert not Leftover._doomed
+    assert not DeferredClose._doomed
 
 
 def test_what_webgpu_forbids_is_refused_at_once(rig: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.mutants import Mutant
-from forge3d_conformance.trial import Trial
+from forge3d_conformance.trial import ClauseRun
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def bench(request: pytest.FixtureRequest, mutant: Mutant | None) -> Iterator[Ben
     name = request.node.nodeid.partition("[")[0]
     made = Bench(session.target, name, session.level, session.seed, mutant)
     made.example = session.example
-    if (trial := Trial.of(request.node)) is not None:
+    if (trial := ClauseRun.of(request.node)) is not None:
         trial.bench = made
     yield made
     made.close()

@@ -13,7 +13,7 @@ from forge3d_conformance.mutants import Mutant
 from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, PerfResult, State
 from forge3d_conformance.subject import INDISPENSABLE, KnownFailure, excuse
 
-Ending = Literal["pass", "fail", "unsupported", "inconclusive"]
+Teardown = Literal["pass", "fail", "unsupported", "inconclusive"]
 
 
 @attrs.frozen
@@ -26,7 +26,7 @@ class Record:
 
     clause: str
     test: str
-    ending: Ending
+    ending: Teardown
     mutant: str | None = None
     seconds: float = 0.0
     examples: int = 0

@@ -113,7 +113,7 @@ def _termination() -> Iterator[threading.Event]:
 
 
 def _end(process: subprocess.Popen[bytes], *, told: bool) -> None:
-    """End the run, which has time to write its report, unless the terminal has ``told`` it."""
+    """End the run, which has time to write its report, unless the terminal has ``wait_callback`` it."""
     if not told:
         process.terminate()
     try:

@@ -24,7 +24,7 @@ from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
 from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
-from forge3d_conformance.trial import ALREADY, SOUND, Trial
+from forge3d_conformance.trial import ALREADY, SOUND, ClauseRun
 from forge3d_core.errors import ForgeError
 
 TEST_SECONDS = 120
@@ -136,7 +136,7 @@ class ClauseSession:
             items[:] = kept
 
     def _enlist(self, item: pytest.Item, clause: str, requires: tuple[str, ...]) -> None:
-        trial = Trial.enlist(item, clause, requires)
+        trial = ClauseRun.enlist(item, clause, requires)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
         if trial.mutant is None:
@@ -166,7 +166,7 @@ class ClauseSession:
             event="begin",
             backend=self.target.spec,
             adapter=self.target.info.name,
-            tests=sum(Trial.of(item) is not None for item in session.items),
+            tests=sum(ClauseRun.of(item) is not None for item in session.items),
             clauses=len(self.expected),
             mutants=len(self.mutants),
         )
@@ -184,7 +184,7 @@ class ClauseSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if (trial := Trial.of(item)) is None:
+        if (trial := ClauseRun.of(item)) is None:
             return
         mutant = trial.mutant
         self._tell(event="start", clause=trial.clause, mutant=mutant.name if mutant else None)
@@ -197,7 +197,7 @@ class ClauseSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object:
-        if (trial := Trial.of(pyfuncitem)) is None:
+        if (trial := ClauseRun.of(pyfuncitem)) is None:
             return None
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
         trial.attempt(lambda: pyfuncitem.obj(**arguments))
@@ -208,7 +208,7 @@ class ClauseSession:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if (trial := Trial.of(item)) is None:
+        if (trial := ClauseRun.of(item)) is None:
             return report
         record = trial.judge(call, report)
         if record is not None:
@@ -230,7 +230,7 @@ class ClauseSession:
         return report
 
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        trial: Trial | None = getattr(report, "forge3d", None)
+        trial: ClauseRun | None = getattr(report, "forge3d", None)
         if trial is None:
             return None
         if trial.mutant is None:
@@ -296,7 +296,7 @@ class ClauseSession:
 
     # what the hooks share
 
-    def _why_unsupported(self, trial: Trial) -> str | None:
+    def _why_unsupported(self, trial: ClauseRun) -> str | None:
         if reason := self.target.subject.why_unsupported(trial.clause):
             return reason
         if lacking := self._lacking(trial):
@@ -304,7 +304,7 @@ class ClauseSession:
             return f"needs {', '.join(lacking)}, which {self.target.name} does not lend ({meaning})"
         return None
 
-    def _lacking(self, trial: Trial) -> tuple[str, ...]:
+    def _lacking(self, trial: ClauseRun) -> tuple[str, ...]:
         requires = (*trial.requires, *(trial.mutant.requires if trial.mutant else ()))
         return tuple(name for name in requires if name not in self.target.capabilities)
 

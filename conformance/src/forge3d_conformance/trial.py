@@ -11,7 +11,7 @@ from hypothesis.errors import DidNotReproduce
 
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.mutants import Mutant
-from forge3d_conformance.record import Ending, Record, kills
+from forge3d_conformance.record import Record, Teardown, kills
 from forge3d_conformance.repeat import Example
 from forge3d_conformance.violation import Inconclusive, Tardy, described, leaves
 
@@ -26,7 +26,7 @@ ALREADY = "already killed"
 
 
 @attrs.define(eq=False)
-class Trial:
+class ClauseRun:
     """A test of ``clause``, on the backend alone or on ``mutant``."""
 
     clause: str
@@ -39,7 +39,7 @@ class Trial:
     _retries: list[str] = attrs.field(factory=list)
 
     @classmethod
-    def enlist(cls, item: pytest.Item, clause: str, requires: tuple[str, ...]) -> Trial:
+    def enlist(cls, item: pytest.Item, clause: str, requires: tuple[str, ...]) -> ClauseRun:
         """Make the trial of a collected test, and leave it where :meth:`of` finds it."""
         callspec = getattr(item, "callspec", None)
         mutant: Mutant | None = callspec.params.get("mutant") if callspec else None
@@ -51,7 +51,7 @@ class Trial:
         return trial
 
     @classmethod
-    def of(cls, item: pytest.Item) -> Trial | None:
+    def of(cls, item: pytest.Item) -> ClauseRun | None:
         """Return the trial that a test is, if it tests a clause."""
         return item.stash.get(_TRIAL, None)
 
@@ -114,7 +114,7 @@ class Trial:
             example=str(example) if example else None,
         )
 
-    def _ended(self, ending: Ending, **more: Any) -> Record:
+    def _ended(self, ending: Teardown, **more: Any) -> Record:
         return Record(
             self.clause,
             self.name,
@@ -127,4 +127,4 @@ class Trial:
         )
 
 
-_TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
+_TRIAL: pytest.StashKey[ClauseRun] = pytest.StashKey()

@@ -30,7 +30,7 @@ from forge3d_core.protocols import Limits
 from forge3d_cuda import kernels, memory
 from forge3d_cuda.errors import NOT_READY, SUCCESS, lost, translate
 from forge3d_cuda.memory import DevicePool
-from forge3d_cuda.staging import Resting
+from forge3d_cuda.staging import PinnedFreeList
 
 _BLOCKING = 0  # cudaStreamDefault
 
@@ -117,7 +117,7 @@ class Lanes:
         flags = _BLOCKING if shared else runtime.streamNonBlocking
         lanes = {name: Lane(name, runtime.streamCreateWithFlags(flags), runtime) for name in limits.lanes}
         made = cls(runtime, pool, limits, lanes)
-        Resting.of(runtime).watch(made)
+        PinnedFreeList.of(runtime).watch(made)
         return made
 
     @property

@@ -25,11 +25,11 @@ class Worker(Protocol):
     def idle(self) -> bool: ...
 
 
-_EVERYWHERE: dict[Any, Resting] = {}
+_EVERYWHERE: dict[Any, PinnedFreeList] = {}
 
 
 @attrs.define(eq=False)
-class Resting:
+class PinnedFreeList:
     """The memory of all devices of the process: each may use it all, as it is portable.
 
     So ``cudaFreeHost`` waits for all work in flight, on every lane of every device: a caller who only closed
@@ -45,7 +45,7 @@ class Resting:
     _workers: set[weakref.ref[Worker]] = attrs.field(factory=set, init=False)
 
     @classmethod
-    def of(cls, runtime: Any) -> Resting:
+    def of(cls, runtime: Any) -> PinnedFreeList:
         """Return the one of ``runtime``, which is CUDA's: there is one in a process."""
         return _EVERYWHERE.setdefault(runtime, cls(runtime))
 
@@ -128,7 +128,7 @@ class Staging:
     """Allocates the blocks of one device and gives them back without ever waiting for it.
 
     While a device is busy no block is freed: it stays the core's, in the budget and ready to be used again.
-    Memory that an array showed past its block rests so long (see :class:`Resting`).
+    Memory that an array showed past its block rests so long (see :class:`PinnedFreeList`).
 
     Thread-safety: any thread.
     """
@@ -136,12 +136,12 @@ class Staging:
     _runtime: Any
     _device: int
     _idle: Callable[[], bool]
-    resting: Resting = attrs.field(init=False)
+    resting: PinnedFreeList = attrs.field(init=False)
     _closed: bool = False
     _owner: int = attrs.field(factory=os.getpid)
 
     def __attrs_post_init__(self) -> None:
-        self.resting = Resting.of(self._runtime)
+        self.resting = PinnedFreeList.of(self._runtime)
 
     @staticmethod
     def footprint(nbytes: int) -> int:

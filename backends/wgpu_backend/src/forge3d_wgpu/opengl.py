@@ -42,7 +42,7 @@ OPENGL_STORAGE_FORMATS = frozenset(name for name in STORAGE_FORMATS if not name.
 
 
 @attrs.define(eq=False)
-class Leftover:
+class DeferredClose:
     """Gives a block's buffer back when it is called: by the driver, or where the last array over it goes.
 
     That may be anywhere, and must not wait for the context: who holds it next gives the buffer back.
@@ -94,7 +94,7 @@ class OpenGlDriver(WgpuDriver):
     def _make_block(self, nbytes: int, direction: Direction) -> tuple[Block, Signal | None]:
         with self.context:
             block, signal = super()._make_block(nbytes, direction)
-        block.native._release = Leftover(self.context, block.native._internal)
+        block.native._release = DeferredClose(self.context, block.native._internal)
         return block, signal
 
     def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
@@ -107,7 +107,7 @@ class OpenGlDriver(WgpuDriver):
             return False
         with self.context:
             super().free(native)
-            Leftover.carry_out()
+            DeferredClose.carry_out()
         return None
 
     def close(self, timeout: float) -> bool:
@@ -115,7 +115,7 @@ class OpenGlDriver(WgpuDriver):
             return False
         with self.context:
             closed = super().close(0)
-            Leftover.carry_out()
+            DeferredClose.carry_out()
             return closed
 
     def adopt(self, native: Any) -> tuple[Any, int]:

@@ -33,7 +33,7 @@ NEVER = 10**6
 
 
 @attrs.frozen(eq=False)
-class Belongings:
+class DeviceObjects:
     """What one device has made; nothing of it is in flight."""
 
     device: Device
@@ -131,7 +131,7 @@ async def _read_async(pool: ReadbackPool, source: Buffer) -> Any:
     return await pool.read_async(source)
 
 
-def belongings(bench: Bench, device: Device) -> Belongings:
+def belongings(bench: Bench, device: Device) -> DeviceObjects:
     """Make one of everything on ``device``."""
     buffer, other = device.create_buffer(BYTES), device.create_buffer(BYTES)
     timeline = device.lanes["compute"].timeline
@@ -140,7 +140,7 @@ def belongings(bench: Bench, device: Device) -> Belongings:
     bench.check(slot is not None, "a new ring is full")
     assert slot is not None
     pool = device.readback_pool(max_pending_ops=2, buffer_size=4096)
-    return Belongings(
+    return DeviceObjects(
         device,
         buffer,
         other,

@@ -76,7 +76,7 @@ Clone = Deviceless
 
 
 @attrs.define(eq=False)
-class Site:
+class FakeSitePackages:
     """A folder of installed distributions and the working folder of the programs that see it."""
 
     folder: Path
@@ -188,8 +188,8 @@ def attempt(backend=None):
 
 
 @contextmanager
-def site(bench: Bench) -> Iterator[Site]:
+def site(bench: Bench) -> Iterator[FakeSitePackages]:
     """Make an empty site and take it away again; its programs begin with what a mutant has for them."""
     with TemporaryDirectory(prefix="forge3d-site-") as folder:
         (Path(folder) / "sitecustomize.py").write_text(getattr(bench.layer, "program", ""), "utf-8")
-        yield Site(Path(folder), bench)
+        yield FakeSitePackages(Path(folder), bench)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.belongings import BYTES, Belongings, belongings
+from forge3d_conformance.clauses.belongings import BYTES, DeviceObjects, belongings
 from forge3d_core.errors import Closed, ForeignObject, StateError, TooLarge, UsageError
 
 
@@ -281,7 +281,7 @@ def test_a_texture_of_another_device_is_refused(bench: Bench) -> None:
     rows.release()
 
 
-def traces(mine: Belongings) -> Traces:
+def traces(mine: DeviceObjects) -> Traces:
     rings, pool = (mine.ring.stats(), mine.uploads.stats()), mine.pool.stats()
     held = mine.device.budget.metrics()
     return Traces(

@@ -26,7 +26,7 @@ EVERY = 10**9
 
 
 @attrs.define
-class Site:
+class FakeSitePackages:
     """What a call works with. Each is made for one interrupt and closed after it."""
 
     bench: Bench
@@ -42,11 +42,11 @@ class Site:
         self.target.close()
 
 
-def _upload(site: Site) -> None:
+def _upload(site: FakeSitePackages) -> None:
     site.ring.upload(site.data, site.target, timeout=site.bench.patience)
 
 
-def _stage(site: Site) -> None:
+def _stage(site: FakeSitePackages) -> None:
     slot = site.ring.reserve(100, site.bench.patience)
     slot.view[:] = 1
     slot.commit(site.target)
@@ -54,42 +54,42 @@ def _stage(site: Site) -> None:
     site.ring.advance(site.bench.patience)
 
 
-def _submit(site: Site) -> None:
+def _submit(site: FakeSitePackages) -> None:
     for lane in site.device.lanes:
         site.device.submit(site.device.command_list().fill(site.target, 2), lane=lane)
     site.device.wait_idle(site.bench.patience)
 
 
-def _read(site: Site) -> None:
+def _read(site: FakeSitePackages) -> None:
     site.pool.read(site.target).cancel()
     site.pool.read(site.target)  # and dropped
     site.pool.read(site.target).wait(site.bench.patience)
 
 
-def _lease(site: Site) -> None:
+def _lease(site: FakeSitePackages) -> None:
     with site.pool.read(site.target).lease(site.bench.patience) as array:
         array.sum()
 
 
-def _allocate(site: Site) -> None:
+def _allocate(site: FakeSitePackages) -> None:
     site.device.create_buffer(BYTES).close()
     site.device.create_buffer(BYTES)  # and dropped
 
 
-def _make(site: Site) -> None:
+def _make(site: FakeSitePackages) -> None:
     with site.device.staging_ring(ring_count=1, buffer_size=BLOCK) as ring:
         ring.upload(site.data[:99], site.target)
     with site.device.readback_pool(max_pending_ops=1, buffer_size=BLOCK, pre_allocate=True) as pool:
         pool.read(site.target, nbytes=99).wait(site.bench.patience)
 
 
-def _reserve(site: Site) -> None:
+def _reserve(site: FakeSitePackages) -> None:
     with site.device.budget.reserve(BYTES):
         pass
     site.device.budget.reserve(BYTES, timeout=site.bench.patience)  # and dropped
 
 
-CALLS: dict[str, tuple[Callable[[Site], None], int]] = {
+CALLS: dict[str, tuple[Callable[[FakeSitePackages], None], int]] = {
     "upload": (_upload, 0),
     "reserve, commit and advance": (_stage, 0),
     "submit and wait": (_submit, 0),
@@ -102,13 +102,13 @@ CALLS: dict[str, tuple[Callable[[Site], None], int]] = {
 """By name, with the bytes that it takes and may leave to the device: its interrupted caller has no owner."""
 
 
-def _site(bench: Bench, device: Device) -> Site:
+def _site(bench: Bench, device: Device) -> FakeSitePackages:
     ring = device.staging_ring(ring_count=2, buffer_size=BLOCK)
     pool = device.readback_pool(max_pending_ops=2, buffer_size=BLOCK, timeout=bench.patience)
-    return Site(bench, device, ring, pool, device.create_buffer(BYTES), pattern(7, BYTES))
+    return FakeSitePackages(bench, device, ring, pool, device.create_buffer(BYTES), pattern(7, BYTES))
 
 
-def _works_on(site: Site, key: int) -> None:
+def _works_on(site: FakeSitePackages, key: int) -> None:
     """Use ring, pool, lanes and budget as before the interrupt."""
     bench, device, patience = site.bench, site.device, site.bench.patience
     for lane in device.lanes:

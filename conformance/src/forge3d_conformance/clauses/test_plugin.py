@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.site import CLONE, DEVICELESS, MOVED, Site, site
+from forge3d_conformance.clauses.site import CLONE, DEVICELESS, MOVED, FakeSitePackages, site
 from forge3d_core.protocols import ApiRange, ApiVersion
 
 SOURCES = ("argument", "environment", "project", "user")
@@ -121,7 +121,7 @@ def test_broken_plugins_disturb_nobody(bench: Bench) -> None:
         bench.check(opened[0] == "opened", f"beside broken plugins the backend does not open: {opened}")
 
 
-def say(here: Site, source: str, name: str) -> tuple[str | None, dict[str, str]]:
+def say(here: FakeSitePackages, source: str, name: str) -> tuple[str | None, dict[str, str]]:
     """Name a backend in one source; return the argument and the environment that this takes."""
     if source == "argument":
         return name, {}
@@ -133,12 +133,12 @@ def say(here: Site, source: str, name: str) -> tuple[str | None, dict[str, str]]
     return None, {}
 
 
-def unsay(here: Site) -> None:
+def unsay(here: FakeSitePackages) -> None:
     for file in (here.folder / "forge3d.toml", here.user_file):
         file.unlink(missing_ok=True)
 
 
-def explain(here: Site, argument: str | None, variables: dict[str, str]) -> Any:
+def explain(here: FakeSitePackages, argument: str | None, variables: dict[str, str]) -> Any:
     return here.forge3d("explain", *(["--backend", argument] if argument else []), **variables)
 
 

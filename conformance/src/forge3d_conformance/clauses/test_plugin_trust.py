@@ -7,7 +7,7 @@ import json
 import pytest
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.site import CLONE, Site, site
+from forge3d_conformance.clauses.site import CLONE, FakeSitePackages, site
 
 PERMITTING = """
 [plugins]
@@ -43,7 +43,7 @@ def test_no_source_permits_what_another_forbids(bench: Bench) -> None:
         bench.check(here.ran("forge3d-marked"), "a plugin that every source permits did not run")
 
 
-def _stays_out(bench: Bench, here: Site, way: str, variables: dict[str, str]) -> None:
+def _stays_out(bench: Bench, here: FakeSitePackages, way: str, variables: dict[str, str]) -> None:
     status = here.backends(**variables)["marked"]
     here.program("attempt()", **variables)
     bench.check(not here.ran("forge3d-marked"), f"{way}, and a project file let the plugin run")
