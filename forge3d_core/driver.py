@@ -22,17 +22,36 @@ What a driver promises the core
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.concurrency.polling import poll_until
+from forge3d_core.concurrency.threads import OwnThread, start_thread
 from forge3d_core.protocols import DeviceInfo, Heap, Kernel, KernelSource, TextureFormat
+
+__all__ = [
+    "Command",
+    "Copy",
+    "Direction",
+    "Dispatch",
+    "Download",
+    "DownloadRows",
+    "Driver",
+    "Fill",
+    "HostBlock",
+    "Memory",
+    "OwnThread",
+    "TextureMemory",
+    "Token",
+    "Upload",
+    "UploadRows",
+    "poll_until",
+    "start_thread",
+]
 
 Direction = Literal["upload", "readback"]
 Token = Any  # whatever the driver makes of a submission
@@ -245,50 +264,3 @@ class Driver(Protocol):
         after an interrupt or an error, even one that came as the last thing was given back. Anything else
         means that the driver is closed. A native device that was adopted stays open.
         """
-
-
-class OwnThread(threading.Thread):
-    """A thread of forge3d's or of a driver's: ``close`` may wait for it, so it waits for no ``close``."""
-
-
-def start_thread(thread: threading.Thread) -> None:
-    """Start a thread. Raises ``RuntimeError`` where none can start, and an interrupt as the interrupt it is.
-
-    One that comes inside :class:`threading.Condition`, where ``start`` waits, may come out as a RuntimeError
-    over a lock that is not held, its context the interrupt. A refusal has a context too while the caller
-    handles an error: that error.
-    """
-    handled = sys.exception()
-    try:
-        thread.start()
-        return
-    except RuntimeError as error:
-        interrupt = error.__context__
-        if interrupt is None or interrupt is handled:
-            raise
-    try:
-        raise interrupt  # out here, where its own context is what the caller handles
-    finally:
-        del interrupt  # or it and this frame would keep each other, and with them the caller's
-
-
-SPIN_SECONDS = 30e-6
-SHORTEST_SLEEP = 20e-6
-LONGEST_SLEEP = 5e-3
-
-
-def poll_until(query: Callable[[], bool], seconds: float) -> bool:
-    """Ask ``query`` until it is true or ``seconds`` have passed: a driver's ``wait`` by polling.
-
-    Spins for a moment, since most waits are short, then sleeps a sixteenth of the time waited so far:
-    the answer is at most that much late and a long wait costs next to nothing.
-    """
-    start = time.perf_counter()
-    while not query():
-        elapsed = time.perf_counter() - start
-        if elapsed >= seconds:
-            return query()
-        if elapsed > SPIN_SECONDS:
-            pause = min(max(elapsed / 16, SHORTEST_SLEEP), LONGEST_SLEEP)
-            time.sleep(min(pause, seconds - elapsed))
-    return True

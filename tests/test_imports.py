@@ -31,7 +31,7 @@ PUBLIC_CORE = {
 
 # Lowest first; a module imports from its own layer or from below. What stands in no layer is above them all.
 LAYERS = [
-    {"errors", "forking", "printable"},
+    {"concurrency", "errors", "forking", "printable"},
     {"arguments", "deadline"},
     {"dtypes", "units"},
     {"presentation"},

@@ -31,17 +31,17 @@ from forge3d_core.errors import (
     Forked,
     UsageError,
     WrongType,
-    copy_exception,
 )
 from forge3d_core.foreign import asking, from_signal_handler
 from forge3d_core.formats import texture_format
 from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred, keep_at_exit
 from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.lifetime.hold import Hold
+from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import PATIENCE, Teardown, close_elsewhere
 from forge3d_core.memory.allocator import Allocation, Allocator
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.copying import HostCopier
-from forge3d_core.memory.hold import Hold
 from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
 from forge3d_core.presentation import line, presents, table
 from forge3d_core.protocols import (
@@ -107,6 +107,12 @@ class AssembledDevice:
         self._driver = driver
         self._options = options
         self._pid = os.getpid()
+        self.life = Life(
+            Forked(
+                f"device {info.name!r} was opened by process {self._pid}; GPU state does not survive a fork; "
+                "open a device in the child, or start workers with the 'spawn' method"
+            )
+        )
         self._lanes = {
             name: DeviceLane(name, Timeline(name, driver, self._failed, self._look))
             for name in self.limits.lanes
@@ -312,15 +318,7 @@ class AssembledDevice:
 
     def check(self) -> None:
         """Raise :class:`Forked`, :class:`Closed` or :class:`DeviceLost` unless the device can be used."""
-        if self._pid != os.getpid():
-            raise Forked(
-                f"device {self.info.name!r} was opened by process {self._pid}; GPU state does not survive "
-                "a fork; open a device in the child, or start workers with the 'spawn' method"
-            )
-        if self._closed:
-            raise Closed(f"device {self.info.name!r} was closed")
-        if self._lost is not None:
-            raise copy_exception(self._lost)
+        self.life.check()
 
     def close(self) -> None:
         if self._pid != os.getpid():
@@ -368,6 +366,7 @@ class AssembledDevice:
     def _last_steps(self) -> Iterator[Callable[[], object]]:
         """Yield what closing takes, in order; nothing here may hinder what follows it."""
         ended = Closed(f"device {self.info.name!r} was closed")
+        yield partial(self.life.end, ended)
         yield close_deferred
         for timeline in self._timelines:
             yield timeline.poll
@@ -441,6 +440,7 @@ class AssembledDevice:
         """Tell every lane of a loss; any other failure is its own lane's alone."""
         if isinstance(error, DeviceLost) and self._lost is None:
             self._lost = error
+            self.life.end(error)
             for timeline in self._timelines:
                 timeline.fail(error)
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from forge3d_core.concurrency.threads import OwnThread, start_thread
 from forge3d_core.deadline import Deadline
-from forge3d_core.driver import Command, OwnThread, start_thread
+from forge3d_core.driver import Command
 from forge3d_core.errors import Closed, DeviceLost, ForgeError, copy_exception
 from forge3d_core.foreign import keep, translated
 from forge3d_core.host.chaos import Act, Decision, Schedule

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import attrs
 
+from forge3d_core.concurrency.threads import OwnThread
 from forge3d_core.deadline import Deadline
-from forge3d_core.driver import OwnThread
 
 LOOK_SECONDS = 0.002
 """How often a thread that waits for another's closing looks whether it is over."""

@@ -19,8 +19,8 @@ from forge3d_core.foreign import asking, from_signal_handler, view_of
 from forge3d_core.formats import texture_bytes
 from forge3d_core.lifetime.deferred_close import close_deferred
 from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.lifetime.hold import Users, note, strike
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.memory.hold import Users, note, strike
 from forge3d_core.protocols import FencePoint, Heap, MemoryKind, Reservation, TextureFormat
 from forge3d_core.units import format_bytes
 

@@ -18,6 +18,7 @@ from forge3d_core.arguments import function, integer, real
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, Forked, UsageError, copy_exception
 from forge3d_core.foreign import from_signal_handler
+from forge3d_core.lifetime.hold import Reference
 from forge3d_core.memory.entry import (
     Entry,
     entry_of,
@@ -27,7 +28,6 @@ from forge3d_core.memory.entry import (
     with_peaks,
     without_entry,
 )
-from forge3d_core.memory.hold import Reference
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes

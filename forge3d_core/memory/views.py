@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from forge3d_core.arguments import extents, shown
 from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import StateError, UsageError, ViewHeld
-from forge3d_core.memory.hold import Hold, Reference, Users, note
+from forge3d_core.lifetime.hold import Hold, Reference, Users, note
 from forge3d_core.memory.variables import variables
 
 # What `sys.getrefcount` counts for an array that only the loan knows: where it keeps it, and the argument.

@@ -15,10 +15,10 @@ from forge3d_core.arguments import keywords, shown
 from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Command
 from forge3d_core.errors import Busy, Closed, FenceTimeout
+from forge3d_core.lifetime.hold import Users, note, strike
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation, Allocator
 from forge3d_core.memory.copying import HostCopier
-from forge3d_core.memory.hold import Users, note, strike
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import (
     AsyncReadbackConfig,

@@ -17,8 +17,8 @@ from forge3d_core.arguments import integer, shown
 from forge3d_core.driver import Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
 from forge3d_core.foreign import view_of
+from forge3d_core.lifetime.hold import Hold
 from forge3d_core.memory.allocator import Allocation, Owned
-from forge3d_core.memory.hold import Hold
 from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents

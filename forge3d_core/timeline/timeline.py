@@ -15,8 +15,8 @@ import attrs
 
 from forge3d_core import protocols
 from forge3d_core.arguments import at_least, function, shown
+from forge3d_core.concurrency.threads import OwnThread, start_thread
 from forge3d_core.deadline import Deadline, seconds
-from forge3d_core.driver import OwnThread, start_thread
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, copy_exception
 from forge3d_core.foreign import from_signal_handler, keep, translated
 from forge3d_core.presentation import line, presents

@@ -17,8 +17,8 @@ from forge3d_core.driver import Direction
 from forge3d_core.errors import BudgetExhausted, Closed
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
+from forge3d_core.lifetime.hold import Hold
 from forge3d_core.memory.allocator import Allocator, Owned
-from forge3d_core.memory.hold import Hold
 from forge3d_core.protocols import DeviceOptions
 
 from ..interrupts import everywhere

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from forge3d_core.errors import StateError, UsageError, ViewHeld
+from forge3d_core.lifetime.hold import Users
 from forge3d_core.memory import views
-from forge3d_core.memory.hold import Users
 from forge3d_core.memory.views import Loan, byte_dtype
 
 

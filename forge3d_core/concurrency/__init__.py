@@ -1,0 +1,1 @@
+"""Threads, and waiting: what knows nothing of devices."""
