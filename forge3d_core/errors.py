@@ -196,3 +196,7 @@ def copy_exception(error: Exception) -> Exception:
         fresh.__notes__ = [*notes]
     fresh.__cause__ = error.__cause__
     return fresh
+
+
+again = copy_exception
+"""The name of :func:`copy_exception` in plugin API 1.0, which drivers import."""
