@@ -33,7 +33,7 @@ from forge3d_core.errors import (
     WrongType,
 )
 from forge3d_core.foreign import asking, from_signal_handler
-from forge3d_core.formats import texture_format
+from forge3d_core.formats import UNCOPYABLE, texture_format
 from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred, keep_at_exit
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import Hold
@@ -176,6 +176,11 @@ class AssembledDevice:
             raise UsageError(
                 f"texture format {layout.name!r} has blocks of {layout.block} texels, and uploads and reads "
                 "go by texel; take an uncompressed format, or keep the compressed bytes in a buffer"
+            )
+        if layout.name in UNCOPYABLE:
+            raise UsageError(
+                f"the texels of {layout.name} have no layout that copies see, so there is no upload and no "
+                "read of them; take depth32float, depth16unorm or r32float"
             )
         with self._noticing_loss():
             owned = self.allocator.texture(width, height, layout)

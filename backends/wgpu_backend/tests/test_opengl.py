@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -85,10 +86,14 @@ def test_a_busy_device_does_not_close_yet(rig: Any) -> None:
 def test_every_format_arrives_as_it_was_or_is_refused(rig: Any, name: str) -> None:
     format = FORMATS[name]
     if name in WRONG_FORMATS:
-        with pytest.raises(UsageError, match=f"{name} back as 0; use {name[:-5]}sint"):
+        with pytest.raises(UsageError, match=f"{name} back as they were; use {WRONG_FORMATS[name]}"):
             rig.image(19, 7, format)
         return
-    image, pitch = rig.image(19, 7, format), 512
+    try:
+        image, pitch = rig.image(19, 7, format), 512
+    except UsageError:
+        assert re.match("depth|stencil|r.*16.norm", name)  # the rest every device has
+        return
     texels = np.zeros((7, pitch), np.uint8)
     row = texels[:, : 19 * format.block_bytes]
     row[:] = np.random.default_rng(7).integers(0, 256, row.shape)

@@ -34,8 +34,13 @@ from forge3d_wgpu.memory import STORAGE_FORMATS, create_texture
 from forge3d_wgpu.signals import Signal
 from forge3d_wgpu.staging import Block
 
-WRONG_FORMATS = frozenset({"r8snorm", "rg8snorm", "rgba8snorm"})
-"""OpenGL ES has no rule for reading these back; wgpu's way shows every negative value as 0."""
+WRONG_FORMATS = {
+    "r8snorm": "r8sint",
+    "rg8snorm": "rg8sint",
+    "rgba8snorm": "rgba8sint",
+    "rgb9e5ufloat": "rgba16float",
+}
+"""OpenGL ES has no rule for reading these back, and wgpu's way loses bits; each with what to use instead."""
 
 OPENGL_STORAGE_FORMATS = frozenset(name for name in STORAGE_FORMATS if not name.startswith("rg32"))
 """Source: OpenGL ES 3.1, table 8.27, "formats of image units"."""
@@ -77,10 +82,10 @@ class OpenGlDriver(WgpuDriver):
         return Lanes(self._native, True, guard=self._guard, deferred=True, native=self.context)
 
     def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
-        if format.name in WRONG_FORMATS:
+        if (instead := WRONG_FORMATS.get(format.name)) is not None:
             raise UsageError(
-                f"wgpu over OpenGL reads negative values of {format.name} back as 0; use "
-                f"{format.name.replace('snorm', 'sint')} and divide in the kernel, or install a Vulkan driver"
+                f"wgpu over OpenGL does not read texels of {format.name} back as they were; use {instead} "
+                "and convert in the kernel, or install a Vulkan driver"
             )
         self._lanes.check()
         with self.context:
