@@ -22,7 +22,7 @@ What a driver promises the core
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -45,6 +45,7 @@ __all__ = [
     "HostBlock",
     "Memory",
     "OwnThread",
+    "PreparedCommands",
     "TextureMemory",
     "Token",
     "Upload",
@@ -186,6 +187,28 @@ class Dispatch:
 Command = Upload | Download | UploadRows | DownloadRows | Copy | Fill | Dispatch
 
 
+class PreparedCommands(list[Command]):
+    """The commands of a list that is submitted many times: what ``submit`` gets in place of plain ones.
+
+    They never change after their first submission, nor does the native memory that they name, so a driver
+    may keep in ``translation`` what it made of them: a graph, a bundle of encoded commands. A driver that
+    knows nothing of it runs the commands as any others.
+
+    ``translation`` is None at first. It is read and set inside ``submit`` alone, so by one thread at a time;
+    set it last, in one assignment, when all of it is made. It may depend on the lane, and then says for which
+    one it was made. It is dropped with the list, on any thread, and when the device closes, before the
+    driver's ``close``; work may be in flight then, so the token of a submission keeps what that needs.
+    """
+
+    __slots__ = ("__weakref__", "translation")
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a list is itself alone
+    __eq__ = object.__eq__
+
+    def __init__(self, commands: Iterable[Command] = ()) -> None:
+        super().__init__(commands)
+        self.translation: Any = None
+
+
 class Driver(Protocol):
     """What a backend implements."""
 
@@ -234,7 +257,7 @@ class Driver(Protocol):
 
         Never waits for the device. When the token is complete the commands' writes are visible and
         every host block they name is accessible to the host again. Tokens in ``after`` may be
-        complete, even retired.
+        complete, even retired. ``commands`` are :class:`PreparedCommands` where they come many times.
         """
 
     def query(self, token: Token) -> bool:

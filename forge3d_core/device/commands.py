@@ -14,7 +14,7 @@ import numpy as np
 from forge3d_core import arguments, protocols
 from forge3d_core.arguments import integer, sequence, shown
 from forge3d_core.device.kernels import CompiledKernel
-from forge3d_core.driver import Command, Copy, Dispatch, Fill
+from forge3d_core.driver import Command, Copy, Dispatch, Fill, PreparedCommands
 from forge3d_core.errors import ForeignObject, KernelError, OutOfRange, StateError, UsageError
 from forge3d_core.memory.allocator import Allocation
 from forge3d_core.memory.resources import DeviceBuffer
@@ -43,7 +43,8 @@ class RecordedCommands:
     owner: Owner
     limits: Limits
     label: str = ""
-    commands: list[Command] = attrs.field(factory=list, init=False)
+    reusable: bool = False
+    commands: PreparedCommands = attrs.field(factory=PreparedCommands, init=False)
     reads: dict[Allocation, None] = attrs.field(factory=dict, init=False)
     writes: dict[Allocation, None] = attrs.field(factory=dict, init=False)
     named: dict[DeviceBuffer, None] = attrs.field(factory=dict, init=False)
@@ -131,11 +132,12 @@ class RecordedCommands:
 
     def take(self) -> list[Command]:
         """Hand the commands over for their one submission."""
-        self._open()
+        if not self.reusable:
+            self._open()
         for buffer in self.named:
             buffer.check()
         self._submitted = True
-        return self.commands
+        return self.commands if self.reusable else list(self.commands)
 
     def give_back(self) -> None:
         """Undo :meth:`take` after a submission that failed: the list may be submitted again."""
@@ -144,7 +146,12 @@ class RecordedCommands:
     def _open(self) -> None:
         self.owner.check()
         if self._submitted:
-            raise StateError("this command list was submitted; a list is submitted once, record a new one")
+            raise StateError(
+                "this command list was submitted, and what it runs stays as it is; record a new one"
+                if self.reusable
+                else "this command list was submitted; a list is submitted once: record a new one, or "
+                "ask for command_list(reusable=True)"
+            )
 
     def _buffer(self, buffer: protocols.Buffer) -> DeviceBuffer:
         self._open()

@@ -22,7 +22,7 @@ from forge3d_core.arguments import integer, keywords, shown
 from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
 from forge3d_core.device.order import explicit_waits, hazards, tokens
-from forge3d_core.driver import Command, Driver
+from forge3d_core.driver import Command, Driver, PreparedCommands
 from forge3d_core.errors import (
     Closed,
     DeviceLost,
@@ -121,6 +121,7 @@ class AssembledDevice:
         self._timelines = [lane.timeline for lane in self._lanes.values()]
         self._kernels = Kernels(driver, self._gate)
         self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
+        self._prepared: weakref.WeakSet[PreparedCommands] = weakref.WeakSet()  # lists to be submitted again
         self._submission = threading.Lock()
         used = [*self.allocator.holdings, self._kernels.compiled]
         self._leftover = DeferredClose(info.name, partial(_close, self._gate, driver), used)
@@ -191,10 +192,14 @@ class AssembledDevice:
         with self._noticing_loss():
             return self._kernels.of(source, self)
 
-    def command_list(self, *, label: str = "") -> RecordedCommands:
+    def command_list(self, *, label: str = "", reusable: bool = False) -> RecordedCommands:
         self.check()
         arguments.text("label", label)
-        return RecordedCommands(self, self.limits, label)
+        made = RecordedCommands(self, self.limits, label, arguments.flag("reusable", reusable))
+        if made.reusable:
+            with self._state:
+                self._prepared.add(made.commands)
+        return made
 
     def submit(
         self,
@@ -381,6 +386,8 @@ class AssembledDevice:
             yield child.abandon
         yield self._leftover.note
         yield self._gate.shut
+        for prepared in self._prepared:
+            yield partial(setattr, prepared, "translation", None)
         yield self._close_driver
         yield partial(setattr, self._leftover, "ended", True)  # if an interrupt came before it could be
         yield self._close_memory

@@ -187,13 +187,16 @@ class Device(Protocol):
         both sides.
         """
 
-    def command_list(self, *, label: str = "") -> CommandList:
-        """Return an empty list to record on; recording is free of device calls."""
+    def command_list(self, *, label: str = "", reusable: bool = False) -> CommandList:
+        """Return an empty list to record on; recording is free of device calls.
+
+        A ``reusable`` one may be submitted many times: for work that repeats, as the commands of a frame do.
+        """
 
     def submit(
         self, commands: CommandList, *, lane: str = "compute", after: Iterable[FencePoint] = ()
     ) -> FencePoint:
-        """Submit recorded work once and return the point at which it is complete.
+        """Submit recorded work and return the point at which it is complete.
 
         ``after`` names points of any lane of this device that have been submitted; the device, not
         the caller, waits for them. Raises :class:`UsageError` for a point not yet submitted (only

@@ -139,7 +139,7 @@ class Kernel(Protocol):
 
 @runtime_checkable
 class CommandList(Protocol):
-    """Work, recorded on any one thread at a time and submitted once.
+    """Work, recorded on any one thread at a time and submitted once, or many times if it is reusable.
 
     Contract
         Recording checks every argument and calls no driver, so a bad call raises at its own line and
@@ -147,6 +147,12 @@ class CommandList(Protocol):
         the writes of those before. Offsets and sizes are in bytes, and any are allowed: where the API
         wants alignment the backend sees to it. A list may be submitted once; recording on it
         afterwards, or submitting it again, raises :class:`StateError`.
+
+        A list of ``device.command_list(reusable=True)`` may be submitted any number of times, on any lane
+        and from any thread. Each submission runs the same commands with the same params, in order with what
+        shares its memory, and has a point of its own; the backend may run what it made of them the first
+        time. Recording on it after a submission raises :class:`StateError`, submitting it once one of its
+        buffers was closed :class:`Closed`.
     """
 
     def __len__(self) -> int: ...

@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forge3d_core.device.device import AssembledDevice
+from forge3d_conformance.kernels import INCREMENT
+from forge3d_core.device.device import AssembledDevice, assemble
+from forge3d_core.driver import PreparedCommands
 from forge3d_core.errors import Closed, ForeignObject, KernelError, OutOfRange, StateError, UsageError
+from forge3d_core.host.driver import HostDriver
+from forge3d_core.host.machine import HostMachine
 from forge3d_core.protocols import Binding, CommandList, Kernel, KernelSource, Param
 
 
@@ -194,3 +198,46 @@ def test_foreign_lists_and_kernels(open_device: Callable[..., AssembledDevice]) 
         here.submit(None)  # type: ignore[arg-type]
     with pytest.raises(ForeignObject):
         here.command_list().dispatch(there.create_kernel(SCALE), [], threads=1)
+
+
+class Translating(HostDriver):
+    """Keeps something of its own for commands that come many times, and notes for which it had one."""
+
+    def __init__(self) -> None:
+        super().__init__(HostMachine())
+        self.had: list[object] = []
+
+    def submit(self, lane: str, commands: Any, after: Any) -> Any:
+        if isinstance(commands, PreparedCommands):
+            self.had.append(commands.translation)
+            commands.translation = commands.translation or ["made of", list(commands)]
+        return super().submit(lane, commands, after)
+
+
+def test_a_reusable_list_is_submitted_again_and_again() -> None:
+    driver = Translating()
+    with assemble(driver) as device:
+        a, b = device.create_buffer(4), device.create_buffer(4)
+        kernel = device.create_kernel(INCREMENT)
+        commands = device.command_list(reusable=True).dispatch(kernel, [a], [1, 1], threads=1).copy(a, b)
+        for times in range(1, 4):
+            device.submit(commands, lane=("compute", "download")[times % 2]).wait(20)
+            assert contents(device, b, "u4") == [times]
+        assert len({id(one) for one in driver.had}) == 2
+        assert driver.had[0] is None
+        with pytest.raises(StateError, match="stays as it is"):
+            commands.fill(a, 0)
+        device.submit(device.command_list().fill(a, 0))
+        assert len(driver.had) == 3
+        b.close()
+        with pytest.raises(Closed):
+            device.submit(commands)
+        assert commands.commands.translation is not None
+    assert commands.commands.translation is None
+    with pytest.raises(Closed):
+        device.submit(commands)
+
+
+def test_reusable_is_a_flag(device: AssembledDevice) -> None:
+    with pytest.raises(UsageError, match="reusable"):
+        device.command_list(reusable=1)  # type: ignore[arg-type]
