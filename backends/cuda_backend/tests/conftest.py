@@ -18,6 +18,7 @@ from forge3d_core.driver import Command, Dispatch, Download, Upload
 from forge3d_core.errors import BackendError
 from forge3d_core.protocols import Binding, DeviceInfo, KernelSource, Limits, TextureFormat
 from forge3d_core.units import GIB
+from forge3d_cuda.current import BoundThreads
 from forge3d_cuda.driver import CudaDriver
 from forge3d_cuda.errors import NOT_READY, SUCCESS
 from forge3d_cuda.lanes import Lanes
@@ -212,6 +213,7 @@ def hollow(runtime: Runtime) -> Any:
     """CuPy without a device: its memory is numbers."""
     cuda = SimpleNamespace(
         runtime=runtime,
+        driver=runtime,
         UnownedMemory=lambda ptr, _nbytes, owner, _index: SimpleNamespace(ptr=ptr, owner=owner),
         MemoryPointer=lambda memory, _offset: memory,
     )
@@ -228,7 +230,8 @@ def hollow_drivers(hollow: Any, runtime: Runtime) -> Callable[[], CudaDriver]:
         pool = DevicePool.on(hollow, 0)
         lanes = Lanes.on(runtime, pool, limits)
         staging = Staging(runtime, 0, lambda: lanes.idle)
-        return CudaDriver(info, SimpleNamespace(id=0), hollow, runtime, pool, lanes, staging)
+        native, threads = SimpleNamespace(id=0), BoundThreads(runtime, 0)
+        return CudaDriver(info, native, hollow, runtime, pool, lanes, staging, limits, threads)
 
     return make
 

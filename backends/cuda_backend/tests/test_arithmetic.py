@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forge3d_core.driver import Dispatch
 from forge3d_core.protocols import TextureFormat
 from forge3d_cuda.kernels import CompiledKernel
 from forge3d_cuda.memory import _contiguous, texture_shape
@@ -23,8 +27,11 @@ def test_pinned_memory_is_rounded_to_pages_and_no_further(nbytes: int) -> None:
 def test_the_grid_covers_all_threads_and_no_empty_group(
     threads: tuple[int, int, int], workgroup: tuple[int, int, int]
 ) -> None:
-    kernel = CompiledKernel(None, "k", workgroup, (), ())
-    for count, size, groups in zip(threads, workgroup, kernel.grid(threads), strict=True):
+    entry: Any = SimpleNamespace(launch=None)
+    kernel = CompiledKernel(entry, "k", workgroup, (), (10_000, 10_000, 10_000))
+    program: Any = SimpleNamespace(native=kernel)
+    grid = kernel.plan(Dispatch(program, (), (), threads))[1][0]
+    for count, size, groups in zip(threads, workgroup, grid, strict=True):
         assert (groups - 1) * size < count <= groups * size
 
 

@@ -44,7 +44,7 @@ class Bench:
     event: int = 0
 
     def stream(self, lane: str) -> int:
-        return self.driver._lanes._lanes[lane].ptr
+        return self.driver._lanes._lanes[lane].stream.value
 
     def cut_short(self, during: str) -> None:
         """Interrupt a fill and a download on the compute lane; the device is still busy with them."""

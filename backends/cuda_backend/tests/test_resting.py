@@ -35,7 +35,7 @@ def test_a_block_is_not_freed_while_the_device_is_busy(hollow_driver: CudaDriver
     block.view()[:] = 7
     token = hollow_driver.submit("compute", [], ())
     assert token.event is not None
-    runtime.pending.add(token.event)
+    runtime.pending.add(token.event.value)
     assert hollow_driver.free(block) is False
     assert (block.view() == 7).all()
     runtime.pending.clear()
@@ -88,7 +88,7 @@ def test_memory_of_one_device_rests_while_another_works(
     block, derived = one.allocate_block(NBYTES, "upload"), one.allocate_block(2 * NBYTES, "upload").view()[1:]
     token = other.submit("compute", [], ())
     assert token.event is not None
-    runtime.pending.add(token.event)
+    runtime.pending.add(token.event.value)
     address = block.address
     assert one.free(block) is False
     assert one.close(0.0)

@@ -13,7 +13,7 @@ from forge3d_core.errors import DeviceLost, KernelError
 from forge3d_core.protocols import Limits
 from forge3d_core.units import GIB
 from forge3d_cuda import kernels
-from forge3d_cuda.kernels import CompiledKernel
+from forge3d_cuda.kernels import CompiledKernel, Entry
 from forge3d_cuda.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ class Region:
     nbytes: int = NBYTES
 
 
-def compiled(launch: Any = None, cluster: tuple[int, ...] = (0, 0, 0)) -> Any:
-    return SimpleNamespace(native=CompiledKernel(launch, "f", (64, 1, 1), (), (), cluster))
+def compiled(cupy: Any, cluster: tuple[int, ...] = (0, 0, 0)) -> Any:
+    entry = Entry(cupy, SimpleNamespace(ptr=7), 0, [])
+    return SimpleNamespace(native=CompiledKernel(entry, "f", (64, 1, 1), (), LIMITS.max_groups, cluster))
 
 
 def test_streams_shared_with_the_owner_are_ordered_with_the_legacy_stream(
@@ -55,14 +56,14 @@ def test_streams_shared_with_the_owner_are_ordered_with_the_legacy_stream(
     ("threads", "whole"), [((1, 1, 1), False), ((128, 1, 1), True), ((192, 2, 1), False)]
 )
 def test_what_is_no_whole_cluster_is_refused_before_it_is_launched(
-    threads: tuple[int, int, int], whole: bool
+    hollow: Any, threads: tuple[int, int, int], whole: bool
 ) -> None:
-    command = Dispatch(compiled(cluster=(2, 1, 1)), (), (), threads)
+    command = Dispatch(compiled(hollow, (2, 1, 1)), (), (), threads)
     if whole:
-        kernels.check(command, LIMITS)
+        kernels.dispatch(command)
         return
     with pytest.raises(KernelError, match="no whole clusters of 2 × 1 × 1"):
-        kernels.check(command, LIMITS)
+        kernels.dispatch(command)
 
 
 def test_a_driver_from_before_clusters_has_none() -> None:
@@ -78,18 +79,19 @@ def test_a_driver_from_before_clusters_has_none() -> None:
 
 @pytest.mark.parametrize(("status", "kind"), [(9, KernelError), (701, KernelError), (1, DeviceLost)])
 def test_a_refused_launch_behind_other_commands_is_no_loss(
-    hollow_driver: CudaDriver, runtime: Runtime, status: int, kind: type[Exception]
+    hollow: Any, hollow_driver: CudaDriver, runtime: Runtime, status: int, kind: type[Exception]
 ) -> None:
-    def refuse(*_arguments: Any) -> None:
+    def refuse() -> None:
         raise NativeError(status)
 
+    runtime.during["launchKernel"] = refuse
     buffer = Region(hollow_driver.allocate_buffer(NBYTES))
-    commands = [Fill(buffer, 0, NBYTES, 1), Dispatch(compiled(refuse), (), (), (64, 1, 1))]
+    commands = [Fill(buffer, 0, NBYTES, 1), Dispatch(compiled(hollow), (), (), (64, 1, 1))]
     with pytest.raises(kind):
         hollow_driver._lanes.submit("compute", commands, ())
     orphans = hollow_driver._lanes._orphans
     assert len(orphans) == (kind is KernelError)  # it keeps what the fill uses, and all lanes behind it
     if orphans:
-        event = orphans[0].token.event
+        event = orphans[0].event.value
         waiting = [arguments for arguments in runtime.called("streamWaitEvent") if arguments[1] == event]
         assert len(waiting) == len(hollow_driver.info.limits.lanes) - 1

@@ -12,9 +12,10 @@ from forge3d_core.driver import Command, Direction, poll_until
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
 from forge3d_cuda import kernels
+from forge3d_cuda.current import BoundThreads, OnDevice
 from forge3d_cuda.errors import translate
-from forge3d_cuda.lanes import Lanes, Token
-from forge3d_cuda.memory import GRANULE, DevicePool, OnDevice, texture_shape
+from forge3d_cuda.lanes import Lanes, Submission
+from forge3d_cuda.memory import GRANULE, DevicePool, texture_shape
 from forge3d_cuda.staging import HostBlock, Staging
 
 
@@ -29,6 +30,8 @@ class CudaDriver:
     _pool: DevicePool
     _lanes: Lanes
     _staging: Staging
+    _limits: Limits
+    _threads: BoundThreads
 
     @classmethod
     def open(cls, cupy: Any, info: DeviceInfo, limits: Limits, *, shared: bool = False) -> CudaDriver:
@@ -48,7 +51,9 @@ class CudaDriver:
                     pool.close()
                     raise
                 staging = Staging(runtime, index, lambda: lanes.idle)
-                return cls(info, cupy.cuda.Device(index), cupy, runtime, pool, lanes, staging)
+                threads = BoundThreads(runtime, index)
+                native = cupy.cuda.Device(index)
+                return cls(info, native, cupy, runtime, pool, lanes, staging, limits, threads)
         except RuntimeError as error:
             raise translate(error, f"opening CUDA device {index} ({info.name})") from error
 
@@ -84,22 +89,25 @@ class CudaDriver:
 
     def compile(self, source: KernelSource) -> tuple[str, Any]:
         with self._current():
-            return kernels.LANGUAGE, kernels.compile_source(self._cupy, source)
+            return kernels.LANGUAGE, kernels.compile_source(self._cupy, source, self._limits)
 
-    def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Token]) -> Token:
+    def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
+        if self._threads.ready():
+            return self._lanes.submit(lane, commands, after)
         with self._current():
+            self._threads.bind()
             return self._lanes.submit(lane, commands, after)
 
-    def query(self, token: Token) -> bool:
+    def query(self, token: Submission) -> bool:
         return self._lanes.query(token)
 
-    def wait(self, token: Token, seconds: float) -> bool:
+    def wait(self, token: Submission, seconds: float) -> bool:
         return poll_until(partial(self._lanes.query, token), seconds)
 
     def check(self) -> None:
         self._lanes.check()
 
-    def retire(self, token: Token) -> None:
+    def retire(self, token: Submission) -> None:
         self._lanes.retire(token)
         self._staging.resting.settle()
 

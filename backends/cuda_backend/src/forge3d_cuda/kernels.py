@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import struct
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -12,37 +15,113 @@ from forge3d_core.driver import Dispatch
 from forge3d_core.errors import KernelError
 from forge3d_core.protocols import KernelSource, Limits
 from forge3d_cuda.errors import status_of, translate
+from forge3d_cuda.transfers import Call
 
 LANGUAGE = "cuda"
 OPTIONS = ("--std=c++17",)
 _MAX_WORKGROUP = (1024, 1024, 64)  # of every CUDA device there is
 _CLUSTER = (11, 12, 13)  # CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH, _HEIGHT and _DEPTH
 _NOT_FOUND = 500
+_NO_CLUSTER = (0, 0, 0)
 _LOCATION = re.compile(
     r"^(\S*\.cu|default_program)?(?=\(\d+\): )", re.MULTILINE
 )  # no file that anybody wrote
-_SCALARS: dict[str, Any] = {"u4": np.uint32, "i4": np.int32, "f4": np.float32}
+_POINTER, _SLOT = "Q", 8
+_SCALARS = {"u4": "I4x", "i4": "i4x", "f4": "f4x"}  # a slot each
+
+
+class Entry:
+    """A loaded function, and the memory that a launch takes its arguments from.
+
+    A slot for each argument, and before them a list of where they are. CUDA copies them during the call and
+    submissions come one at a time, so one memory serves every launch.
+    """
+
+    __slots__ = ("_address", "_function", "_launch", "_memory", "_pack", "_ptr", "_start")
+
+    def __init__(self, cupy: Any, function: Any, pointers: int, scalars: Sequence[str]) -> None:
+        count = pointers + len(scalars)
+        layout = "=" + _POINTER * pointers + "".join(_SCALARS[name] for name in scalars)
+        self._function = function  # a cupy.cuda.Function, which keeps the module loaded
+        self._ptr = function.ptr
+        self._launch = cupy.cuda.driver.launchKernel
+        self._pack = struct.Struct(layout).pack_into
+        self._memory = (ctypes.c_uint64 * (2 * count))()
+        self._start = _SLOT * count
+        self._address = ctypes.addressof(self._memory)
+        for index in range(count):
+            self._memory[index] = self._address + self._start + _SLOT * index
+
+    def launch(
+        self,
+        grid: tuple[int, int, int],
+        workgroup: tuple[int, int, int],
+        values: Sequence[float],
+        stream: int,
+    ) -> None:
+        self._pack(self._memory, self._start, *values)
+        self._launch(self._ptr, *grid, *workgroup, 0, stream, self._address, 0)
 
 
 @attrs.frozen(eq=False)
 class CompiledKernel:
     """A loaded kernel and what a launch needs to know of it."""
 
-    function: Any = attrs.field(repr=False)  # cupy.cuda.Function
+    entry: Entry = attrs.field(repr=False)
     name: str
     workgroup: tuple[int, int, int]
     alignments: tuple[int, ...] = attrs.field(repr=False)
-    scalars: tuple[Any, ...] = attrs.field(repr=False)
+    max_groups: tuple[int, int, int] = attrs.field(repr=False)
     # workgroups that run together, in each dimension; 0: as they come
-    cluster: tuple[int, ...] = attrs.field(default=(0, 0, 0), repr=False)
+    cluster: tuple[int, ...] = attrs.field(default=_NO_CLUSTER, repr=False)
+    _low_bits: int = attrs.field(init=False, repr=False)  # those that an aligned address lacks
 
-    def grid(self, threads: tuple[int, int, int]) -> tuple[int, int, int]:
-        x, y, z = (-(-count // size) for count, size in zip(threads, self.workgroup, strict=True))
-        return x, y, z
+    @_low_bits.default
+    def _of_the_alignments(self) -> int:
+        return max(self.alignments, default=1) - 1
+
+    def plan(self, command: Dispatch) -> Call:
+        """Return the launch that ``command`` is; raises ``KernelError`` for one that cannot be."""
+        x, y, z = command.threads
+        width, height, depth = self.workgroup
+        x, y, z = grid = -(-x // width), -(-y // height), -(-z // depth)
+        most_x, most_y, most_z = self.max_groups
+        bits, addresses = 0, []
+        for memory in command.buffers:
+            address = memory.native.data.ptr
+            bits |= address
+            addresses.append(address)
+        too_many = x > most_x or y > most_y or z > most_z
+        if too_many or bits & self._low_bits or self.cluster is not _NO_CLUSTER:
+            self._check(grid, addresses)
+        return self.entry.launch, (grid, self.workgroup, (*addresses, *command.params))
+
+    def _check(self, grid: tuple[int, int, int], addresses: Sequence[int]) -> None:
+        """Raise ``KernelError`` for a launch that CUDA would refuse or that would take the device down."""
+        if any(n > most for n, most in zip(grid, self.max_groups, strict=True)):
+            raise KernelError(
+                f"kernel {self.name!r}: {_times(grid)} workgroups are more than the device's "
+                f"{_times(self.max_groups)}; dispatch fewer threads or use larger workgroups"
+            )
+        if any(size and n % size for n, size in zip(grid, self.cluster, strict=True)):
+            raise KernelError(
+                f"kernel {self.name!r}: {_times(grid)} workgroups are no whole clusters of "
+                f"{_times(self.cluster)}, as its __cluster_dims__ wants them; dispatch a multiple"
+            )
+        for address, alignment in zip(addresses, self.alignments, strict=True):
+            if address % alignment:
+                raise KernelError(
+                    f"kernel {self.name!r}: an adopted buffer starts at {address:#x}, which is "
+                    f"not aligned to its elements of {alignment} bytes; adopt an aligned array"
+                )
 
 
-def compile_source(cupy: Any, source: KernelSource) -> CompiledKernel:
-    """Compile and load ``source`` on the current device.
+def _times(numbers: Sequence[int]) -> str:
+    return " × ".join(map(str, numbers))
+
+
+def compile_source(cupy: Any, source: KernelSource, limits: Limits) -> CompiledKernel:
+    """Compile and load ``source`` on the current device, which has ``limits``.
 
     Raises ``KernelError`` with NVRTC's lines, numbered as in the source.
     """
@@ -65,11 +144,11 @@ def compile_source(cupy: Any, source: KernelSource) -> CompiledKernel:
         raise _unloadable(source.name, error) from error
     _check_workgroup(source, most)
     return CompiledKernel(
-        function=function,
+        entry=Entry(cupy, function, len(source.bindings), [param.dtype for param in source.params]),
         name=source.name,
         workgroup=source.workgroup,
         alignments=tuple(np.dtype(binding.dtype).itemsize for binding in source.bindings),
-        scalars=tuple(_SCALARS[param.dtype] for param in source.params),
+        max_groups=limits.max_groups,
         cluster=_cluster_of(cupy, function),
     )
 
@@ -78,9 +157,10 @@ def _cluster_of(cupy: Any, function: Any) -> tuple[int, ...]:
     """Return what ``__cluster_dims__`` says of a kernel."""
     driver = cupy.cuda.driver
     try:
-        return tuple(int(driver.funcGetAttribute(attribute, function.ptr)) for attribute in _CLUSTER)
+        cluster = tuple(int(driver.funcGetAttribute(attribute, function.ptr)) for attribute in _CLUSTER)
     except RuntimeError:
-        return 0, 0, 0  # a driver from before clusters, which knows no such attribute
+        return _NO_CLUSTER  # a driver from before clusters, which knows no such attribute
+    return cluster if any(cluster) else _NO_CLUSTER
 
 
 def _unloadable(name: str, error: Exception) -> Exception:
@@ -108,35 +188,11 @@ def _check_workgroup(source: KernelSource, most: int) -> None:
     if x * y * z > most or any(n > limit for n, limit in zip((x, y, z), _MAX_WORKGROUP, strict=True)):
         raise KernelError(
             f"kernel {source.name!r}: a workgroup of {x} × {y} × {z} threads is more than it can be launched "
-            f"with ({most} in all, {' × '.join(map(str, _MAX_WORKGROUP))} at most); make it smaller"
+            f"with ({most} in all, {_times(_MAX_WORKGROUP)} at most); make it smaller"
         )
 
 
-def check(command: Dispatch, limits: Limits) -> None:
-    """Raise ``KernelError`` for a launch that CUDA would refuse or that would take the device down."""
+def dispatch(command: Dispatch) -> Call:
+    """Return the launch that ``command`` is; raises ``KernelError`` for one that cannot be."""
     kernel: CompiledKernel = command.kernel.native
-    grid = kernel.grid(command.threads)
-    if any(n > limit for n, limit in zip(grid, limits.max_groups, strict=True)):
-        raise KernelError(
-            f"kernel {kernel.name!r}: {' × '.join(map(str, grid))} workgroups are more than the device's "
-            f"{' × '.join(map(str, limits.max_groups))}; dispatch fewer threads or use larger workgroups"
-        )
-    if any(size and n % size for n, size in zip(grid, kernel.cluster, strict=True)):
-        raise KernelError(
-            f"kernel {kernel.name!r}: {' × '.join(map(str, grid))} workgroups are no whole clusters of "
-            f"{' × '.join(map(str, kernel.cluster))}, as its __cluster_dims__ wants them; dispatch a multiple"
-        )
-    for memory, alignment in zip(command.buffers, kernel.alignments, strict=True):
-        if memory.native.data.ptr % alignment:
-            raise KernelError(
-                f"kernel {kernel.name!r}: an adopted buffer starts at {memory.native.data.ptr:#x}, which is "
-                f"not aligned to its elements of {alignment} bytes; adopt an aligned array"
-            )
-
-
-def dispatch(lane: Any, command: Dispatch) -> None:
-    """Launch on ``lane``, of which CuPy only asks the stream as ``ptr``."""
-    kernel: CompiledKernel = command.kernel.native
-    scalars = [scalar(value) for scalar, value in zip(kernel.scalars, command.params, strict=True)]
-    arguments = (*(memory.native for memory in command.buffers), *scalars)
-    kernel.function(kernel.grid(command.threads), kernel.workgroup, arguments, 0, lane)
+    return kernel.plan(command)

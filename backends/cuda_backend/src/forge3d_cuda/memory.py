@@ -1,4 +1,4 @@
-"""Device memory: which device is current, its buffers and textures, and the copies to and from them."""
+"""Device memory: buffers and textures, their zeroing, and arrays that are adopted."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import attrs
 import numpy as np
 
-from forge3d_core.driver import Copy, Download, DownloadRows, Fill, Memory, TextureMemory, Upload, UploadRows
 from forge3d_core.errors import DeviceLost, ForgeError, OutOfDeviceMemory, UsageError
 from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import MIB, align_up, format_bytes
@@ -25,34 +23,7 @@ KEEP_BYTES = 256 * MIB  # freed memory that the pool may keep for reuse; the res
 _LEGACY_STREAM = 1
 _PINNED, _NO_HANDLE, _ON_DEVICE = 1, 0, 1  # cudaMemPoolProps
 _DEVICE_MEMORY, _MANAGED_MEMORY = 2, 3  # cudaMemoryType
-_TO_DEVICE, _TO_HOST, _ON_THE_DEVICE = 1, 2, 3  # cudaMemcpyKind
-
-
-class OnDevice:
-    """Makes a device current for a block of code and gives the caller's back, as the thread's own."""
-
-    __slots__ = ("_index", "_previous", "_runtime")
-
-    def __init__(self, runtime: Any, index: int) -> None:
-        self._runtime = runtime
-        self._index = index
-
-    def __enter__(self) -> None:
-        try:
-            self._previous = self._runtime.getDevice()
-            if self._previous != self._index:
-                self._runtime.setDevice(self._index)
-        except RuntimeError as error:
-            raise translate(error, f"making CUDA device {self._index} current") from error
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._previous != self._index:
-            try:
-                self._runtime.setDevice(self._previous)
-            except RuntimeError:
-                pass  # the caller's device is lost; its own next call will say so
+_ON_THE_DEVICE = 3  # cudaMemcpyKind
 
 
 class Allocation:
@@ -282,62 +253,3 @@ def texture_shape(width: int, height: int, format: TextureFormat) -> tuple[int, 
     """Return (rows of blocks, bytes of a row)."""
     block_width, block_height = format.block
     return -(-height // block_height), -(-width // block_width) * format.block_bytes
-
-
-def _rectangle(
-    texture: TextureMemory, origin: tuple[int, int], size: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """Return address, pitch, bytes of a row and rows of a region of a texture."""
-    block_width, block_height = texture.format.block
-    rows, row_bytes = texture_shape(*size, texture.format)
-    pitch = texture_shape(texture.width, texture.height, texture.format)[1]
-    first = origin[1] // block_height * pitch + origin[0] // block_width * texture.format.block_bytes
-    return _device(texture, first), pitch, row_bytes, rows
-
-
-def _device(memory: Memory, offset: int) -> int:
-    return int(memory.native.data.ptr) + offset
-
-
-def _host(block: Any, offset: int) -> int:
-    return int(block.address) + offset
-
-
-def upload(runtime: Any, stream: int, command: Upload) -> None:
-    source = _host(command.block, command.block_offset)
-    target = _device(command.target, command.offset)
-    runtime.memcpyAsync(target, source, command.nbytes, _TO_DEVICE, stream)
-
-
-def download(runtime: Any, stream: int, command: Download) -> None:
-    source = _device(command.source, command.offset)
-    target = _host(command.block, command.block_offset)
-    runtime.memcpyAsync(target, source, command.nbytes, _TO_HOST, stream)
-
-
-def upload_rows(runtime: Any, stream: int, command: UploadRows) -> None:
-    source = _host(command.block, command.block_offset)
-    target, pitch, row_bytes, rows = _rectangle(command.target, command.origin, command.size)
-    if row_bytes == pitch == command.row_pitch:  # one run of bytes: the copy engine's fastest form
-        runtime.memcpyAsync(target, source, row_bytes * rows, _TO_DEVICE, stream)
-    else:
-        runtime.memcpy2DAsync(target, pitch, source, command.row_pitch, row_bytes, rows, _TO_DEVICE, stream)
-
-
-def download_rows(runtime: Any, stream: int, command: DownloadRows) -> None:
-    source, pitch, row_bytes, rows = _rectangle(command.source, command.origin, command.size)
-    target = _host(command.block, command.block_offset)
-    if row_bytes == pitch == command.row_pitch:
-        runtime.memcpyAsync(target, source, row_bytes * rows, _TO_HOST, stream)
-    else:
-        runtime.memcpy2DAsync(target, command.row_pitch, source, pitch, row_bytes, rows, _TO_HOST, stream)
-
-
-def copy(runtime: Any, stream: int, command: Copy) -> None:
-    source = _device(command.source, command.source_offset)
-    target = _device(command.target, command.target_offset)
-    runtime.memcpyAsync(target, source, command.nbytes, _ON_THE_DEVICE, stream)
-
-
-def fill(runtime: Any, stream: int, command: Fill) -> None:
-    runtime.memsetAsync(_device(command.target, command.offset), command.value, command.nbytes, stream)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.units import align_up
+from forge3d_cuda.current import OnDevice
 from forge3d_cuda.errors import translate
-from forge3d_cuda.memory import OnDevice
 
 PAGE = 4096
 
