@@ -186,7 +186,7 @@ def test_a_package_holds_imports_and_all(module: str) -> None:
 
 OWN_ROOMS = {
     "forge3d_wgpu": {"adapters", "guard", "opengl", "signals", "workgroup"},
-    "forge3d_cuda": {"current", "handles", "transfers"},
+    "forge3d_cuda": {"current", "graphs", "handles", "transfers"},
 }
 """What only one of the two APIs makes necessary."""
 

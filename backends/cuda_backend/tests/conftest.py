@@ -138,6 +138,7 @@ class Runtime:
     """CUDA's runtime as the backend's bookkeeping sees it: hands out handles, notes calls, runs nothing.
 
     ``pending`` are the events that are not complete; ``during`` what happens, once, as a function is called.
+    What a capturing stream is given goes into a graph; one that was broken, or has gone, is refused.
     """
 
     calls: list[tuple[Any, ...]] = attrs.field(factory=list)
@@ -148,7 +149,11 @@ class Runtime:
     _host: dict[int, Any] = attrs.field(factory=dict)
     _streams: dict[int, int] = attrs.field(factory=dict)  # of the events that were recorded
 
+    graphs: dict[int, list[tuple[Any, ...]]] = attrs.field(factory=dict)  # the calls of each, and of their
+    _capturing: dict[int, list[tuple[Any, ...]]] = attrs.field(factory=dict)  # executable ones; of a stream
+
     streamNonBlocking = eventDisableTiming = hostAllocPortable = 0
+    streamCaptureModeRelaxed = 2
     cudaDevAttrMemoryPoolsSupported = cudaMemPoolAttrReleaseThreshold = 0
     MemPoolProps = staticmethod(lambda *properties: properties)
 
@@ -162,16 +167,42 @@ class Runtime:
 
         def call(*arguments: Any) -> Any:
             self.calls.append((name, *arguments))
+            captured = None if name.startswith("stream") else self._capture_of(name, arguments)
             answer = self._answer(name, arguments)
             self.during.pop(name, lambda: None)()
+            if captured is not None:
+                captured.append((name, *arguments))
             return answer
 
         return call
+
+    def _capture_of(self, name: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]] | None:
+        """Return the calls that the stream of a call has captured so far, if it captures."""
+        at = {"launchKernel": 8, "memcpyAsync": 4, "memcpy2DAsync": 7, "memsetAsync": 3, "eventRecord": 1}
+        return self._capturing.get(arguments[at[name]]) if name in at else None
 
     def _answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
         match name:
             case "deviceGetAttribute" | "streamCreateWithFlags" | "eventCreateWithFlags" | "memPoolCreate":
                 return next(self._handles)
+            case "streamBeginCapture":
+                self._capturing[arguments[0]] = []
+            case "streamEndCapture":
+                if arguments[0] not in self._capturing:
+                    raise RuntimeError("no capture")
+                graph = next(self._handles)
+                self.graphs[graph] = self._capturing.pop(arguments[0])
+                return graph
+            case "graphInstantiate":
+                graph = next(self._handles)
+                self.graphs[graph] = self.graphs[arguments[0]]
+                return graph
+            case "graphLaunch":
+                assert arguments[0] in self.graphs
+            case "graphDestroy" | "graphExecDestroy":
+                del self.graphs[arguments[0]]
+            case "streamDestroy":
+                assert arguments[0] not in self._capturing
             case "eventQuery":
                 return NOT_READY if arguments[0] in self.pending else SUCCESS
             case "getDevice":

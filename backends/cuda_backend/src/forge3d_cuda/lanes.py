@@ -13,10 +13,11 @@ from typing import Any
 
 import attrs
 
-from forge3d_core.driver import Command, Dispatch, poll_until
+from forge3d_core.driver import Command, Dispatch, PreparedCommands, poll_until
 from forge3d_core.errors import KernelError
 from forge3d_core.protocols import Limits
 from forge3d_cuda.errors import NOT_READY, SUCCESS, lost, translate
+from forge3d_cuda.graphs import Graphs
 from forge3d_cuda.handles import Handle
 from forge3d_cuda.kernels import dispatch
 from forge3d_cuda.memory import DevicePool
@@ -27,14 +28,15 @@ _BLOCKING = 0  # cudaStreamDefault
 
 
 class Submission:
-    """The token of a submission: its lane, its number there, and its event until it is retired."""
+    """The token of a submission: its lane and its number there; its event and graph until it is retired."""
 
-    __slots__ = ("event", "lane", "number")
+    __slots__ = ("event", "graph", "lane", "number")
 
-    def __init__(self, lane: Lane, event: Handle) -> None:
+    def __init__(self, lane: Lane, event: Handle, graph: Handle | None) -> None:
         lane.submitted = self.number = lane.submitted + 1
         self.lane = lane
         self.event: Handle | None = event
+        self.graph = graph
 
 
 @attrs.define(eq=False)
@@ -52,10 +54,8 @@ class Lane:
 class Orphan:
     """A submission that an interrupt cut short: no caller has its token, so it keeps what it uses itself."""
 
-    lane: Lane
     event: Handle
-    commands: tuple[Command, ...]
-    shown: tuple[Any, ...]  # arrays over the host blocks that the commands name
+    kept: tuple[Any, ...]  # the commands, arrays over the host blocks that they name, their graph
 
 
 @attrs.define(eq=False)
@@ -70,9 +70,13 @@ class Lanes:
     _pool: DevicePool
     _lanes: dict[str, Lane]
     _translations: dict[type, Callable[[Any], Call]]
+    _graphs: Graphs = attrs.field(init=False)
     _events: list[Handle] = attrs.field(factory=list)
     events_created: int = 0
     _orphans: list[Orphan] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self._graphs = Graphs(self._runtime, self._translate)
 
     @classmethod
     def on(cls, runtime: Any, pool: DevicePool, limits: Limits, *, shared: bool = False) -> Lanes:
@@ -103,8 +107,12 @@ class Lanes:
         """
         if self._orphans:
             self._retire_orphans()
-        runtime, lane, translations = self._runtime, self._lanes[name], self._translations
-        calls = [translations[type(command)](command) for command in commands]
+        lane, graph = self._lanes[name], None
+        if type(commands) is PreparedCommands:
+            translation = self._graphs.of(commands)
+            calls, graph = translation.calls, translation.graph
+        else:
+            calls = self._translate(commands)
         event = self._take_event()
         stream = lane.stream.value
         enqueued = 0
@@ -114,21 +122,25 @@ class Lanes:
             for call, arguments in calls:
                 call(*arguments, stream)
                 enqueued += 1
-            runtime.eventRecord(event.value, stream)
+            self._runtime.eventRecord(event.value, stream)
         except RuntimeError as error:
-            doing = f"submitting command {enqueued + 1} of {len(commands)} to lane {name!r}"
+            doing = f"submitting command {enqueued + 1} of {len(calls)} to lane {name!r}"
             refused = translate(error, doing)
             if enqueued and isinstance(refused, KernelError):  # the launch alone: the device works on
-                self._orphan(lane, event, commands)
+                self._orphan(lane, event, commands, graph)
                 raise refused from error
             if enqueued:
                 raise lost(error, doing) from error
             self._events.append(event)
             raise refused from error
         except BaseException:
-            self._orphan(lane, event, commands)
+            self._orphan(lane, event, commands, graph)
             raise
-        return Submission(lane, event)
+        return Submission(lane, event, graph)
+
+    def _translate(self, commands: Sequence[Command]) -> list[Call]:
+        translations = self._translations
+        return [translations[type(command)](command) for command in commands]
 
     def _order(self, lane: Lane, after: Sequence[Submission]) -> None:
         """Order ``lane`` behind the newest zeroing and ``after``, where it is not yet."""
@@ -143,11 +155,11 @@ class Lanes:
             wait(stream, event.value)
             lane.behind[other.name] = submission.number
 
-    def _orphan(self, lane: Lane, event: Handle, commands: Sequence[Command]) -> None:
+    def _orphan(self, lane: Lane, event: Handle, commands: Sequence[Command], graph: Handle | None) -> None:
         """Keep all memory that ``commands`` name until they have ended, and order every lane behind them."""
         blocks = (getattr(command, "block", None) for command in commands)
-        shown = tuple(block.view() for block in blocks if block is not None)
-        orphan = Orphan(lane, event, tuple(commands), shown)
+        shown = [block.view() for block in blocks if block is not None]
+        orphan = Orphan(event, (*commands, *shown, graph))
         with contextlib.suppress(RuntimeError):  # the device is lost, and the next call says so
             self._runtime.eventRecord(event.value, lane.stream.value)
         self._orphans.append(orphan)  # not before its event stands for it: other threads look after them
@@ -200,7 +212,7 @@ class Lanes:
                 raise lost(self._runtime.CUDARuntimeError(status), "looking whether it is there")
 
     def retire(self, token: Submission) -> None:
-        event, token.event = token.event, None
+        event, token.event, token.graph = token.event, None, None
         if event is not None:
             self._events.append(event)
 
