@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -56,11 +57,13 @@ class Steady:
             ):
                 entered.append(frame.f_code.co_qualname)
 
+        gc.disable()  # it may find handles of other tests, whose finalizers are functions, too
         sys.setprofile(note)
         try:
             self.kept.append(act())
         finally:
             sys.setprofile(None)
+            gc.enable()
         return len(entered)
 
     def program(self, pointers: int = 1, scalars: tuple[str, ...] = ()) -> Any:
