@@ -117,8 +117,10 @@ class AssembledDevice:
             name: DeviceLane(name, Timeline(name, driver, self._failed, self._look))
             for name in self.limits.lanes
         }
-        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
         self._timelines = [lane.timeline for lane in self._lanes.values()]
+        for role in protocols.LANE_ROLES:  # a program names these, whatever lanes the device has
+            self._lanes.setdefault(role, self._lanes[self.limits.lanes[0]])
+        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
         self._kernels = Kernels(driver, self._gate)
         self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
         self._prepared: weakref.WeakSet[PreparedCommands] = weakref.WeakSet()  # lists to be submitted again
@@ -211,7 +213,7 @@ class AssembledDevice:
         self.check()
         if not isinstance(commands, RecordedCommands) or commands.owner is not self:
             raise ForeignObject(f"{commands!r} was not made by this device's command_list")
-        self._lane(lane)
+        lane = self._lane(lane).name
         recorded = commands.take()
         try:
             writes = list(commands.writes)
@@ -283,7 +285,7 @@ class AssembledDevice:
         self, *, ring_count: int = 3, buffer_size: int | str = "1 MiB", lane: str = "upload"
     ) -> Ring:
         self.check()
-        self._lane(lane)
+        lane = self._lane(lane).name
         with self._noticing_loss():
             ring = Ring(self, ring_count, parse_bytes(buffer_size), lane)
         with self._state:
@@ -298,7 +300,7 @@ class AssembledDevice:
         **changes: Unpack[PoolOptions],
     ) -> Pool:
         self.check()
-        self._lane(lane)
+        lane = self._lane(lane).name
         if config is not None and not isinstance(config, AsyncReadbackConfig):
             raise WrongType(f"a pool's config is an AsyncReadbackConfig, not {shown(config)}")
         keywords("readback_pool", changes, PoolOptions.__annotations__)
@@ -324,7 +326,7 @@ class AssembledDevice:
 
     def idle_point(self, lane: str) -> FencePoint:
         """Return a point of ``lane`` that has always been complete."""
-        return self._lanes[lane].timeline.point(0)
+        return self._lane(lane).timeline.point(0)
 
     def check(self) -> None:
         """Raise :class:`Forked`, :class:`Closed` or :class:`DeviceLost` unless the device can be used."""

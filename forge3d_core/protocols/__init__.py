@@ -5,7 +5,15 @@ Any object that has these methods and keeps their contracts will do; nothing nee
 
 from forge3d_core.protocols.backend import ApiRange, ApiVersion, Backend
 from forge3d_core.protocols.budget import BudgetMetrics, BudgetTracker, Heap, MemoryKind, Reservation
-from forge3d_core.protocols.device import Device, DeviceInfo, DeviceKind, DeviceOptions, Lane, Limits
+from forge3d_core.protocols.device import (
+    LANE_ROLES,
+    Device,
+    DeviceInfo,
+    DeviceKind,
+    DeviceOptions,
+    Lane,
+    Limits,
+)
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import Access, Binding, CommandList, Kernel, KernelSource, Param
 from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
@@ -24,6 +32,7 @@ from forge3d_core.protocols.readback import (
 from forge3d_core.protocols.ring import RingStats, StagingRing, StagingSlice
 
 __all__ = [
+    "LANE_ROLES",
     "Access",
     "ApiRange",
     "ApiVersion",

@@ -22,6 +22,17 @@ from forge3d_core.units import MIB, format_bytes, parse_bytes
 DeviceKind = Literal["discrete", "integrated", "virtual", "cpu", "simulator"]
 
 
+LANE_ROLES = ("upload", "compute", "download")
+"""The names that every device's lanes go by, whatever lanes it has."""
+
+
+def _lanes(value: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(value)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise UsageError(f"lanes are names of one lane or more, not {shown(names)}")
+    return names
+
+
 def _limit(value: int) -> int:
     return integer("a limit", value)
 
@@ -32,7 +43,11 @@ def _groups(value: tuple[int, int, int]) -> tuple[int, int, int]:
 
 @attrs.frozen
 class Limits(Figures):
-    """What a device can and cannot do; sizes in bytes."""
+    """What a device can and cannot do; sizes in bytes.
+
+    The least that a device may have: buffers of 1 MiB, alignments that are powers of two up to 4096, one
+    lane, kernels of 64 threads a group and 64 groups in x; and, where it has textures, 64 texels a side.
+    """
 
     max_buffer_size: int = attrs.field(converter=_limit)
     max_texture_size: int = attrs.field(default=16384, converter=_limit)  # texels along a side, in 2-d
@@ -45,7 +60,7 @@ class Limits(Figures):
     max_groups: tuple[int, int, int] = attrs.field(default=(65535, 65535, 65535), converter=_groups)
     max_group_threads: int = attrs.field(default=1024, converter=_limit)
     languages: tuple[str, ...] = ()  # kernel languages, best first: "host", "wgsl", "cuda"
-    lanes: tuple[str, ...] = ("upload", "compute", "download")
+    lanes: tuple[str, ...] = attrs.field(default=LANE_ROLES, converter=_lanes)  # at least one, of any name
     concurrent_lanes: bool = True  # False: the lanes are logical, one native queue runs them in order
 
     def __repr__(self) -> str:
@@ -104,7 +119,7 @@ class Lane(Protocol):
 
     @property
     def name(self) -> str:
-        """``upload``, ``compute``, ``download`` or a name that the device lists in its limits."""
+        """The name that the device lists in its limits."""
 
     @property
     def timeline(self) -> Timeline:
@@ -152,7 +167,10 @@ class Device(Protocol):
 
     @property
     def lanes(self) -> Mapping[str, Lane]:
-        """Its lanes by name: ``upload``, ``compute``, ``download``, and perhaps more."""
+        """Its lanes by name: those of ``limits.lanes``, and ``upload``, ``compute``, ``download``.
+
+        Of these three, a name that is not in ``limits.lanes`` stands for the first lane there is.
+        """
 
     @property
     def native(self) -> Any:
@@ -174,7 +192,8 @@ class Device(Protocol):
     ) -> Texture:
         """Return a zeroed 2-d texture of ``width`` × ``height`` texels.
 
-        Uploads and reads go by texel, so the format is an uncompressed one, of blocks of (1, 1).
+        Uploads and reads go by texel, so the format is an uncompressed one, of blocks of (1, 1). A device
+        with textures has ``rgba8unorm``; it may lack any other format.
         Raises :class:`UsageError` for any other and for a size beyond ``limits.max_texture_size``, a
         :class:`BudgetError` when refused.
         """

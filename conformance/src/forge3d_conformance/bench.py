@@ -31,6 +31,7 @@ from forge3d_conformance.repeat import Example
 from forge3d_conformance.report import PerfResult
 from forge3d_conformance.subject import Hold
 from forge3d_conformance.target import Target
+from forge3d_conformance.texels import MANDATORY
 from forge3d_conformance.violation import ClauseViolation, Inconclusive, Tardy
 from forge3d_conformance.waiting import in_thread, pauses
 from forge3d_core import assemble
@@ -94,6 +95,15 @@ class Bench:
     def capabilities(self) -> frozenset[str]:
         return self.target.capabilities
 
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes that the device has, each under its own name."""
+        return self.target.limits.lanes
+
+    def formats(self, *wanted: str) -> tuple[str, ...]:
+        """Return which of these formats the device has textures of, or the one that each has."""
+        return tuple(name for name in wanted if name in self.target.formats) or (MANDATORY,)
+
     def open(self, **options: Any) -> Device:
         """Open the device under test; ``options`` are fields of ``DeviceOptions``. Closed after the test."""
         device = self.backend.open(self.target.selector, DeviceOptions(**options))
@@ -112,7 +122,7 @@ class Bench:
     def hold(self, device: Device, lane: str = "compute", seconds: float = HELD) -> Holding:
         """Keep ``lane`` from completing what is submitted from now on; released after the test at last."""
         real = unwrap(device)
-        hold: Hold = self.target.subject.lent.hold(real, lane, seconds)
+        hold: Hold = self.target.subject.lent.hold(real, real.lanes[lane].name, seconds)
         self._holds.callback(hold.release)
         hold.__enter__()
         return Holding(lane, seconds, hold, lambda: real.closed or real in self._lost)

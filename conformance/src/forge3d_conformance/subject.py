@@ -251,7 +251,7 @@ def _known_failure(name: str, row: tuple[Any, ...]) -> KnownFailure:
     return KnownFailure(clause, patterns[adapter], patterns[driver], patterns[because], reason)
 
 
-def _normalise(name: str) -> str:
+def normalised(name: str) -> str:
     """Return a name of a backend or a distribution as the core compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -264,9 +264,9 @@ def find_subject(name: str, distribution: str) -> Declared:
     points = [
         point
         for point in entry_points(group=ENTRY_POINT_GROUP)
-        if _normalise(point.name) == _normalise(name)
+        if normalised(point.name) == normalised(name)
         and point.dist is not None
-        and _normalise(point.dist.name) == _normalise(distribution)
+        and normalised(point.dist.name) == normalised(distribution)
     ]
     if not points:
         return declared(DefaultSubject(), name)

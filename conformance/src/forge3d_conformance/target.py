@@ -9,9 +9,10 @@ import attrs
 
 from forge3d_conformance.faulty import CALLS
 from forge3d_conformance.subject import Declared, find_subject
+from forge3d_conformance.texels import FORMATS
 from forge3d_core import load_backend
 from forge3d_core.errors import BackendError, ForgeError, NoDevice
-from forge3d_core.protocols import Backend, DeviceInfo, DeviceOptions, Limits
+from forge3d_core.protocols import LANE_ROLES, Backend, Device, DeviceInfo, DeviceOptions, Limits
 
 ENTRY_POINT_GROUP = "forge3d.backends"
 
@@ -29,6 +30,8 @@ class Target:
     info: DeviceInfo
     limits: Limits
     capabilities: frozenset[str]
+    formats: tuple[str, ...]
+    """The plain colour formats of which it makes textures."""
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -49,7 +52,8 @@ def find_target(spec: str) -> Target:
         with backend.open(selector, DeviceOptions()) as device:
             info, limits = device.info, device.limits
             capabilities = set(subject.capabilities)
-            if limits.concurrent_lanes:
+            roles = {device.lanes[role].name for role in LANE_ROLES}
+            if limits.concurrent_lanes and len(roles) == len(LANE_ROLES):
                 capabilities.add("concurrent_lanes")
             if all(hasattr(getattr(device, "driver", None), call) for call in CALLS):
                 capabilities.add("driver")
@@ -57,18 +61,24 @@ def find_target(spec: str) -> Target:
                 capabilities.add("fork")
             if callable(getattr(subject.lent, "memory_in_use", None)):
                 capabilities.add("memory")
-            try:
-                device.create_texture(1, 1).close()
+            formats = tuple(name for name in FORMATS if _takes(device, name))
+            if formats:
                 capabilities.add("textures")
-            except ForgeError:
-                pass
     except BackendError:
         raise
     except Exception as error:
         raise NoDevice(f"{spec} does not open: {type(error).__name__}: {error}", backend=name) from error
     return Target(
-        spec, name, selector, str(candidate), backend, subject, info, limits, frozenset(capabilities)
+        spec, name, selector, str(candidate), backend, subject, info, limits, frozenset(capabilities), formats
     )
+
+
+def _takes(device: Device, format: str) -> bool:
+    try:
+        device.create_texture(1, 1, format).close()
+    except ForgeError:
+        return False
+    return True
 
 
 def find_backend(spec: str) -> Backend:

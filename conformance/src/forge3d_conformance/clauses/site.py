@@ -18,11 +18,13 @@ from forge3d_conformance.bench import CHILD, Bench
 from forge3d_conformance.child import Ended
 
 CLONE = """
+import re
 from importlib.metadata import entry_points
 from forge3d_core.hookspecs import hookimpl
 
 def original():
-    (point,) = [p for p in entry_points(group="forge3d.backends") if p.name == {target!r}]
+    points = entry_points(group="forge3d.backends")
+    (point,) = [p for p in points if re.sub(r"[-_.]+", "-", p.name).lower() == {target!r}]
     plugin = point.load()
     return (plugin() if isinstance(plugin, type) else plugin).forge3d_backend()
 

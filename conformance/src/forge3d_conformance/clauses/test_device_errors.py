@@ -26,7 +26,7 @@ def test_whatever_a_driver_raises_settles_every_waiter(bench: Bench) -> None:
         bench.wait(past)
         error, what = LookupError("a driver's own fault"), f"after {call} raised a LookupError"
         point, told = unsubmitted(device, "compute", 3), list[Exception | None]()
-        driver.fail(call, "compute", error)
+        driver.fail(call, timeline.name, error)
         point.on_done(lambda _point, failure, told=told: told.append(failure))  # type: ignore[misc]
         waiting = [bench.thread(point.wait, bench.patience), bench.thread(asleep, bench, point)]
         if call == "submit":
@@ -46,8 +46,9 @@ def test_whatever_a_driver_raises_settles_every_waiter(bench: Bench) -> None:
         for again in (point, unsubmitted(device)):
             with bench.raises(ForgeError, f"a later wait {what}"):
                 again.wait(bench.patience)
-        read = take(bench, pool.read(others))
-        bench.same(read, np.zeros(BYTES, np.uint8), f"a read of other memory {what}")
+        if device.lanes["download"].timeline is not timeline:
+            read = take(bench, pool.read(others))
+            bench.same(read, np.zeros(BYTES, np.uint8), f"a read of other memory {what}")
         bench.check(pool.stats().pending_operations == 0, f"reads are pending {what}")
         bench.check(device.budget.metrics().total_bytes > 0, f"memory that is held is not charged {what}")
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.lanes import LANES, contents
+from forge3d_conformance.clauses.lanes import contents
 from forge3d_core.errors import ForgeError, UsageError
 from forge3d_core.protocols import DeviceOptions
 
@@ -81,7 +81,7 @@ def test_zeroing_never_comes_after_the_first_write(bench: Bench) -> None:
     device = bench.open()
     ring = device.staging_ring(ring_count=2, buffer_size=4096)
     for _ in range(bench.scale(10, 100)):
-        for lane in LANES:
+        for lane in bench.lanes:
             with device.create_buffer(4096) as buffer:
                 device.submit(device.command_list().fill(buffer, 7), lane=lane)
                 seen = contents(bench, device, buffer)

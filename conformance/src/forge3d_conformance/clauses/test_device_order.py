@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.lanes import LANES, contents, fill, mirror
+from forge3d_conformance.clauses.lanes import contents, fill, mirror
 from forge3d_conformance.clauses.staging import Bytes
 from forge3d_conformance.holding import Holding
 from forge3d_core.errors import FenceTimeout
@@ -33,12 +34,12 @@ def filled(bench: Bench, device: Device, value: int) -> Buffer:
 
 
 def pairs(bench: Bench) -> Iterator[tuple[str, str]]:
-    """Yield lanes to hold and lanes to work on; where all lanes are one there is one pair to try."""
-    if "concurrent_lanes" not in bench.capabilities:
-        yield "compute", "download"
-        return
-    for held in LANES:
-        yield from ((held, other) for other in LANES if other != held)
+    """Yield lanes to hold and lanes to work on; where all lanes are one queue there is one pair to try."""
+    lanes = bench.target.limits.lanes
+    if bench.target.limits.concurrent_lanes and len(lanes) > 1:
+        yield from permutations(lanes, 2)
+    else:
+        yield lanes[0], lanes[-1]
 
 
 def some_lanes(bench: Bench, *lanes: str) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ def test_an_upload_waits_for_the_reader_on_another_lane(bench: Bench) -> None:
 @pytest.mark.clause("device.order")
 def test_one_lane_runs_in_the_order_of_submission(bench: Bench) -> None:
     device = bench.open()
-    for lane in some_lanes(bench, *LANES):
+    for lane in some_lanes(bench, *bench.lanes):
         buffers = [filled(bench, device, 0) for _ in range(4)]
         with bench.hold(device, lane, 0.2) as hold:
             points = [fill(device, buffer, 5, lane) for buffer in buffers]
@@ -230,7 +231,7 @@ def test_programs_without_after_are_correct(bench: Bench) -> None:
     for _ in range(bench.scale(4, 40)):
         checks: list[Callable[[], None]] = []
         for _ in range(25):
-            kind, lane = str(bench.random.choice(kinds)), str(bench.random.choice(LANES))
+            kind, lane = str(bench.random.choice(kinds)), str(bench.random.choice(bench.target.limits.lanes))
             first, second = (int(n) for n in bench.random.integers(len(buffers), size=2))
             check = step(kind, first, second, lane)
             checks += [check] if check else []

@@ -16,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.lanes import (
     KINDS,
-    LANES,
     asleep,
     completed,
     contents,
@@ -26,19 +25,25 @@ from forge3d_conformance.clauses.lanes import (
 )
 from forge3d_conformance.clauses.staging import Bytes
 from forge3d_core.errors import DeviceLost, FenceTimeout
-from forge3d_core.protocols import FencePoint
+from forge3d_core.protocols import LANE_ROLES, FencePoint
 
 RACERS = 4
 
 LARGE = (1 << 24) - 4096
-"""Bytes whose words are one dispatch of groups of 64: there are at most 65535 of them."""
+"""Bytes that take a device a moment, where it has room for so many."""
+
+
+def large(bench: Bench) -> int:
+    """Return how many of them this device takes in one buffer and in one dispatch of groups of 64."""
+    limits = bench.target.limits
+    return min(LARGE, limits.max_buffer_size, 4 * 64 * limits.max_groups[0])
 
 
 @pytest.mark.clause("fence.monotonic")
 def test_completed_only_grows_whoever_asks(bench: Bench) -> None:
     device = bench.open()
     buffer = device.create_buffer(4096)
-    timelines = [device.lanes[lane].timeline for lane in LANES]
+    timelines = [device.lanes[lane].timeline for lane in bench.lanes]
     stop = threading.Event()
 
     def sample() -> list[list[tuple[int, int]]]:
@@ -50,10 +55,10 @@ def test_completed_only_grows_whoever_asks(bench: Bench) -> None:
 
     samplers = [bench.thread(sample) for _ in range(3)]
     try:
-        last = dict.fromkeys(LANES, 0)
-        for held in LANES:
+        last = dict.fromkeys(bench.lanes, 0)
+        for held in bench.lanes:
             with bench.hold(device, held, 0.1):
-                points = [(lane, fill(device, buffer, 1, lane)) for lane in LANES * 3]
+                points = [(lane, fill(device, buffer, 1, lane)) for lane in bench.lanes * 3]
                 threading.Event().wait(0.02)  # let the samplers look at held and unheld lanes alike
             for lane, point in points:
                 bench.check(
@@ -82,7 +87,7 @@ def test_completed_only_grows_whoever_asks(bench: Bench) -> None:
 def test_threads_that_submit_together_get_a_value_each(bench: Bench) -> None:
     device = bench.open()
     for _ in range(bench.scale(3, 20)):
-        for lane in LANES:
+        for lane in bench.lanes:
             before = device.lanes[lane].timeline.submitted
             together = threading.Barrier(RACERS)
 
@@ -117,9 +122,9 @@ def test_values_follow_a_model(bench: Bench) -> None:
             super().__init__()
             self.device = bench.open()
             self.buffer = self.device.create_buffer(64)
-            self.points: dict[str, list[FencePoint]] = {lane: [] for lane in LANES}
+            self.points: dict[str, list[FencePoint]] = {lane: [] for lane in bench.lanes}
 
-        @rule(lane=st.sampled_from(LANES))
+        @rule(lane=st.sampled_from(bench.lanes))
         def submit(self, lane: str) -> None:
             point = fill(self.device, self.buffer, 1, lane)
             self.points[lane].append(point)
@@ -128,7 +133,7 @@ def test_values_follow_a_model(bench: Bench) -> None:
                 f"submission {len(self.points[lane])} of a lane has value {point.value}",
             )
 
-        @rule(lane=st.sampled_from(LANES))
+        @rule(lane=st.sampled_from(bench.lanes))
         def wait(self, lane: str) -> None:
             for point in self.points[lane][-1:]:
                 bench.wait(point)
@@ -154,9 +159,9 @@ def test_values_follow_a_model(bench: Bench) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_done_means_that_memory_shows_it(bench: Bench, kind: str) -> None:
     device = bench.open()
-    buffer = device.create_buffer(1 << 16)
+    buffer = device.create_buffer(min(1 << 16, large(bench)))
     for round in range(1, bench.scale(4, 40)):
-        lane = LANES[round % len(LANES)]
+        lane = bench.lanes[round % len(bench.lanes)]
         write = writing(bench, device, kind, round, buffer.nbytes)
         with bench.hold(device, lane, 0.15) as hold:
             fill(device, buffer, 255, lane)
@@ -175,7 +180,7 @@ def test_done_means_that_memory_shows_it(bench: Bench, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wait_returns_only_when_memory_shows_it(bench: Bench, kind: str) -> None:
     device = bench.open()
-    buffer = device.create_buffer(1 << 16)
+    buffer = device.create_buffer(min(1 << 16, large(bench)))
     write = writing(bench, device, kind, 7, buffer.nbytes)
     with bench.hold(device, "compute") as hold:
         point = device.submit(write(device.command_list(), buffer))
@@ -191,12 +196,13 @@ def test_a_wait_returns_only_when_memory_shows_it(bench: Bench, kind: str) -> No
 
 @pytest.mark.clause("fence.truth", requires=("peek",))
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lane", LANE_ROLES)
 def test_done_comes_at_the_end_of_the_work(bench: Bench, lane: str, kind: str) -> None:
     """No hold tells a fence that is signalled as the work begins: only work that takes its time does."""
     device = bench.open()
-    buffer = device.create_buffer(LARGE)
-    before = writing(bench, device, kind, 255, LARGE)
+    size = large(bench)
+    buffer = device.create_buffer(size)
+    before = writing(bench, device, kind, 255, size)
     ways: dict[str, Callable[[FencePoint], object]] = {
         "done": lambda point: bench.until(partial(done, point), "a point"),
         "wait": bench.wait,
@@ -204,14 +210,14 @@ def test_done_comes_at_the_end_of_the_work(bench: Bench, lane: str, kind: str) -
     }
     for way, come in ways.items():
         for round in range(1, 13):
-            write = writing(bench, device, kind, round, LARGE)
+            write = writing(bench, device, kind, round, size)
             commands = device.command_list()
             for _ in range(2**round):
                 before(commands, buffer)
             write(commands, buffer)
             started = time.monotonic()
             come(device.submit(commands, lane=lane))
-            seen = bench.peek(device, buffer, LARGE - 64, 64)
+            seen = bench.peek(device, buffer, size - 64, 64)
             wanted = np.full(64, round, np.uint8)
             bench.same(seen, wanted, f"{way} came before the end of a {kind} on {lane!r}: memory")
             if time.monotonic() - started > 0.02:
@@ -320,7 +326,7 @@ def test_a_failed_point_is_simply_not_done(bench: Bench) -> None:
 def test_the_device_waits_for_another_lane(bench: Bench) -> None:
     device = bench.open()
     first, second = device.create_buffer(256), device.create_buffer(256)
-    for lane, other in around(LANES):
+    for lane, other in around(bench.lanes):
         with bench.hold(device, lane, 1.0) as hold:
             earlier = fill(device, first, 1, lane)
             later = hold.promptly(fill, device, second, 2, other, [earlier])
@@ -338,8 +344,8 @@ def test_the_device_waits_for_every_point_that_is_named(bench: Bench) -> None:
     """Two points of two lanes, of which the last is the one that is held, and from what can be read once."""
     device = bench.open()
     visible = {"peek", "concurrent_lanes"} <= bench.capabilities  # a single queue may hold up the look, too
-    for lane, other in around(LANES):
-        (free,) = {*LANES} - {lane, other}
+    for lane, other in around(bench.lanes):
+        free = next((name for name in bench.lanes if name not in (lane, other)), lane)
         aside, first, second = (device.create_buffer(256) for _ in range(3))
         with bench.hold(device, lane, 0.6) as hold:
             named = [fill(device, aside, 1, free), fill(device, first, 2, lane)]

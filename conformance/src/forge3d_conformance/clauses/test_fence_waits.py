@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.clauses.lanes import LANES, asleep, awaited, fill, unsubmitted
+from forge3d_conformance.clauses.lanes import asleep, awaited, fill, unsubmitted
 from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import Closed, DeviceLost, FenceTimeout
 from forge3d_core.protocols import FencePoint
@@ -23,7 +23,7 @@ from forge3d_core.protocols import FencePoint
 def test_a_wait_for_the_future_wakes_when_it_comes(bench: Bench) -> None:
     device = bench.open()
     buffer = device.create_buffer(256)
-    for lane in LANES:
+    for lane in bench.lanes:
         first, second = unsubmitted(device, lane, 1), unsubmitted(device, lane, 2)
         waiters = [bench.thread(p.wait, bench.patience) for p in (first, first, second)]
         sleeper = bench.thread(asleep, bench, second)
@@ -312,7 +312,7 @@ def test_close_wakes_whoever_waits_for_what_never_comes(bench: Bench) -> None:
     device = bench.open()
     buffer = device.create_buffer(256)
     bench.wait(fill(device, buffer, 1))
-    points = [unsubmitted(device, lane, ahead) for lane in LANES for ahead in (1, 5)]
+    points = [unsubmitted(device, lane, ahead) for lane in bench.lanes for ahead in (1, 5)]
     waiters = [bench.thread(p.wait, bench.patience) for p in points]
     coroutines = [bench.thread(asleep, bench, p) for p in points[:2]]
     threading.Event().wait(0.02)

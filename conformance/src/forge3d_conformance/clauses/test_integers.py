@@ -92,21 +92,22 @@ def test_slices_and_uploads_land_where_any_integer_says(bench: Bench, type: Any)
 def test_rows_land_where_any_integer_says(bench: Bench, type: Any) -> None:
     device, kind = bench.open(), Kind(type)
     side = min(SIDE, device.limits.max_texture_size)
-    texture = device.create_texture(kind(side), kind(side), "r8unorm")
+    texture = device.create_texture(kind(side), kind(side), "rgba8unorm")
     ring = device.staging_ring(buffer_size=100_000)
-    wanted = pattern(3, side * side).reshape(side, side)
+    wanted = pattern(3, 4 * side * side).reshape(side, side, 4)
     bench.wait(ring.upload(wanted, texture))
     at, step = kind.far(side - 60), device.limits.row_pitch_alignment
-    bench.wait(ring.upload(pattern(4, 2500).reshape(50, 50), texture, origin=(kind(at), kind(at))))
-    wanted[at : at + 50, at : at + 50] = pattern(4, 2500).reshape(50, 50)
-    pitch = -(-60 // step) * step
-    slot = ring.reserve(kind(2 * pitch + 50), bench.patience)
+    square = pattern(4, 10_000).reshape(50, 50, 4)
+    bench.wait(ring.upload(square, texture, origin=(kind(at), kind(at))))
+    wanted[at : at + 50, at : at + 50] = square
+    pitch = -(-240 // step) * step
+    slot = ring.reserve(kind(2 * pitch + 200), bench.patience)
     slot.view[:] = pattern(5, slot.nbytes)
     sent = pattern(5, slot.nbytes)
     slot.commit_rows(texture, origin=(kind(at), kind(7)), size=(kind(50), kind(3)), row_pitch=kind(pitch))
     bench.wait(ring.advance())
     for y in range(3):
-        wanted[7 + y, at : at + 50] = sent[y * pitch : y * pitch + 50]
+        wanted[7 + y, at : at + 50] = sent[y * pitch : y * pitch + 200].reshape(50, 4)
     with device.readback_pool() as pool:
         seen = pool.read(texture).wait(bench.patience)
     bench.same(seen, wanted, f"texels sent to places of {type.__name__}")
@@ -153,8 +154,8 @@ def test_reads_begin_where_any_integer_says(bench: Bench, type: Any) -> None:
 def test_rectangles_are_read_where_any_integer_says(bench: Bench, type: Any) -> None:
     device, kind = bench.open(), Kind(type)
     side = min(SIDE, device.limits.max_texture_size)
-    texture = device.create_texture(side, side, "r8unorm")
-    texels = pattern(8, side * side).reshape(side, side)
+    texture = device.create_texture(side, side, "rgba8unorm")
+    texels = pattern(8, 4 * side * side).reshape(side, side, 4)
     with device.staging_ring(buffer_size=100_000) as ring:
         bench.wait(ring.upload(texels, texture))
     at = kind.far(side - 60)

@@ -165,10 +165,11 @@ def returned(bench: Bench, device: Device, wanted: int, what: str) -> None:
 
 @pytest.mark.clause("readback.budgeted")
 def test_a_pool_that_does_not_fit_leaves_nothing_behind(bench: Bench) -> None:
-    device = bench.open(budget="1 MiB")
+    limit = min(1 << 20, bench.target.limits.max_buffer_size // 2)
+    device = bench.open(budget=limit)
     before = device.budget.metrics()
-    for blocks, size in ((4, "512 KiB"), (1, "2 MiB")):
-        with bench.raises(BudgetError, f"a pool of {blocks} x {size} under a budget of 1 MiB"):
+    for blocks, size in ((4, limit // 2), (1, 2 * limit)):
+        with bench.raises(BudgetError, f"a pool of {blocks} x {size} bytes under a budget of {limit}"):
             device.readback_pool(max_pending_ops=blocks, buffer_size=size)
         after = device.budget.metrics()
         bench.check(
@@ -177,9 +178,9 @@ def test_a_pool_that_does_not_fit_leaves_nothing_behind(bench: Bench) -> None:
             f"a refused pool left {after.host_visible_bytes - before.host_visible_bytes} bytes in "
             f"{after.buffer_count - before.buffer_count} buffers behind",
         )
-    source = device.create_buffer(2_000_000)
+    source = device.create_buffer(2 * limit - 97)
     with device.readback_pool(
-        max_pending_ops=2, backpressure="raise", buffer_size="256 KiB", pre_allocate=False
+        max_pending_ops=2, backpressure="raise", buffer_size=limit // 4, pre_allocate=False
     ) as pool:
         counted = pool.stats()
         for _ in range(3):

@@ -169,25 +169,27 @@ def _full(bench: Bench, ring: StagingRing, nbytes: int, ask: Callable[..., Any])
 @pytest.mark.clause("ring.full-is-none")
 def test_a_ring_in_flight_is_full(bench: Bench) -> None:
     device = bench.open()
-    ring = device.staging_ring(ring_count=2, buffer_size=BLOCK)
-    target = device.create_buffer(2 * BLOCK)
+    quarter = max(BLOCK // 4, device.limits.staging_alignment)
+    block = 4 * quarter
+    ring = device.staging_ring(ring_count=2, buffer_size=block)
+    target = device.create_buffer(2 * block)
     with bench.hold(device, "upload") as hold:
-        put(ring, pattern(0, BLOCK), target)
+        put(ring, pattern(0, block), target)
         ring.advance()
-        put(ring, pattern(1, 3000), target, BLOCK)
+        put(ring, pattern(1, 3 * quarter), target, block)
         # The current block has room for a little: a larger request finds the ring full and leaves it so.
-        hold.observe(_full, bench, ring, 2000, hold.promptly)
-        hold.observe(_full, bench, ring, BLOCK, hold.promptly)
+        hold.observe(_full, bench, ring, 2 * quarter, hold.promptly)
+        hold.observe(_full, bench, ring, block, hold.promptly)
         small = hold.observe(ring.allocate, 500)
         bench.check(small is not None, "allocate on a full ring changed what is left of the current block")
         assert small is not None
         small.view[:] = pattern(2, 500)
-        small.commit(target, BLOCK + 3000)
+        small.commit(target, block + 3 * quarter)
         point = ring.advance()
-        for nbytes in (1, BLOCK):
+        for nbytes in (1, block):
             hold.observe(_full, bench, ring, nbytes, hold.promptly)
     bench.wait(point)
-    wanted = np.concatenate([pattern(0, BLOCK), pattern(1, 3000), pattern(2, 500)])
+    wanted = np.concatenate([pattern(0, block), pattern(1, 3 * quarter), pattern(2, 500)])
     bench.same(landed(bench, device, target)[: wanted.size], wanted, "what a ring staged before it was full")
 
 
