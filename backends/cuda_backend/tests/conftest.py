@@ -7,8 +7,9 @@ import ctypes
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -226,6 +227,57 @@ class Runtime:
 
 
 @attrs.define(eq=False)
+class Watched:
+    """CuPy on a device, and what was taken from its runtime and has not been given back.
+
+    The device's free memory would tell as well, but for the other processes that use it.
+    """
+
+    PAIRS: ClassVar = {
+        "streamCreateWithFlags": "streamDestroy",
+        "eventCreateWithFlags": "eventDestroy",
+        "memPoolCreate": "memPoolDestroy",
+        "mallocFromPoolAsync": "freeAsync",
+        "hostAlloc": "freeHost",
+    }
+
+    _module: Any
+    taken: set[tuple[str, int]] = attrs.field(factory=set)  # by which call, and the handle or address
+
+    @property
+    def cuda(self) -> Any:
+        return self
+
+    @property
+    def runtime(self) -> Any:
+        return self
+
+    def outstanding(self, call: str) -> int:
+        return sum(name == call for name, _ in self.taken)
+
+    def __getattr__(self, name: str) -> Any:
+        for place in (self._module.cuda.runtime, self._module.cuda, self._module):
+            if hasattr(place, name):
+                found = getattr(place, name)
+                break
+        else:
+            raise AttributeError(name)
+        if name in self.PAIRS:
+            return partial(self._take, found, name)
+        pairs = [taking for taking, giving in self.PAIRS.items() if giving == name]
+        return partial(self._give, found, pairs[0]) if pairs else found
+
+    def _take(self, call: Callable[..., int], name: str, *arguments: Any) -> int:
+        handle = call(*arguments)
+        self.taken.add((name, handle))
+        return handle
+
+    def _give(self, call: Callable[[Any], None], taking: str, handle: int, *stream: int) -> None:
+        self.taken.remove((taking, handle))  # before it may be handed out to another thread
+        call(handle, *stream)
+
+
+@attrs.define(eq=False)
 class Array:
     """As much of a ``cupy.ndarray`` as keeps its memory."""
 
@@ -286,14 +338,14 @@ def cupy() -> Any:
 
 
 @pytest.fixture
-def open_bench(cupy: Any) -> Iterator[Callable[[], Bench]]:
+def open_bench(cupy: Any) -> Iterator[Callable[..., Bench]]:
     """Opens drivers on the first device and closes them after the test."""
     opened: list[Bench] = []
     info: DeviceInfo = list_devices(cupy)[0]
 
-    def open_one() -> Bench:
+    def open_one(module: Any = cupy) -> Bench:
         assert info.limits is not None
-        bench = Bench(CudaDriver.open(cupy, info, info.limits))
+        bench = Bench(CudaDriver.open(module, info, info.limits))
         opened.append(bench)
         return bench
 
@@ -308,16 +360,34 @@ def bench(open_bench: Callable[[], Bench]) -> Bench:
 
 
 @pytest.fixture
-def gate(cupy: Any, bench: Bench) -> Iterator[CallGuard]:
-    runtime = cupy.cuda.runtime
-    # Mapped memory has one address for host and device, so an array over it is what a kernel takes.
-    address = runtime.hostAlloc(4096, runtime.hostAllocMapped | runtime.hostAllocPortable)
-    ctypes.memset(address, 0, 4096)
-    memory = cupy.cuda.UnownedMemory(address, 4096, None, 0)
-    flag = Region(cupy.ndarray((4096,), np.uint8, cupy.cuda.MemoryPointer(memory, 0)), 4096)
-    source = KernelSource("hold", {"cuda": HOLD}, [Binding("gate", "read", "u4")], workgroup=(1, 1, 1))
-    gate = CallGuard(bench.driver, bench.program(source), flag, address)
-    yield gate
-    gate.open()
-    cupy.cuda.runtime.deviceSynchronize()  # a holding kernel may still read the flag
-    runtime.freeHost(address)
+def watched(cupy: Any) -> Watched:
+    return Watched(cupy)
+
+
+@pytest.fixture
+def make_gate(cupy: Any) -> Iterator[Callable[[Bench], CallGuard]]:
+    """Makes gates for lanes, and opens them after the test."""
+    runtime, gates, addresses = cupy.cuda.runtime, [], []
+
+    def make(bench: Bench) -> CallGuard:
+        # Mapped memory has one address for host and device, so an array over it is what a kernel takes.
+        address = runtime.hostAlloc(4096, runtime.hostAllocMapped | runtime.hostAllocPortable)
+        addresses.append(address)
+        ctypes.memset(address, 0, 4096)
+        memory = cupy.cuda.UnownedMemory(address, 4096, None, 0)
+        flag = Region(cupy.ndarray((4096,), np.uint8, cupy.cuda.MemoryPointer(memory, 0)), 4096)
+        source = KernelSource("hold", {"cuda": HOLD}, [Binding("gate", "read", "u4")], workgroup=(1, 1, 1))
+        gates.append(CallGuard(bench.driver, bench.program(source), flag, address))
+        return gates[-1]
+
+    yield make
+    for gate in gates:
+        gate.open()
+    runtime.deviceSynchronize()  # a holding kernel may still read its flag
+    for address in addresses:
+        runtime.freeHost(address)
+
+
+@pytest.fixture
+def gate(bench: Bench, make_gate: Callable[[Bench], CallGuard]) -> CallGuard:
+    return make_gate(bench)
