@@ -64,7 +64,7 @@ print("lost and closed")
 
 
 def test_a_lost_device_says_so_and_closes(cupy: Any) -> None:
-    # In a process of its own: the context is of no use to anybody afterwards.
+    # In a process of its own: the context is of no use afterwards.
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", LOSS], capture_output=True, text=True, timeout=100, check=False
     )

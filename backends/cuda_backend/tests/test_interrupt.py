@@ -126,7 +126,7 @@ def test_an_interrupt_while_a_block_is_zeroed_gives_it_back(
         patched.setattr("forge3d_cuda.staging.ctypes.memset", lambda *_arguments: interrupt())
         with pytest.raises(Interrupt):
             bench.driver._staging.allocate(3 * NBYTES)
-    bench.driver._staging.resting.settle()
+    bench.driver._staging.free_list.trim()
     assert len(bench.runtime.called("freeHost")) == 1
 
 

@@ -61,7 +61,7 @@ def test_an_empty_submission_completes(bench: Bench, gate: CallGuard) -> None:
     assert bench.driver.query(held)
 
 
-def test_a_retired_token_is_complete_and_holds_nobody(bench: Bench, gate: CallGuard) -> None:
+def test_a_retired_token_is_complete_and_holds_up_nothing(bench: Bench, gate: CallGuard) -> None:
     token = bench.driver.submit("upload", [], ())
     bench.finish(token)
     bench.driver.retire(token)

@@ -35,7 +35,7 @@ def test_what_its_work_may_use_goes_back_when_it_has_ended(
         device.close()
     del device, buffer, ring
     kept = given_back(runtime)
-    kept.pop("eventDestroy")  # of a token that nobody has any more: CUDA lets its work finish first
+    kept.pop("eventDestroy")  # of a token that was dropped: CUDA lets its work finish first
     assert set(kept.values()) == {0}
     runtime.pending.clear()
     open_device("host").close()

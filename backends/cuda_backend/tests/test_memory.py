@@ -106,7 +106,7 @@ def test_texture_rows(
     np.testing.assert_array_equal(whole.view().reshape(expected.shape), expected)
     got = back.view()[: pitch * rows].reshape(rows, pitch)
     np.testing.assert_array_equal(got[:, :row], data[:, :row])
-    assert not got[:, row:].any()  # the padding is nobody's
+    assert not got[:, row:].any()  # the padding is not part of the texture
 
 
 def test_native_is_shared_with_cupy(cupy: Any, bench: Bench) -> None:

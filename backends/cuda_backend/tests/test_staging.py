@@ -1,4 +1,4 @@
-"""Host blocks on a device: zero, private, never freed under anybody's feet."""
+"""Host blocks on a device: zero, private, never freed while they are used."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_freeing_never_waits_for_held_work(bench: Bench, gate: CallGuard) -> Non
     gate.open()
     for token in (held, reading):
         bench.finish(token)
-    assert bench.driver.free(idle)  # whether anybody has retired them or not
+    assert bench.driver.free(idle)  # retired or not
     assert bench.driver.free(idle)
-    assert bench.driver._staging.resting._blocks == []
+    assert bench.driver._staging.free_list._blocks == []
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["", "closed before"])
@@ -58,7 +58,7 @@ def test_a_device_that_closes_waits_for_no_other(
     gate.open()
     bench.finish(held)
     bench.driver.retire(held)
-    assert bench.driver._staging.resting._blocks == []
+    assert bench.driver._staging.free_list._blocks == []
 
 
 def test_a_derived_array_survives_free_and_close(open_bench: Callable[[], Bench]) -> None:

@@ -35,7 +35,7 @@ class CudaDriver:
 
     @classmethod
     def open(cls, cupy: Any, info: DeviceInfo, limits: Limits, *, shared: bool = False) -> CudaDriver:
-        """Open device ``int(info.selector)``, creating its context if nobody has yet.
+        """Open device ``int(info.selector)``, creating its context unless there is one.
 
         ``shared``: its owner works there too, on the legacy default stream; see :mod:`forge3d_cuda.lanes`.
         """
@@ -109,7 +109,7 @@ class CudaDriver:
 
     def retire(self, token: Submission) -> None:
         self._lanes.retire(token)
-        self._staging.resting.settle()
+        self._staging.free_list.trim()
 
     def close(self, timeout: float) -> bool:
         """Let work end, then give everything back; what arrays still show goes back with the last of them.

@@ -23,9 +23,7 @@ _MAX_WORKGROUP = (1024, 1024, 64)  # of every CUDA device there is
 _CLUSTER = (11, 12, 13)  # CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH, _HEIGHT and _DEPTH
 _NOT_FOUND = 500
 _NO_CLUSTER = (0, 0, 0)
-_LOCATION = re.compile(
-    r"^(\S*\.cu|default_program)?(?=\(\d+\): )", re.MULTILINE
-)  # no file that anybody wrote
+_LOCATION = re.compile(r"^(\S*\.cu|default_program)?(?=\(\d+\): )", re.MULTILINE)  # NVRTC's name for it
 _POINTER, _SLOT = "Q", 8
 _SCALARS = {"u4": "I4x", "i4": "i4x", "f4": "f4x"}  # a slot each
 

@@ -211,7 +211,7 @@ class DevicePool:
         """
         if self._open or self._shown:
             return
-        with contextlib.suppress(IndexError):  # none left; each is popped once, whoever else is here
+        with contextlib.suppress(IndexError):  # none left; each is popped once, by one thread
             while True:
                 destroy, handle = self._handles.pop()
                 with contextlib.suppress(RuntimeError):  # lost devices refuse this too

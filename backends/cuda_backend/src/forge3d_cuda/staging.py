@@ -32,10 +32,10 @@ _EVERYWHERE: dict[Any, PinnedFreeList] = {}
 class PinnedFreeList:
     """The memory of all devices of the process: each may use it all, as it is portable.
 
-    So ``cudaFreeHost`` waits for all work in flight, on every lane of every device: a caller who only closed
+    So ``cudaFreeHost`` waits for all work in flight, on every lane of every device: a caller that only closed
     a ring would stall, and one whose lane waits for the host would never return. It is called when no lane
-    of ours has work; before, whoever asks for as much gets what rests. (It does wait for work that a program
-    submits past forge3d, and for what another thread submits at that very moment.)
+    of ours has work; before, an allocation of the same size takes what is here. (It does wait for work that
+    a program submits past forge3d, and for what another thread submits at that very moment.)
 
     Thread-safety: any thread; the lists are only appended to and popped from, each of which is atomic.
     """
@@ -53,11 +53,11 @@ class PinnedFreeList:
         """Free nothing while ``worker`` has work."""
         self._workers.add(weakref.ref(worker, self._workers.discard))
 
-    def give(self, address: int, nbytes: int, device: int) -> None:
+    def put(self, address: int, nbytes: int, device: int) -> None:
         self._blocks.append((address, nbytes, device))
 
     def take(self, nbytes: int) -> int | None:
-        """Return the address of ``nbytes`` that rest, with what was in them, or None."""
+        """Return the address of ``nbytes`` that are here, with what was in them, or None."""
         for block in self._blocks:  # no copy of it: one that meets the collector has what it removes
             if block[1] == nbytes:
                 with contextlib.suppress(ValueError):  # another thread has taken it
@@ -65,8 +65,8 @@ class PinnedFreeList:
                     return block[0]
         return None
 
-    def settle(self) -> None:
-        """Free what rests, if that would wait for nothing."""
+    def trim(self) -> None:
+        """Free all of it, if that would wait for nothing."""
         while self._blocks and self.idle():
             try:
                 address, _nbytes, device = self._blocks.pop()
@@ -76,7 +76,7 @@ class PinnedFreeList:
                 self._runtime.freeHost(address)  # fails where the device is lost, and the memory with it
 
     def idle(self) -> bool:
-        """Whether nobody who is watched has work."""
+        """Whether no watched worker has work."""
         workers = (watched() for watched in self._workers.copy())
         return all(worker.idle for worker in workers if worker is not None)
 
@@ -99,7 +99,7 @@ class PinnedMemory:
         return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (self.address, False)}
 
     def __del__(self) -> None:
-        self._staging.rest(self)
+        self._staging.take_back(self)
 
 
 @attrs.define(eq=False)
@@ -128,7 +128,7 @@ class Staging:
     """Allocates the blocks of one device and gives them back without ever waiting for it.
 
     While a device is busy no block is freed: it stays the core's, in the budget and ready to be used again.
-    Memory that an array showed past its block rests so long (see :class:`PinnedFreeList`).
+    Memory that an array showed past its block is on the free list so long (see :class:`PinnedFreeList`).
 
     Thread-safety: any thread.
     """
@@ -136,23 +136,23 @@ class Staging:
     _runtime: Any
     _device: int
     _idle: Callable[[], bool]
-    resting: PinnedFreeList = attrs.field(init=False)
+    free_list: PinnedFreeList = attrs.field(init=False)
     _closed: bool = False
     _owner: int = attrs.field(factory=os.getpid)
 
     def __attrs_post_init__(self) -> None:
-        self.resting = PinnedFreeList.of(self._runtime)
+        self.free_list = PinnedFreeList.of(self._runtime)
 
     @staticmethod
     def footprint(nbytes: int) -> int:
         return align_up(nbytes, PAGE)
 
     def allocate(self, nbytes: int) -> HostBlock:
-        self.resting.settle()
+        self.free_list.trim()
         size = self.footprint(nbytes)
-        address = self.resting.take(size) or self._take(size)
+        address = self.free_list.take(size) or self._take(size)
         memory = PinnedMemory(self, address, nbytes)  # first: an interrupt from here on gives it back
-        ctypes.memset(address, 0, size)  # CUDA does not promise it, nor does who had it before
+        ctypes.memset(address, 0, size)  # neither CUDA nor the block before promises zeros
         return HostBlock(address, nbytes, np.asarray(memory))
 
     def _take(self, size: int) -> int:
@@ -162,22 +162,22 @@ class Staging:
             raise translate(error, f"page-locking {size} bytes of host memory") from error
 
     def free(self, block: HostBlock) -> bool:
-        """Free a block, or return False and change nothing while it would have to rest."""
-        if not block.released and not (self._idle() and self.resting.idle()):
+        """Free a block, or return False and change nothing while freeing would wait."""
+        if not block.released and not (self._idle() and self.free_list.idle()):
             return False
         block.release()
-        self.resting.settle()
+        self.free_list.trim()
         return True
 
-    def rest(self, memory: PinnedMemory) -> None:
-        """Take back memory that nobody shows any more; called by the garbage collector too."""
+    def take_back(self, memory: PinnedMemory) -> None:
+        """Put memory that no array shows any more on the free list; the garbage collector calls it too."""
         if os.getpid() != self._owner:
             return  # a forked child has no device behind its copy
-        self.resting.give(memory.address, self.footprint(memory.nbytes), self._device)
-        if self._closed:  # else somebody who asks for something settles
-            self.resting.settle()
+        self.free_list.put(memory.address, self.footprint(memory.nbytes), self._device)
+        if self._closed:  # else the next call of the driver does
+            self.free_list.trim()
 
     def close(self) -> None:
         """Let go; the blocks that arrays still show follow with the last of them."""
         self._closed = True
-        self.resting.settle()
+        self.free_list.trim()

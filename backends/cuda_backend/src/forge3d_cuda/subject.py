@@ -15,7 +15,7 @@ from forge3d_core.errors import ForgeError
 from forge3d_core.protocols import Binding, Buffer, KernelSource, Param
 from forge3d_cuda.errors import OUT_OF_MEMORY
 
-ESCAPE_SECONDS = 30  # a hold that nobody releases must not hang the device
+ESCAPE_SECONDS = 30  # a hold that is never released must not hang the device
 FLAG_BYTES = 64
 LEGACY_STREAM = 1
 LOST = "an error that loses a CUDA device loses it for the whole process, and the suite with it"
@@ -136,7 +136,7 @@ class CudaSubject:
     def hold(self, device: Any, lane: str, seconds: float) -> SpinningLane:
         import cupy
 
-        kernel = device.create_kernel(SPIN)  # the device keeps it: who kept it here would keep the device
+        kernel = device.create_kernel(SPIN)  # the device keeps it; kept here it would keep the device
         with device.native:
             flag = Flag.make(cupy, device.native.id)
         flag.word[0] = 0

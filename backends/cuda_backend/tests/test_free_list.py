@@ -39,7 +39,7 @@ def test_a_block_is_not_freed_while_the_device_is_busy(hollow_driver: CudaDriver
     assert hollow_driver.free(block) is False
     assert (block.view() == 7).all()
     runtime.pending.clear()
-    assert hollow_driver.free(block)  # though nobody has asked for the token
+    assert hollow_driver.free(block)  # though the token was not queried
     assert hollow_driver.free(block)
     assert runtime.called("freeHost") == [[block.address]]
 
