@@ -40,6 +40,7 @@ LAYERS = [
     {"foreign", "lifetime"},
     {"memory", "timeline"},
     {"readback", "ring"},
+    {"pipeline"},
     {"device"},
     {"plugins"},
     {"config"},
