@@ -6,40 +6,39 @@ import contextlib
 import os
 import sys
 import threading
-import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Protocol, Self, Unpack
+from typing import Any, Self, Unpack
 
 import attrs
 
 from forge3d_core import arguments, protocols
 from forge3d_core.arguments import integer, keywords, shown
+from forge3d_core.device.closing import Closing, close_driver
 from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
-from forge3d_core.device.order import explicit_waits, hazards, tokens
-from forge3d_core.driver import Command, Driver, PreparedCommands
+from forge3d_core.device.submission import NO_POINTS, Submitter, unknown_lane
+from forge3d_core.driver import Driver
 from forge3d_core.errors import (
     Closed,
     DeviceLost,
-    DriverError,
     ForeignObject,
     Forked,
     UsageError,
     WrongType,
+    copy_exception,
 )
-from forge3d_core.foreign import asking, from_signal_handler
+from forge3d_core.foreign import asking
 from forge3d_core.formats import UNCOPYABLE, texture_format
 from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred, keep_at_exit
 from forge3d_core.lifetime.guard import CallGuard
-from forge3d_core.lifetime.hold import Hold
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import PATIENCE, Teardown, close_elsewhere
-from forge3d_core.memory.allocator import Allocation, Allocator
+from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.copying import HostCopier
 from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
@@ -58,7 +57,7 @@ from forge3d_core.readback.pool import Pool
 from forge3d_core.ring.ring import Ring
 from forge3d_core.timeline.points import wait_all
 from forge3d_core.timeline.timeline import Timeline
-from forge3d_core.units import format_bytes, parse_bytes
+from forge3d_core.units import parse_bytes
 
 
 @presents(protocols.Lane)
@@ -71,10 +70,6 @@ class DeviceLane:
 
     def __repr__(self) -> str:
         return line(f"lane {shown(self.name)}: {self.timeline.counts}")
-
-
-class _Closable(Protocol):
-    def abandon(self) -> None: ...
 
 
 def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledDevice:
@@ -113,24 +108,37 @@ class AssembledDevice:
                 "open a device in the child, or start workers with the 'spawn' method"
             )
         )
-        self._lanes = {
-            name: DeviceLane(name, Timeline(name, driver, self._failed, self._look))
-            for name in self.limits.lanes
+        self._timelines = {
+            name: Timeline(name, driver, self._failed, self._look) for name in self.limits.lanes
         }
-        self._timelines = [lane.timeline for lane in self._lanes.values()]
+        lanes = {name: DeviceLane(name, timeline) for name, timeline in self._timelines.items()}
         for role in protocols.LANE_ROLES:  # a program names these, whatever lanes the device has
-            self._lanes.setdefault(role, self._lanes[self.limits.lanes[0]])
-        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
-        self._kernels = Kernels(driver, self._gate)
-        self._children: weakref.WeakSet[_Closable] = weakref.WeakSet()
-        self._prepared: weakref.WeakSet[PreparedCommands] = weakref.WeakSet()  # lists to be submitted again
-        self._submission = threading.Lock()
+            lanes.setdefault(role, lanes[self.limits.lanes[0]])
+        self._lanes = lanes
+        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(lanes)
+        self._kernels = Kernels(driver, self._gate, self.limits)
+        by_name = {name: lane.timeline for name, lane in lanes.items()}
+        self.submit_commands = Submitter(
+            driver, self.life, self._gate, self.allocator, by_name, self._notice_loss
+        ).submit
         used = [*self.allocator.holdings, self._kernels.compiled]
-        self._leftover = DeferredClose(info.name, partial(_close, self._gate, driver), used)
+        self._deferred = DeferredClose(info.name, partial(close_driver, self._gate, driver), used)
+        self._lost: Exception | None = None
+        self._closing = Closing(
+            name=info.name,
+            life=self.life,
+            gate=self._gate,
+            budget=self.budget,
+            allocator=self.allocator,
+            copier=self.copier,
+            deferred=self._deferred,
+            timelines=self._timelines.values(),
+            drain_timeout=options.drain_timeout,
+            lost=lambda: self._lost is not None,
+            forget=self._kernels.forget,
+        )
         self._state = threading.RLock()
         self._ending = Teardown()
-        self._remarks: list[str] = []  # of what closing found
-        self._lost: Exception | None = None
         self._closed = False  # last: from now on there is something to close
         # The ledger must not keep the device alive: it settles through the allocator alone.
         self.budget.settle = self.allocator.sweep
@@ -197,10 +205,10 @@ class AssembledDevice:
     def command_list(self, *, label: str = "", reusable: bool = False) -> RecordedCommands:
         self.check()
         arguments.text("label", label)
-        made = RecordedCommands(self, self.limits, label, arguments.flag("reusable", reusable))
+        made = RecordedCommands(self, label, arguments.flag("reusable", reusable))
         if made.reusable:
             with self._state:
-                self._prepared.add(made.commands)
+                self._closing.prepared.add(made.commands)
         return made
 
     def submit(
@@ -208,78 +216,13 @@ class AssembledDevice:
         commands: protocols.CommandList,
         *,
         lane: str = "compute",
-        after: Iterable[FencePoint] = (),
+        after: Iterable[FencePoint] = NO_POINTS,
     ) -> FencePoint:
-        self.check()
+        if (ended := self.life.ended) is not None:
+            raise copy_exception(ended)
         if not isinstance(commands, RecordedCommands) or commands.owner is not self:
             raise ForeignObject(f"{commands!r} was not made by this device's command_list")
-        lane = self._lane(lane).name
-        recorded = commands.take()
-        try:
-            writes = list(commands.writes)
-            reads = [allocation for allocation in commands.reads if allocation not in commands.writes]
-            return self.submit_commands(lane, recorded, reads, writes, after)
-        except BaseException:
-            commands.give_back()
-            raise
-
-    def submit_commands(
-        self,
-        lane: str,
-        commands: list[Command],
-        reads: list[Allocation],
-        writes: list[Allocation],
-        after: Iterable[FencePoint] = (),
-    ) -> FencePoint:
-        """Submit on ``lane`` behind everything that these allocations and ``after`` ask for."""
-        self.check()
-        timeline = self._lane(lane).timeline
-        explicit = explicit_waits(after)
-        user = Hold()
-        try:
-            self.allocator.pin([*reads, *writes], user)
-            return self._submit(timeline, lane, commands, reads, writes, explicit)
-        finally:
-            del user  # not left to the frame, which an error that the caller keeps would keep
-
-    def _submit(
-        self,
-        timeline: Timeline,
-        lane: str,
-        commands: list[Command],
-        reads: list[Allocation],
-        writes: list[Allocation],
-        explicit: list[FencePoint],
-    ) -> FencePoint:
-        with self._submission:
-            behind = tokens([*explicit, *hazards(lane, reads, writes)], self._timelines)
-            interrupt: BaseException | None = None
-            while True:
-                try:
-                    with self._gate.passing():
-                        timeline.check()
-                        try:
-                            point = timeline.enqueue(partial(self._driver.submit, lane, commands, behind))
-                        except DriverError:  # not known what the device does: as by a point to come
-                            _note_uses(lane, timeline.point(timeline.submitted + 1), reads, writes)
-                            raise
-                    _note_uses(lane, point, reads, writes)
-                    break
-                except BaseException as error:
-                    if isinstance(error, Exception) and not from_signal_handler(error):
-                        self._notice_loss(error)
-                        if interrupt is None:
-                            raise
-                        break
-                    # It may have reached the device. An empty submission behind it stands for it, so that
-                    # what comes later is in order behind it, and what it uses stays as long.
-                    interrupt, commands, behind = error, [], []
-            try:
-                if interrupt is not None:
-                    raise interrupt
-            finally:
-                interrupt = None  # which has this frame in its traceback
-            return point
+        return commands.submit(self.submit_commands, lane, after)
 
     def staging_ring(
         self, *, ring_count: int = 3, buffer_size: int | str = "1 MiB", lane: str = "upload"
@@ -289,7 +232,7 @@ class AssembledDevice:
         with self._noticing_loss():
             ring = Ring(self, ring_count, parse_bytes(buffer_size), lane)
         with self._state:
-            self._children.add(ring)
+            self._closing.children.add(ring)
         return ring
 
     def readback_pool(
@@ -308,7 +251,7 @@ class AssembledDevice:
         with self._noticing_loss():
             pool = Pool(self, wanted, lane)
         with self._state:
-            self._children.add(pool)
+            self._closing.children.add(pool)
         return pool
 
     def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
@@ -321,7 +264,7 @@ class AssembledDevice:
 
     def wait_idle(self, timeout: float | None = None) -> None:
         self.check()
-        wait_all([timeline.point(timeline.submitted) for timeline in self._timelines], timeout)
+        wait_all([timeline.point(timeline.submitted) for timeline in self._timelines.values()], timeout)
         self.allocator.sweep()
 
     def idle_point(self, lane: str) -> FencePoint:
@@ -337,7 +280,7 @@ class AssembledDevice:
             return  # the parent's to close; a child has neither the threads nor the GPU state
         with self._state:
             if not self._closed:
-                ending = Teardown(deque(self._last_steps()), PATIENCE + self._options.drain_timeout)
+                ending = Teardown(deque(self._closing.steps()), PATIENCE + self._options.drain_timeout)
                 self._ending, self._closed = ending, True
         self._ending.run()
 
@@ -356,8 +299,8 @@ class AssembledDevice:
             with contextlib.suppress(Exception):
                 warnings.warn(f"device {self.info.name!r} was never closed", ResourceWarning, 2, self)
         if not close_elsewhere(self.close, f"device {self.info.name!r}"):
-            self._leftover.note()
-            self._leftover.ended = True
+            self._deferred.note()
+            self._deferred.ended = True
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
@@ -373,62 +316,7 @@ class AssembledDevice:
         try:
             return self._lanes[name]
         except (KeyError, TypeError):
-            raise UsageError(f"no lane {name!r}; this device has {', '.join(self._lanes)}") from None
-
-    def _last_steps(self) -> Iterator[Callable[[], object]]:
-        """Yield what closing takes, in order; nothing here may hinder what follows it."""
-        ended = Closed(f"device {self.info.name!r} was closed")
-        yield partial(self.life.end, ended)
-        yield close_deferred
-        for timeline in self._timelines:
-            yield timeline.poll
-            yield partial(timeline.fail, ended)
-        yield partial(self.budget.end, ended)
-        for child in self._children:
-            yield child.abandon
-        yield self._leftover.note
-        yield self._gate.shut
-        for prepared in self._prepared:
-            yield partial(setattr, prepared, "translation", None)
-        yield self._close_driver
-        yield partial(setattr, self._leftover, "ended", True)  # if an interrupt came before it could be
-        yield self._close_memory
-        yield self._close_budget
-        yield self.copier.close
-        yield self._kernels.forget
-        yield self._report
-
-    def _close_driver(self) -> None:
-        drain = 0.0 if self._lost else self._options.drain_timeout
-        started = time.monotonic()
-        closed = self._leftover.end(drain)
-        late = closed is None and time.monotonic() - started > drain > 0
-        if not self._gate.shut(0):
-            self._remarks.append("a call had not come out of the driver, which stays open until it has")
-        elif not self._lost and (late or closed is False):
-            self._remarks.append(f"work was still in flight after {drain:g} s, and keeps what it uses")
-
-    def _close_memory(self) -> None:
-        if shown := self.allocator.close():
-            self._remarks.append(
-                f"numpy arrays still show {shown} host-visible block(s): drop arrays derived from slices and "
-                "leases before closing"
-            )
-
-    def _close_budget(self) -> None:
-        try:
-            leaked, nbytes = self.budget.close()
-        finally:  # a reservation that somebody keeps must not keep the rest alive
-            self.budget.settle = lambda: None
-        if leaked:
-            self._remarks.append(
-                f"{leaked} reservation(s) of {format_bytes(nbytes)} were not released: use with blocks"
-            )
-
-    def _report(self) -> None:
-        if self._remarks:
-            text = f"device {self.info.name!r} closed, and {'; '.join(self._remarks)}"
-            warnings.warn(text, ResourceWarning, stacklevel=6)  # where close was called
+            raise unknown_lane(name, self._lanes) from None
 
     @contextlib.contextmanager
     def _noticing_loss(self) -> Iterator[None]:
@@ -448,28 +336,15 @@ class AssembledDevice:
             with self._gate.passing():
                 self._driver.check()
         except Closed:
-            pass  # whoever closed the device has told everybody
+            pass  # the close tells every lane
 
     def _failed(self, error: Exception) -> None:
         """Tell every lane of a loss; any other failure is its own lane's alone."""
         if isinstance(error, DeviceLost) and self._lost is None:
             self._lost = error
             self.life.end(error)
-            for timeline in self._timelines:
+            for timeline in self._timelines.values():
                 timeline.fail(error)
-
-
-def _note_uses(lane: str, point: FencePoint, reads: list[Allocation], writes: list[Allocation]) -> None:
-    for allocation in reads:
-        allocation.used(lane, point, writes=False)
-    for allocation in writes:
-        allocation.used(lane, point, writes=True)
-
-
-def _close(gate: CallGuard, driver: Driver, timeout: float) -> bool | None:
-    """Close a driver that nobody is inside; native code would not survive anything else."""
-    with asking("the driver's close"):
-        return gate.shut(0) and driver.close(timeout)
 
 
 def _let_go(_driver: Driver) -> None:

@@ -14,7 +14,10 @@ from forge3d_core.driver import Driver
 from forge3d_core.foreign import asking
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.presentation import counted, line, presents
-from forge3d_core.protocols import KernelSource
+from forge3d_core.protocols import KernelSource, Limits
+
+RANGES = {"u4": range(1 << 32), "i4": range(-(1 << 31), 1 << 31)}
+"""What a parameter of whole numbers holds, by its dtype."""
 
 
 @presents(protocols.Kernel)
@@ -26,6 +29,24 @@ class CompiledKernel:
     language: str
     native: Any
     owner: object
+    writes: tuple[bool, ...]  # for each binding
+    ranges: tuple[range | None, ...]  # for each parameter; None for an f4
+    max_threads: tuple[int, int, int]
+
+    @classmethod
+    def of(
+        cls, source: KernelSource, compiled: tuple[str, Any], owner: object, limits: Limits
+    ) -> CompiledKernel:
+        """Return the kernel with all that recording asks of it."""
+        x, y, z = (size * most for size, most in zip(source.workgroup, limits.max_groups, strict=True))
+        return cls(
+            source,
+            *compiled,
+            owner,
+            tuple(binding.access != "read" for binding in source.bindings),
+            tuple(RANGES.get(param.dtype) for param in source.params),
+            (x, y, z),
+        )
 
     def __repr__(self) -> str:
         source = self.source
@@ -42,6 +63,7 @@ class Kernels:
 
     _driver: Driver
     _gate: CallGuard
+    _limits: Limits
     compiled: dict[Hashable, CompiledKernel] = attrs.field(factory=dict, init=False)
     _compiling: threading.RLock = attrs.field(factory=threading.RLock, init=False)
 
@@ -53,7 +75,8 @@ class Kernels:
             if kernel is None:
                 with self._gate.passing(), asking(f"the driver, compiling kernel {source.name!r},"):
                     language, native = self._driver.compile(source)
-                kernel = self.compiled[key] = CompiledKernel(source, language, native, owner)
+                kernel = CompiledKernel.of(source, (language, native), owner, self._limits)
+                self.compiled[key] = kernel
             return kernel
 
     def forget(self) -> None:

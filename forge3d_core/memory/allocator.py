@@ -7,11 +7,10 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import attrs
-import numpy as np
 
 from forge3d_core.driver import Direction, Driver
 from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
@@ -19,81 +18,20 @@ from forge3d_core.foreign import asking, from_signal_handler, view_of
 from forge3d_core.formats import texture_bytes
 from forge3d_core.lifetime.deferred_close import close_deferred
 from forge3d_core.lifetime.guard import CallGuard
-from forge3d_core.lifetime.hold import Users, note, strike
+from forge3d_core.lifetime.hold import note, strike
+from forge3d_core.memory.allocation import Allocation, Owned
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.protocols import FencePoint, Heap, MemoryKind, Reservation, TextureFormat
+from forge3d_core.protocols import FencePoint, Heap, MemoryKind, TextureFormat
 from forge3d_core.units import format_bytes
+
+__all__ = ["Allocation", "Allocator", "Owned"]
+
+NOTHING: tuple[Collection[Allocation], ...] = ()
 
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 """How long a sweep waits for one that another thread is making, which takes no longer than freeing does."""
-
-
-@attrs.define(eq=False)
-class Allocation:
-    """Native memory, its reservation, and the submissions that use it.
-
-    ``write`` is the last submission that wrote it, ``reads`` the last of each lane that read it since:
-    what a later submission on another lane has to wait for, and what must be over before it is freed.
-    ``holds`` knows every loan of the memory: numpy arrays may not outlive what they show.
-    ``stale`` knows what Python still reaches of loans that have ended, by a variable or by an alias.
-    ``pins`` knows who has commands that name it and are not submitted yet.
-    ``uploaded`` is the last upload of floats, and their dtype; it holds as long as it is the last write.
-    ``freed`` is set before the driver is asked to let go; ``resting`` says that it could not, yet.
-    """
-
-    native: Any
-    reservation: Reservation | None
-    write: FencePoint | None = None
-    reads: dict[str, FencePoint] = attrs.field(factory=dict)
-    holds: Users = attrs.field(factory=set)
-    stale: Users = attrs.field(factory=set)
-    pins: Users = attrs.field(factory=set)
-    owned: bool = True  # False for adopted memory, which goes back to nobody
-    direction: Direction | None = None  # of a host block
-    uploaded: tuple[FencePoint, np.dtype[Any]] | None = None
-    freed: bool = False
-    resting: bool = False
-
-    def dependencies(self, lane: str, *, writes: bool) -> Iterable[FencePoint]:
-        """Yield the points of other lanes that a submission on ``lane`` comes after."""
-        if self.write is not None and self.write.timeline.name != lane:
-            yield self.write
-        if writes:
-            for name, point in self.reads.items():
-                if name != lane:
-                    yield point
-
-    def used(self, lane: str, point: FencePoint, *, writes: bool) -> None:
-        """Note a submission; the caller serializes submissions."""
-        if writes:
-            self.write = point
-            self.reads = {}
-        else:
-            self.reads[lane] = point
-
-    @property
-    def reachable(self) -> bool:
-        """Whether Python reaches the memory: then it is not given back, and not used for anything else."""
-        return bool(self.holds or self.stale)
-
-    def uses(self) -> tuple[FencePoint, ...]:
-        """Return the points after which nothing uses it any more; if one has failed, nobody can tell."""
-        reads = tuple(self.reads.values())
-        return reads if self.write is None else (self.write, *reads)
-
-
-class Owned:
-    """The ownership of an allocation, kept by the one who took it; when it is gone, the memory goes back.
-
-    So no owner needs a finalizer, and memory that an interrupted call was taking is not lost.
-    """
-
-    __slots__ = ("__weakref__", "allocation")
-
-    def __init__(self, allocation: Allocation) -> None:
-        self.allocation = allocation
 
 
 @attrs.define(eq=False)
@@ -107,11 +45,16 @@ class Allocator:
     Thread-safety: any thread. An :class:`Owned` that is gone leaves a note, which the next call that
     matters reads. :meth:`drop` takes no lock. :meth:`release` never waits for another thread, as a
     finalizer may call it while its thread holds any lock of ours.
+
+    ``submitting`` is what the submission under way names, all that it reads and all that it writes. The
+    thread that submits sets it before it looks at ``freed``; a pass sets ``freed`` before it looks there. So
+    one sees the other, without a lock over the driver's submit.
     """
 
     driver: Driver
     budget: Ledger
     gate: CallGuard = attrs.field(factory=CallGuard)
+    submitting: tuple[Collection[Allocation], ...] = attrs.field(default=NOTHING, init=False)
     _live: set[Allocation] = attrs.field(factory=set, init=False)  # all that has not gone back
     _owners: dict[weakref.ref[Owned], Allocation] = attrs.field(factory=dict, init=False)
     _lost: deque[weakref.ref[Owned]] = attrs.field(factory=deque, init=False)  # owners that are gone
@@ -258,8 +201,8 @@ class Allocator:
                 point.done for point in uses
             )  # a readback's view is read-only
             with self._lock:
-                unused = over and not (block.freed or block.reachable or block.pins) and block.uses() == uses
-                if (block.resting or unused) and block in self._live:
+                seized = block.resting or (over and not block.freed and self._seize(block, uses))
+                if seized and block in self._live:
                     again = Allocation(block.native, block.reservation)  # the old one may be dropped twice
                     owned = self._owned(again)
                     self._live.add(again)
@@ -347,9 +290,20 @@ class Allocator:
             return False
         with self._lock:
             allocation.resting = False
-            if not (allocation.reachable or allocation.pins) and allocation.uses() == uses:
-                allocation.freed = True
-            return allocation.freed and allocation in self._live
+            return self._seize(allocation, uses) and allocation in self._live
+
+    def _seize(self, allocation: Allocation, uses: tuple[FencePoint, ...]) -> bool:
+        """Mark as freed what is not in use, all of ``uses`` being over; whether it is. The lock is held."""
+        try:
+            allocation.freed = True
+            unused = not (allocation.reachable or allocation.pins) and allocation.uses() == uses
+            for named in self.submitting:
+                unused = unused and allocation not in named
+        except BaseException:
+            allocation.freed = False
+            raise
+        allocation.freed = unused
+        return unused
 
     def _free(self, allocation: Allocation) -> None:
         try:

@@ -45,7 +45,7 @@ class DeviceMemory:
         self.label = label
         self.allocation = owned.allocation
         self._release = allocator.release
-        self._owned: Owned | None = owned  # None: closed
+        self.owned: Owned | None = owned  # None: closed
 
     @property
     def native(self) -> Any:
@@ -54,13 +54,13 @@ class DeviceMemory:
 
     @property
     def closed(self) -> bool:
-        return self._owned is None
+        return self.owned is None
 
     def check(self, owner: object | None = None) -> None:
         """Raise :class:`Closed`, or :class:`ForeignObject` unless ``owner`` made it."""
         if owner is not None and owner is not self.owner:
             raise ForeignObject(f"{self!r} belongs to another device")
-        if self._owned is None:
+        if self.owned is None:
             raise Closed(f"{self!r} was closed")
 
     def _line(self, what: str, size: str) -> str:
@@ -69,7 +69,7 @@ class DeviceMemory:
         return line(f"{what} {size}{place}", "closed" if self.closed else "")
 
     def close(self) -> None:
-        owned, self._owned = self._owned, None
+        owned, self.owned = self.owned, None
         if owned is not None:  # this call alone has it now, so that it goes back however the call ends
             self._release(owned)
 

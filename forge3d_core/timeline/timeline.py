@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import logging
+import contextlib
 import os
 import threading
 from collections import deque
@@ -15,12 +13,13 @@ import attrs
 
 from forge3d_core import protocols
 from forge3d_core.arguments import at_least, function, shown
-from forge3d_core.concurrency.threads import OwnThread, start_thread
-from forge3d_core.deadline import Deadline, seconds
-from forge3d_core.errors import FenceTimeout, ForgeError, Forked, StateError, UsageError, copy_exception
+from forge3d_core.deadline import NEVER, Deadline, seconds
+from forge3d_core.errors import FenceTimeout, ForgeError, Forked, UsageError, copy_exception
 from forge3d_core.foreign import from_signal_handler, keep, translated
+from forge3d_core.forking import renew_in_child
 from forge3d_core.presentation import line, presents
 from forge3d_core.timeline.points import Settled, settled
+from forge3d_core.timeline.watcher import Watcher
 
 LEASH_SECONDS = 0.05
 """How long a leader waits in the driver before it looks up: a close or a loss elsewhere wakes it by then."""
@@ -28,14 +27,6 @@ LEASH_SECONDS = 0.05
 LOOK_SECONDS = 0.25
 """How often a sleeping wait looks up: for a loss, while nothing is in flight, or for a leader that was
 interrupted and could not say so."""
-
-NOTHING_PENDING = 0
-"""In place of a value to lead to; values start at 1."""
-
-WATCH_IDLE_SECONDS = 2.0
-"""How long the watcher thread stays without a callback to watch for."""
-
-_log = logging.getLogger(__name__)
 
 
 class Signals(Protocol):
@@ -49,12 +40,22 @@ class Signals(Protocol):
 
 
 @presents(protocols.FencePoint)
-@attrs.frozen(eq=True)
 class Point:
     """See :class:`forge3d_core.protocols.FencePoint`."""
 
-    timeline: Timeline
-    value: int
+    __slots__ = ("__weakref__", "timeline", "value")
+
+    def __init__(self, timeline: Timeline, value: int) -> None:
+        self.timeline = timeline
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or (
+            isinstance(other, Point) and other.timeline is self.timeline and other.value == self.value
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.timeline, self.value))
 
     def __repr__(self) -> str:
         return line(
@@ -63,7 +64,7 @@ class Point:
 
     @property
     def done(self) -> bool:
-        return self.timeline.passed(self.value)
+        return self.timeline.last_known >= self.value or self.timeline.passed(self.value)
 
     def wait(self, timeout: float | None = None) -> None:
         self.timeline.wait(self.value, timeout)
@@ -81,219 +82,209 @@ class Point:
 class Timeline:
     """See :class:`forge3d_core.protocols.Timeline`.
 
-    Waiting threads do the polling themselves: whoever wants the lowest value *leads*, that is, waits in
-    the driver, the rest sleep on the condition, and whoever is woken first leads next. Callbacks and
-    coroutines have no thread to lend, so the first of them starts a watcher thread, which waits like
-    any other, alone calls back, and goes away when idle. So no callback ever runs under a lock of
-    whoever happened to poll.
+    ``last_known`` is the highest value known to be complete; reading it asks nothing.
 
-    An interrupt (Ctrl-C) may come between any two steps of Python code, and costs its own thread's wait,
-    nothing else: the lock is C code up to the block that it guards, and who polls or leads is noted under
-    a key of that call, which is taken back whatever happens.
+    Waiting threads do the polling themselves. The one with the lowest value *leads*, that is, waits in the
+    driver; the others sleep until a value completes, the timeline fails or a leader ends, and then see who
+    leads next. Callbacks and coroutines have no thread to lend: see :class:`Watcher`.
+
+    The lock is held while the state is read and changed, never over a call of the driver. A leader is noted
+    in ``_led`` under a key of its call, which it takes back however the call ends. The thread that takes a
+    token off ``_pending`` retires it.
     """
 
     name: str
     signals: Signals
     on_failure: Callable[[Exception], None] = attrs.field(default=lambda _error: None)
     look: Callable[[], None] = attrs.field(default=lambda: None)  # raises when the device is lost
-    _submitted: int = attrs.field(default=0, init=False)
-    _completed: int = attrs.field(default=0, init=False)
-    _failure: Exception | None = attrs.field(default=None, init=False)
-    _pending: deque[tuple[int, Any]] = attrs.field(factory=deque, init=False)
-    _poller: object | None = attrs.field(default=None, init=False)  # the call that asks the driver now
+    last_known: int = attrs.field(default=0, init=False)
+    failure: Exception | None = attrs.field(default=None, init=False)
+    _pending: deque[tuple[int, Any]] = attrs.field(factory=deque, init=False)  # all that was submitted since
     _led: dict[object, int] = attrs.field(factory=dict, init=False)  # what each leader waits for
-    _callbacks: list[tuple[int, int, Point, Settled]] = attrs.field(factory=list, init=False)
-    _order: itertools.count[int] = attrs.field(factory=itertools.count, init=False)
-    _watcher: threading.Thread | None = attrs.field(default=None, init=False)
+    _sleepers: list[threading.Lock] = attrs.field(factory=list, init=False)  # each taken until it may go on
+    _watcher: Watcher | None = attrs.field(default=None, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
-    _changed: threading.Condition = attrs.field(init=False)
     _pid: int = attrs.field(factory=os.getpid, init=False)
 
-    @_changed.default
-    def _over_the_lock(self) -> threading.Condition:
-        return threading.Condition(self._lock)
+    def __attrs_post_init__(self) -> None:
+        renew_in_child(self)
 
     def __repr__(self) -> str:
-        return line(f"timeline of lane {shown(self.name)}: {self.counts}", self.tell(self._completed + 1, ""))
+        return line(f"timeline of lane {shown(self.name)}: {self.counts}", self.tell(self.last_known + 1, ""))
 
     @property
     def counts(self) -> str:
         """How much is known to be done."""
-        return f"{self._completed} of {self._submitted} seen done"
-
-    @property
-    def last_known(self) -> int:
-        """The highest value known to be complete; asks nothing."""
-        return self._completed
+        return f"{self.last_known} of {self.submitted} seen done"
 
     def tell(self, value: int, pending: str = "pending when last asked") -> str:
         """Return what is known of ``value`` in a word, without asking the driver."""
-        if self._completed >= value:
+        if self.last_known >= value:
             return "done"
-        failure = self._failure
+        failure = self.failure
         return pending if failure is None else f"failed: {type(failure).__name__}"
 
     @property
     def submitted(self) -> int:
-        return self._submitted
+        try:
+            return self._pending[-1][0]
+        except IndexError:
+            return self.last_known
 
     @property
     def completed(self) -> int:
         self.poll()
-        return self._completed
-
-    @property
-    def failure(self) -> Exception | None:
-        return self._failure
+        return self.last_known
 
     def point(self, value: int) -> Point:
         return Point(self, at_least(0, "a timeline value", value))
 
     def passed(self, value: int) -> bool:
         """Whether ``value`` is complete; a value already passed costs no driver call."""
-        if self._completed >= value:
-            return True
-        self.poll()
-        return self._completed >= value
+        if self.last_known < value:
+            self.poll()
+        return self.last_known >= value
 
-    def enqueue(self, submit: Callable[[], Any]) -> Point:
+    def enqueue(self, submit: Callable[..., Any], *arguments: Any) -> Point:
         """Call ``submit`` and give its token the next value. The caller serializes submissions.
 
-        What is no error of forge3d's fails the lane: nobody can tell what the device does with the work.
+        What is no error of forge3d's fails the lane: it is not known what the device does with the work.
         """
-        self.check()
+        if self.failure is not None:
+            raise copy_exception(self.failure)
         try:
-            token = submit()
+            token = submit(*arguments)
         except ForgeError:
             raise  # refused: nothing has changed
         except Exception as error:
-            self._meet(error, "submit")
-            failure = copy_exception(self._failure or error)
+            self.meet(error, "submit")
+            failure = copy_exception(self.failure or error)
             raise failure from failure.__cause__
         with self._lock:
-            self._submitted += 1
-            self._pending.append((self._submitted, token))
-            self._changed.notify_all()  # somebody may wait for this value already
-            return Point(self, self._submitted)
+            value = (self._pending[-1][0] if self._pending else self.last_known) + 1
+            self._pending.append((value, token))
+            if self._sleepers:
+                self._wake()  # one may wait for this value already
+        return Point(self, value)
 
     def token(self, value: int) -> Any | None:
         """Return the token of a submitted value for the device to wait on, None if it is complete."""
         with self._lock:
-            if value <= self._completed:
+            if value <= self.last_known:
                 return None
-            if self._failure is not None:
-                raise copy_exception(self._failure)
-            if value > self._submitted:
+            self.check()
+            submitted = self.submitted
+            if value > submitted:
                 raise UsageError(
                     f"point {value} of lane {self.name!r} is not submitted yet (the newest is "
-                    f"{self._submitted}); the device can only wait for submitted work, the host may "
+                    f"{submitted}); the device can only wait for submitted work, the host may "
                     "wait for the future"
                 )
-            return self._pending[value - self._submitted - 1][1]
+            return self._pending[value - submitted - 1][1]
 
     def check(self) -> None:
-        """Raise the failure, if there is one; in a forked child, which has neither lane nor driver, that."""
-        if self._pid != os.getpid():
-            raise Forked(
-                f"lane {self.name!r} belongs to process {self._pid}, the parent; GPU state does not survive "
-                "a fork: wait there, or open a device in the child"
-            )
-        if self._failure is not None:
-            raise copy_exception(self._failure)
+        """Raise the failure, if there is one."""
+        if self.failure is not None:
+            raise copy_exception(self.failure)
 
     def poll(self) -> None:
-        """Take note of what the device has finished. Never blocks: one poller at a time is enough.
+        """Take note of what the device has finished. Never blocks.
 
         After a failure there is nothing more to learn, and perhaps no driver any more to ask.
         """
-        if not self._pending or self._failure is not None or self._pid != os.getpid():
-            return
-        me = object()
+        unretired: Exception | None = None
         try:
-            with self._lock:
-                if self._poller is None:
-                    self._poller = me
-            while self._poller is me:
-                finished, error = self._finished()
-                if finished and not self._publish(finished):
+            while (head := self._head()) is not None and self.failure is None:
+                value, token = head
+                if not self.signals.query(token):
                     break
-                if error is not None:
-                    raise error
-                if not finished:
-                    break
+                if self._pass(value):
+                    try:
+                        self.signals.retire(token)
+                    except Exception as error:  # what is complete besides, stays complete
+                        unretired = unretired or error
         except Exception as error:
-            self._meet(error, "query")
-        finally:
-            if self._poller is me:
-                self._poller = None
+            self.meet(error, "query")
+        if unretired is not None:
+            self.meet(unretired, "retire")
 
     def wait(self, value: int, timeout: float | None = None) -> None:
         """Block until ``value`` is complete; see :meth:`FencePoint.wait`."""
-        if self.passed(value):
+        if self.last_known >= value:
             if timeout is not None:
                 seconds(timeout)  # what is no number is refused, whether there is a wait or not
             return
-        deadline = Deadline.after(timeout)
-        self.check()
+        deadline = NEVER if timeout is None else Deadline.after(timeout)
         me = object()
         try:
-            while (lead := self._rest(me, value, deadline)) is not None:
-                target, token = lead
-                if target == NOTHING_PENDING:
-                    self._look()
+            while deadline is NEVER or not self._late(value, deadline):
+                with self._lock:
+                    if self.last_known >= value:
+                        return
+                    if self.failure is not None:
+                        raise copy_exception(self.failure)
+                    sleeper = None
+                    newest = self._pending[-1][0] if self._pending else 0
+                    target = value if value < newest else newest
+                    if newest and (not self._led or self._may_lead(target)):
+                        self._led[me] = target
+                        token = self._pending[target - newest - 1][1]
+                    else:
+                        sleeper = threading.Lock()
+                        sleeper.acquire()
+                        self._sleepers.append(sleeper)
+                if sleeper is not None:
+                    self._sleep(sleeper, deadline)
                     continue
                 try:
-                    self.signals.wait(token, deadline.left(LEASH_SECONDS))
+                    passed = self.signals.wait(
+                        token, LEASH_SECONDS if deadline is NEVER else deadline.left(LEASH_SECONDS)
+                    )
                 except Exception as error:
-                    if from_signal_handler(error):
-                        raise
-                    self.poll()  # what was complete before stays complete
-                    if self._completed < target and not isinstance(error, FenceTimeout):
-                        self._meet(error, "wait")
-                    keep(error)  # the driver may raise it again
+                    self._wait_raised(error, target)
+                    passed = False
+                del self._led[me]
+                if not passed:
+                    continue
+                if self._pass(target):
+                    try:
+                        self.signals.retire(token)
+                    except Exception as error:
+                        self.poll()
+                        self.meet(error, "retire")
                 else:
                     self.poll()
         finally:
             if self._led.pop(me, None) is not None:
                 with self._lock:
-                    self._changed.notify_all()
+                    self._wake()
 
     def watch(self, point: Point, callback: Settled) -> None:
         """Call back once when the point is settled; see :meth:`FencePoint.on_done`."""
-        failure: Exception | None = None
         if not self.passed(point.value):
-            try:
-                self.check()
-            except ForgeError as error:  # before the lock, which in a forked child nobody would release
-                failure = error.with_traceback(None)
-            else:
-                with self._lock:
-                    if self._completed < point.value and self._failure is None:
-                        self._ensure_watcher()
-                        heapq.heappush(self._callbacks, (point.value, next(self._order), point, callback))
-                        self._changed.notify_all()
-                        return
-                    failure = self._error_of(point)
-        callback(point, failure)
+            with self._lock:
+                if self.last_known < point.value and self.failure is None:
+                    if self._watcher is None:
+                        self._watcher = Watcher(self, self._lock)
+                    self._watcher.add(point, callback)
+                    return
+        callback(point, self.error_of(point.value))
 
     def forget(self, callback: Settled) -> None:
-        """Do not call ``callback`` any more: who waited has given up, and the point may never come."""
-        if self._pid != os.getpid():
-            return
+        """Do not call ``callback`` any more: its caller has given up, and the point may never come."""
         with self._lock:
-            rest = [entry for entry in self._callbacks if entry[-1] is not callback]
-            heapq.heapify(rest)
-            self._callbacks = rest
+            if self._watcher is not None:
+                self._watcher.forget(callback)
 
     def fail(self, error: Exception) -> None:
         """Make ``error`` the timeline's failure unless it has one, and wake everybody."""
         keep(error)
         with self._lock:
-            if self._failure is None:
-                self._failure = error
-            self._changed.notify_all()
+            if self.failure is None:
+                self.failure = error
+            self._wake()
 
-    def _meet(self, error: BaseException, call: str) -> None:
+    def meet(self, error: BaseException, call: str) -> None:
         """Make what a driver's ``call`` raised the failure; raise it if it is a signal handler's."""
         failure = translated(
             error,
@@ -305,124 +296,86 @@ class Timeline:
         self.fail(failure)
         self.on_failure(failure)
 
-    def _error_of(self, point: Point) -> Exception | None:
-        """Return what a settled point raises, an error for each who is told; the lock is held."""
-        if self._completed >= point.value or self._failure is None:
-            return None
-        return copy_exception(self._failure)
+    def error_of(self, value: int) -> Exception | None:
+        """Return what a settled value raises, an error for each who is told."""
+        failure = self.failure
+        return None if self.last_known >= value or failure is None else copy_exception(failure)
 
-    def _look(self) -> None:
-        """Learn of a loss that no submission can tell of, as there is none in flight."""
+    def renew(self) -> None:
+        """Fail in a forked child, which has neither lane nor driver, nor the threads that held the lock."""
+        self._lock, self._led, self._sleepers = threading.RLock(), {}, []
+        self._watcher = None
+        self.failure = Forked(
+            f"lane {self.name!r} belongs to process {self._pid}, the parent; GPU state does not survive "
+            "a fork: wait there, or open a device in the child"
+        )
+
+    def _head(self) -> tuple[int, Any] | None:
+        """Return the oldest submission that is not known to be complete, with its token."""
+        try:
+            return self._pending[0]
+        except IndexError:
+            return None
+
+    def _pass(self, value: int) -> bool:
+        """Complete ``value`` if it is next; then the caller retires its token."""
+        with self._lock:
+            if self.failure is not None or not self._pending or self._pending[0][0] != value:
+                return False  # after a failure what was not complete by then stays incomplete
+            self.last_known = value
+            self._pending.popleft()
+            if self._sleepers:
+                self._wake()
+        return True
+
+    def _may_lead(self, target: int) -> bool:
+        """Whether all who lead wait for later values, and so are no help; the lock is held."""
+        return all(target < led for led in self._led.copy().values())  # leaders leave without the lock
+
+    def _sleep(self, sleeper: threading.Lock, deadline: Deadline) -> None:
+        """Sleep until woken; or after a while look at the device, as a loss may have no other messenger."""
+        if sleeper.acquire(timeout=deadline.left(LOOK_SECONDS)):
+            return
+        with self._lock, contextlib.suppress(ValueError):
+            self._sleepers.remove(sleeper)
+        if self._pending:
+            self.poll()
+            return
         try:
             self.look()
         except Exception as error:
-            self._meet(error, "check")
+            self.meet(error, "check")
 
-    def _rest(self, me: object, value: int, deadline: Deadline) -> tuple[int, Any] | None:
-        """Sleep until ``value`` is settled (None) or it is this call's turn to lead (value and token).
+    def _wake(self) -> None:
+        """Have all sleepers see what has changed; the lock is held."""
+        sleepers, self._sleepers = self._sleepers, []
+        for sleeper in sleepers:
+            sleeper.release()
 
-        With nothing in flight there is nothing to lead to: then it is time to look at the device.
-        """
+    def _late(self, value: int, deadline: Deadline) -> bool:
+        """Whether ``value`` is complete at the end of the time; False before that, else raise."""
+        if deadline.left() > 0:
+            return False
+        if self.passed(value):
+            return True
+        self.check()
         with self._lock:
-            while self._completed < value:
-                self.check()
-                remaining = deadline.left(LOOK_SECONDS)
-                if remaining <= 0:
-                    raise FenceTimeout(
-                        f"lane {self.name!r}: value {value} was not complete in time; completed "
-                        f"{self._completed}, submitted {self._submitted}, "
-                        + (
-                            f"{len(self._pending)} submission(s) outstanding"
-                            if value <= self._submitted
-                            else f"value {value} has not been submitted"
-                        )
-                    )
-                if self._pending:
-                    newest = self._pending[-1][0]
-                    target = min(value, newest)
-                    others = self._led.copy()  # who is interrupted takes itself out without the lock
-                    others.pop(me, None)
-                    if all(target < led for led in others.values()):  # who leads to a later value is no help
-                        self._led[me] = target
-                        return target, self._pending[target - newest - 1][1]
-                self._led.pop(me, None)
-                self._changed.wait(remaining)
-                if not self._pending and self._completed < value:
-                    return NOTHING_PENDING, None
-        return None
+            submitted, outstanding = self.submitted, len(self._pending)
+        raise FenceTimeout(
+            f"lane {self.name!r}: value {value} was not complete in time; completed {self.last_known}, "
+            f"submitted {submitted}, "
+            + (
+                f"{outstanding} submission(s) outstanding"
+                if value <= submitted
+                else f"value {value} has not been submitted"
+            )
+        )
 
-    def _finished(self) -> tuple[list[tuple[int, Any]], Exception | None]:
-        """Return the leading submissions that are complete, some at a time, and the failure behind them.
-
-        Only the poller calls this.
-        """
-        with self._lock:
-            head = list(itertools.islice(self._pending, 64))
-        finished: list[tuple[int, Any]] = []
-        for entry in head:
-            try:
-                if not self.signals.query(entry[1]):
-                    break
-            except Exception as error:
-                return finished, error  # what was complete before the failure stays complete
-            finished.append(entry)
-        return finished, None
-
-    def _publish(self, finished: list[tuple[int, Any]]) -> bool:
-        with self._lock:
-            if self._failure is not None:
-                return False  # it was first: what was not complete by then stays incomplete
-            self._completed = max(self._completed, finished[-1][0])
-            while self._pending and self._pending[0][0] <= self._completed:
-                self._pending.popleft()
-            self._changed.notify_all()
-        for _, token in finished:
-            try:
-                self.signals.retire(token)
-            except Exception as error:
-                self._meet(error, "retire")
-        return self._failure is None
-
-    def _ensure_watcher(self) -> None:
-        if self._watcher is not None and self._watcher.is_alive():
-            return
-        watcher = OwnThread(target=self._watch, name=f"forge3d-watch-{self.name}", daemon=True)
-        try:
-            start_thread(watcher)
-        except RuntimeError as error:
-            raise StateError(
-                f"lane {self.name!r}: no thread could be started that calls back ({error}); end some "
-                "threads, or wait() for the point, which needs none"
-            ) from error
-        self._watcher = watcher
-
-    def _watch(self) -> None:
-        while True:
-            with self._lock:
-                self._changed.wait_for(
-                    lambda: self._callbacks or self._failure is not None, WATCH_IDLE_SECONDS
-                )
-                if not self._callbacks:
-                    self._watcher = None
-                    return
-                following = self._completed + 1  # not the lowest wanted: a lower one may be yet to come
-            if not self._call_back():
-                try:
-                    self.wait(following, WATCH_IDLE_SECONDS)
-                except ForgeError:
-                    pass  # a failure has made the callbacks due; else perhaps nobody waits any more
-                except BaseException as error:  # a driver that calls sys.exit(): here no program means it
-                    self._meet(error, "wait")
-
-    def _call_back(self) -> bool:
-        """Call the first callback if it is due; whether it was."""
-        with self._lock:
-            if not self._callbacks or (self._callbacks[0][0] > self._completed and self._failure is None):
-                return False
-            *_, point, callback = heapq.heappop(self._callbacks)
-            error = self._error_of(point)
-        try:
-            callback(point, error)
-        except BaseException:  # SystemExit included: the others still have to hear
-            _log.exception("a callback of lane %r, value %d, failed", self.name, point.value)
-        return True
+    def _wait_raised(self, error: Exception, target: int) -> None:
+        """Take note of what the driver's wait raised; raise it if it is a signal handler's."""
+        if from_signal_handler(error):
+            raise error
+        self.poll()  # what was complete before stays complete
+        if self.last_known < target and not isinstance(error, FenceTimeout):
+            self.meet(error, "wait")
+        keep(error)  # the driver may raise it again

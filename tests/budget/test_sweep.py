@@ -18,6 +18,7 @@ from forge3d_core.errors import BudgetExhausted, Closed
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.lifetime.hold import Hold
+from forge3d_core.memory.allocation import note_uses
 from forge3d_core.memory.allocator import Allocator, Owned
 from forge3d_core.protocols import DeviceOptions
 
@@ -209,7 +210,7 @@ def test_an_interrupt_anywhere_while_memory_goes_back(
     blocks: list[Owned] = []
 
     def give_back() -> None:
-        blocks[0].allocation.used("upload", device.idle_point("upload"), writes=True)
+        note_uses(device.idle_point("upload"), [], [blocks[0].allocation])
         allocator.drop(blocks[1])
         allocator.release(blocks[0])
         allocator.sweep()

@@ -86,10 +86,11 @@ def test_a_callback_that_would_end_its_thread_spares_the_others(
 
 def test_a_watcher_that_died_is_replaced(timeline: Timeline, patience: float) -> None:
     (token,) = submit(timeline)
+    timeline.point(1).on_done(lambda *_: None)
     dead = threading.Thread(target=lambda: None)
     dead.start()
     dead.join()
-    timeline._watcher = dead
+    timeline._watcher._thread = dead
     told = threading.Event()
     timeline.point(1).on_done(lambda *_: told.set())
     token.finish()

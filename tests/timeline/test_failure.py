@@ -119,7 +119,7 @@ def test_a_failure_wakes_every_waiter_with_an_error_of_its_own(
 ) -> None:
     (token,) = submit(timeline)
     waiters = [background(timeline.point(value).wait) for value in (1, 1, 2, 7)]
-    until(lambda: signals.calls.count("query") >= 4)
+    until(lambda: signals.calls.count("wait") + len(timeline._sleepers) >= 4)
     timeline.fail(Closed("the device was closed"))
     errors = [waiter.exception(patience) for waiter in waiters]
     assert {type(error) for error in errors} == {Closed}

@@ -12,6 +12,7 @@ import attrs
 from forge3d_core import driver
 from forge3d_core.errors import FenceTimeout, KernelError
 from forge3d_core.timeline import timeline as module
+from forge3d_core.timeline import watcher
 from forge3d_core.timeline.timeline import Timeline
 
 from ..interrupts import interrupters
@@ -90,7 +91,7 @@ def test_a_look(background: Callable[..., Any], patience: float) -> None:
 
 
 def test_a_callback_on_its_way(background: Callable[..., Any], patience: float) -> None:
-    for interrupter in interrupters(module, driver):
+    for interrupter in interrupters(module, watcher, driver):
         timeline = busy()
         interrupter.run(lambda timeline=timeline: timeline.point(1).on_done(lambda *_: None))
         goes_on(timeline, background, patience)
@@ -116,7 +117,7 @@ def test_a_follower_leads_when_its_leader_could_not_say_that_it_left(
     interrupted = object()
     timeline._led[interrupted] = 1
     following = background(timeline.point(1).wait, patience)
-    until(lambda: len(timeline._changed._waiters) == 1)
+    until(lambda: len(timeline._sleepers) == 1)
     del timeline._led[interrupted]
     assert token.entered.wait(patience), "nobody leads"
     token.finish()

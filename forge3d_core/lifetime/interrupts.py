@@ -1,0 +1,35 @@
+"""Interrupts: what a call does that a signal's handler has cut short.
+
+An exception out of a signal handler comes where a function is entered, where a call into C has returned, or
+where a loop jumps back; never between two plain assignments. What the core promises, and the primitives
+that keep it, are in ``docs/decisions/0018-ends.md``; this module has the one that is code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forge3d_core.foreign import from_signal_handler
+
+
+def finish(step: Callable[[], object], on_error: Callable[[Exception], None]) -> None:
+    """Call ``step`` until it has run to its end, then raise the interrupt that came meanwhile, if one did.
+
+    For what an interrupted call may have left half done, and ``step`` makes whole. An error that no signal
+    handler raised ends it as well, and goes to ``on_error``: the caller raises what it began with.
+    """
+    interrupt: BaseException | None = None
+    try:
+        while True:
+            try:
+                step()
+                break
+            except BaseException as error:
+                if isinstance(error, Exception) and not from_signal_handler(error):
+                    on_error(error)
+                    break
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+    finally:
+        interrupt = None  # its traceback has this frame
