@@ -45,7 +45,9 @@ class FaultyDriver:
         return bool(self.driver.query(token))
 
     def wait(self, token: Any, seconds: float) -> bool:
-        self._meet("wait", self._lanes.get(id(token), ""))
+        lane = self._lanes.get(id(token), "")
+        self._meet("query", lane)  # a wait is a query that takes its time
+        self._meet("wait", lane)
         return bool(self.driver.wait(token, seconds))
 
     def retire(self, token: Any) -> None:
