@@ -46,8 +46,12 @@ def asking(doing: str) -> Iterator[None]:
 
 def view_of(block: HostBlock) -> NDArray[np.uint8]:
     """Return all of ``block`` as the driver shows it."""
-    with asking("the driver's view of a host block"):
+    try:
         return block.view()
+    except Exception as error:  # no `with asking`: reads and reservations come by here
+        if (other := translated(error, "the driver's view of a host block")) is error:
+            raise
+        raise other from error
 
 
 def from_signal_handler(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ BOUNDS = {
     "reserve + commit + advance + wait": 205,
     "upload of 4 KiB + wait": 238,
     "record + submit + wait, one dispatch": 152,
-    "read + wait, 4 KiB": 205,
+    "read + wait, 4 KiB": 150,
     "submit of an empty list + wait": 106,
 }
 

@@ -28,6 +28,7 @@ from forge3d_core.protocols.readback import (
     ReadbackStats,
     ReadbackStream,
     ReadRegion,
+    ReadRequest,
 )
 from forge3d_core.protocols.ring import RingStats, StagingRing, StagingSlice
 
@@ -60,6 +61,7 @@ __all__ = [
     "PoolOptions",
     "ReadArguments",
     "ReadRegion",
+    "ReadRequest",
     "ReadbackHandle",
     "ReadbackPool",
     "ReadbackStats",

@@ -82,6 +82,27 @@ class ReadRegion(TypedDict, total=False):
     out: NDArray[Any] | None
 
 
+ORIGIN = (0, 0)
+"""Where a read of a texture begins by default."""
+
+
+@attrs.frozen(eq=False)
+class ReadRequest:
+    """What one read is asked for: a source, and of it what ``read`` takes as keywords.
+
+    An item of ``read_many``. It is checked when it is read, against the source as that is then.
+    """
+
+    source: Buffer | Texture
+    offset: int = 0
+    nbytes: int | None = None
+    dtype: Any = None
+    shape: int | tuple[int, ...] | None = None
+    origin: tuple[int, int] = ORIGIN
+    size: tuple[int, int] | None = None
+    out: NDArray[Any] | None = None
+
+
 class ReadArguments(ReadRegion, total=False):
     """All that ``read`` takes, as keywords of ``read_async``."""
 
@@ -244,7 +265,7 @@ class ReadbackPool(Protocol):
         nbytes: int | None = None,
         dtype: Any = None,
         shape: int | tuple[int, ...] | None = None,
-        origin: tuple[int, int] = (0, 0),
+        origin: tuple[int, int] = ORIGIN,
         size: tuple[int, int] | None = None,
         out: NDArray[Any] | None = None,
         after: Iterable[FencePoint] = (),

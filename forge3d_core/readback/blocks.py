@@ -1,184 +1,195 @@
-"""The host blocks of a readback pool: idle, lent to reads, or given back."""
+"""The host blocks of a readback pool: its state under one lock, and what the steps ask for, outside it."""
 
 from __future__ import annotations
 
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import attrs
-
-from forge3d_core.errors import BudgetError, Closed
-from forge3d_core.memory.allocator import Allocation, Allocator, Owned
-from forge3d_core.units import align_up
-
-CLOSED = "the readback pool was closed; make another with device.readback_pool()"
-
-
-@attrs.define(eq=False)
-class Promise:
-    """A block in use by one read; the block is idle again when the promise is gone or has none."""
-
-    block: Allocation | None = None
-
-
-@attrs.define(eq=False)
-class _Slot:
-    """A block that the pool owns, and who has it."""
-
-    owned: Owned
-    lent: weakref.ref[Promise] | None = None
-
-    @property
-    def block(self) -> Allocation:
-        return self.owned.allocation
-
-    @property
-    def free(self) -> bool:
-        """Whether no read has it, and the device is done with it: an interrupted read may have left work."""
-        promise, block = self.lent() if self.lent is not None else None, self.owned.allocation
-        if promise is not None and promise.block is block:
-            return False
-        return all(point.done for point in block.uses())
-
-    @property
-    def idle(self) -> bool:
-        """Whether it may be lent: it is free, and no array of an earlier read reaches it."""
-        return not self.block.reachable and self.free
+from forge3d_core.errors import BudgetError, Forked, copy_exception
+from forge3d_core.lifetime.hold import Users, note
+from forge3d_core.lifetime.life import Life
+from forge3d_core.memory.allocator import Allocator
+from forge3d_core.protocols import FencePoint, ReadbackStats
+from forge3d_core.readback.handle import Handle
+from forge3d_core.readback.lease import BlockLease
+from forge3d_core.readback.line import Line
+from forge3d_core.readback.state import Allocate, Full, Land, PoolState, Slot
 
 
 class Blocks:
-    """A pool's blocks, of ``nbytes`` or what a read needed; the budget may have the idle ones back.
+    """A pool's blocks; the budget may have the idle ones back.
 
-    The pool sees to it that no more than ``depth`` are lent at once. What is lent is known from the
-    promises alone. Dropped without ``close``, the blocks go back all the same.
+    Dropped without ``close``, the blocks go back all the same. What a handle or a lease tells of itself may
+    be told twice, as it is after an interrupt.
 
-    Thread-safety: any thread.
+    Thread-safety: any thread. ``lock`` is a leaf, but for calls of drivers that never block.
     """
 
-    def __init__(self, allocator: Allocator, depth: int, nbytes: int, *, pre_allocate: bool) -> None:
-        self.allocations = 0  # how many were ever taken from the device
+    def __init__(self, allocator: Allocator, life: Life, state: PoolState, *, pre_allocate: bool) -> None:
+        self.state = state
+        self.life = life
+        self.lock = threading.RLock()  # C, so that no interrupt comes between its taking and the block
+        self.line = Line(self.lock)  # coroutines that wait for a block
+        self.changed = threading.Condition(self.lock)
+        self.sleepers = 0  # threads that wait for `changed`, or did when they were interrupted
+        self._leases: Users = set()
         self._allocator = allocator
-        self._depth = depth
-        self._nbytes = nbytes
-        self._lock = threading.RLock()
-        self._slots: list[_Slot] = []
-        self._next = 0  # where to look first: reads end in the order in which they began, mostly
-        self._closed = False
         self._forget_reclaimer: Callable[[], None] = lambda: None
         if pre_allocate:
             try:
-                allocator.afford(depth, block_size(nbytes))
-                for _ in range(depth):
-                    self._add(self._allocate(nbytes))
+                allocator.afford(state.depth, state.nbytes)
+                for _ in range(state.depth):
+                    state.add(Slot(allocator.block(state.nbytes, "readback"), state.nbytes))
             except BaseException:
                 self.close()
                 raise
         # Only now: a pool that is too large must not make room for itself by giving up its own blocks.
         self._forget_reclaimer = allocator.budget.add_reclaimer(_reclaimer(self))
 
-    @property
-    def sizes(self) -> list[int]:
-        """The bytes of each block that is held now."""
-        with self._lock:
-            return [slot.block.native.nbytes for slot in self._slots]
+    def claim(self, handles: Sequence[Handle], nbytes: int) -> Slot | Land | Full:
+        """Lend a block to reads, idle or new, or say what has to happen before there is one.
 
-    def take(self, promise: Promise, nbytes: int) -> None:
-        """Give ``promise`` the idle block that fits best, or a new one in the place of one too small.
-
-        A block that arrays of an earlier read still reach is one more than ``depth``: it comes back idle.
-        Raises :class:`Closed`, or a :class:`BudgetError`.
+        Raises what ended the pool, or a :class:`BudgetError`.
         """
-        with self._lock:
-            if (likely := self._likely(block_size(max(nbytes, self._nbytes)))) is not None:
-                _lend(likely, promise)
-                return
-            free = [slot for slot in self._slots if slot.free]
-            idle = [slot for slot in free if not slot.owned.allocation.reachable]
-            reached = len(free) - len(idle)
-            sizes = [slot.owned.allocation.native.nbytes for slot in idle]
-            fitting = [(size, place) for place, size in enumerate(sizes) if size >= nbytes]
-            best = idle[min(fitting)[1]] if fitting else None
-            excess = len(self._slots) - reached - self._depth + (best is None)
-            surplus = [slot for slot in idle if slot is not best][: max(0, excess)]
-            for slot in surplus:
-                self._slots.remove(slot)
-            if best is not None:
-                _lend(best, promise)
-        for slot in surplus:
-            self._allocator.release(slot.owned)
-        if best is None:
-            slot = self._allocate(max(nbytes, self._nbytes), reached)
-            _lend(slot, promise)
-            self._add(slot)
+        with self.lock:
+            if (ended := self.life.ended) is not None:
+                raise copy_exception(ended)
+            step = self.state.lend(handles, nbytes)
+        return self._allocate(step, handles) if isinstance(step, Allocate) else step
 
-    def _likely(self, size: int) -> _Slot | None:
-        """Return the block that has been lent longest, if it is idle and none could fit better.
+    def started(self, slot: Slot, handles: Sequence[Handle], point: FencePoint) -> Exception | None:
+        """Take note that reads were submitted; return what has ended the pool meanwhile."""
+        for handle in handles:
+            handle.slot, handle.point = slot, point
+        with self.lock:
+            self.state.started(slot, point, len(handles))
+            return self.life.ended
 
-        So a read costs the same however many are pending. The lock is held.
-        """
-        if not self._slots or len(self._slots) > self._depth:
-            return None
-        slot = self._slots[self._next % len(self._slots)]
-        self._next += 1
-        return slot if slot.owned.allocation.native.nbytes == size and slot.idle else None
+    def withdraw(self, slot: Slot | None, handles: Sequence[Handle]) -> None:
+        """Take back what was lent to reads that did not start."""
+        with self.lock:
+            self.state.withdrawn(slot, handles)
+            self._notify()
+
+    def landed(self, handle: Handle, slot: Slot) -> None:
+        """Take note that the bytes of a read were moved out of its block."""
+        taken = time.perf_counter() - handle.started
+        with self.lock:
+            self.state.landed(slot, handle, handle.region.nbytes, taken)
+            if self.sleepers or self.line.places:
+                self._notify()
+
+    def leased_out(self, handle: Handle, slot: Slot, lease: BlockLease | None = None) -> None:
+        """Take note that a lease has the block in the place of a read."""
+        taken = time.perf_counter() - handle.started
+        if lease is not None:
+            note(self._leases, lease)
+        with self.lock:
+            self.state.leased_out(slot, handle, handle.region.nbytes, taken)
+
+    def cancelled(self, handle: Handle, slot: Slot) -> None:
+        """Take note that a read was given up."""
+        with self.lock:
+            self.state.cancelled(slot, handle)
+            self._notify()
+
+    def failed(self, handle: Handle, slot: Slot) -> None:
+        """Take note that a submission failed, or that the bytes of a read could not be moved out."""
+        with self.lock:
+            self.state.failed(slot, handle)
+            self._notify()
+
+    def lease_over(self, slot: Slot) -> None:
+        """Take note that a lease was released: the block is used again once Python does not reach it."""
+        if type(self.life.ended) is Forked:
+            return  # the parent's to give back
+        with self.lock:
+            self.state.lease_over(slot)
+            if self.sleepers or self.line.places:
+                self._notify()
+
+    def collect(self) -> None:
+        """See what was dropped."""
+        with self.lock:
+            self.state.collect()
+        self._release_surplus()
+
+    def stats(self) -> ReadbackStats:
+        """Return the figures, all of one instant."""
+        self.collect()
+        with self.lock:
+            sizes = [slot.allocation.native.nbytes for slot in self.state.slots()]
+            return self.state.counts.stats(self.state.pending, sizes)
 
     def reclaim(self, nbytes: int) -> int:
         """Give idle blocks back to the budget, largest first, until ``nbytes`` are; return how many were."""
         given = 0
         while given < nbytes:
-            with self._lock:
-                idle = [slot for slot in self._slots if slot.idle]
-                if not idle:
+            with self.lock:
+                slot = self.state.reclaim()
+                if slot is None:
                     break
-                slot = max(idle, key=lambda slot: slot.block.native.nbytes)
-                self._slots.remove(slot)
-                self._allocator.drop(
-                    slot.owned
-                )  # at once: the next thread to ask finds it here or on its way
-            given += slot.block.native.nbytes
+                self._allocator.drop(slot.owned)  # at once: the next thread finds it here or on its way
+            given += slot.nbytes
             self._allocator.release(slot.owned)
         return given
 
+    def readers(self) -> list[Handle]:
+        """Wake what waits, as the pool has ended, and return the reads that have a block."""
+        with self.lock:
+            self.changed.notify_all()
+            self.line.call_all()
+            return self.state.readers()
+
+    def revoke(self) -> None:
+        """End the leases: the device closes, and takes the blocks along."""
+        for lease in [reference() for reference in self._leases.copy()]:
+            if lease is not None:
+                lease.release()
+
     def close(self) -> None:
-        """Give back all blocks, those that are lent when the device and their arrays are done; idempotent."""
+        """Give back all blocks, those in use when the device and their arrays are done; idempotent."""
         self._forget_reclaimer()
-        with self._lock:
-            self._closed = True
-            slots, self._slots = self._slots, []
+        with self.lock:
+            slots = self.state.close()
         for slot in slots:
             self._allocator.drop(slot.owned)
         self._allocator.sweep()
 
-    def _allocate(self, nbytes: int, reached: int = 0) -> _Slot:
+    def _allocate(self, step: Allocate, handles: Sequence[Handle]) -> Slot:
+        self._release_surplus()
         try:
-            return _Slot(self._allocator.block(block_size(nbytes), "readback"))
+            slot = Slot(self._allocator.block(step.nbytes, "readback"), step.nbytes)
         except BudgetError as error:
-            if not reached:
+            if not step.reached:
                 raise
             raise type(error)(
-                f"{error}. Arrays of {reached} lease(s) that were released are still referred to, by a "
+                f"{error}. Arrays of {step.reached} lease(s) that were released are still referred to, by a "
                 "variable or an alias, and keep as many blocks of this pool: drop them (del)"
             ) from error
-
-    def _add(self, slot: _Slot) -> None:
-        with self._lock:
-            if not self._closed:
-                self.allocations += 1
-                self._slots.append(slot)
-                return
+        with self.lock:
+            if (ended := self.life.ended) is None:
+                self.state.made(slot, handles)
+                return slot
         self._allocator.release(slot.owned)
-        raise Closed(CLOSED)
+        raise copy_exception(ended)
 
+    def _release_surplus(self) -> None:
+        surplus = self.state.surplus
+        while surplus:
+            try:
+                self._allocator.release(surplus.pop().owned)
+            except IndexError:
+                return  # another thread took the last
 
-def _lend(slot: _Slot, promise: Promise) -> None:
-    slot.lent, promise.block = weakref.ref(promise), slot.block
-
-
-def block_size(nbytes: int) -> int:
-    """Round up so that sizes repeat and at most a sixteenth is wasted."""
-    step = max(4096, (1 << (nbytes - 1).bit_length()) // 32)
-    return align_up(nbytes, step)
+    def _notify(self) -> None:
+        """Wake what waits for a block; the lock is held."""
+        if self.sleepers:
+            self.changed.notify_all()
+        if self.line.places:
+            self.line.call()
 
 
 def _reclaimer(blocks: Blocks) -> Callable[[int], int]:

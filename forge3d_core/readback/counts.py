@@ -5,7 +5,6 @@ from __future__ import annotations
 import attrs
 
 from forge3d_core.protocols import ReadbackStats
-from forge3d_core.readback.blocks import Blocks
 
 
 @attrs.define(eq=False)
@@ -20,10 +19,10 @@ class Counts:
     seconds: float = 0.0
     bytes_read: int = 0
     waits: int = 0
+    allocations: int = 0  # blocks that were ever taken from the device
 
-    def stats(self, pending: int, blocks: Blocks) -> ReadbackStats:
-        """Return the snapshot that the pool's callers see."""
-        sizes = blocks.sizes
+    def stats(self, pending: int, sizes: list[int]) -> ReadbackStats:
+        """Return the snapshot that the pool's callers see; ``sizes`` are those of the blocks."""
         return ReadbackStats(
             total_operations=self.total,
             completed_operations=self.completed,
@@ -33,7 +32,7 @@ class Counts:
             dropped_frames=self.dropped_frames,
             average_time_ms=1e3 * self.seconds / self.completed if self.completed else 0.0,
             bytes_read=self.bytes_read,
-            block_allocations=blocks.allocations,
+            block_allocations=self.allocations,
             blocks=len(sizes),
             block_bytes=sum(sizes),
             waits=self.waits,

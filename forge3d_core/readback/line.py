@@ -55,43 +55,40 @@ class Line:
     """
 
     lock: threading.RLock
-    _places: dict[Place, None] = attrs.field(factory=dict, init=False)
-
-    def __bool__(self) -> bool:
-        return bool(self._places)
+    places: dict[Place, None] = attrs.field(factory=dict, init=False)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Place]:
         """Stand in the line for a ``with`` block."""
         place = Place(self)
         with self.lock:
-            self._places[place] = None
+            self.places[place] = None
         try:
             yield place
         finally:
             with self.lock:
-                self._places.pop(place, None)
+                self.places.pop(place, None)
                 self.call()
 
     def first(self, place: Place) -> bool:
         """Whether ``place`` is at the head of the line."""
         with self.lock:
-            return next(iter(self._places), None) is place
+            return next(iter(self.places), None) is place
 
     def stands_still(self) -> bool:
         """Whether the first was called a while ago and has not looked."""
         with self.lock:
-            first = next(iter(self._places), None)
+            first = next(iter(self.places), None)
             called = first.called if first is not None else None
         return called is not None and time.monotonic() - called > STILL_SECONDS
 
     def call(self) -> None:
         """Call the first: something may have become free. Under the lock."""
-        for place in self._places:
+        for place in self.places:
             place.call()
             return
 
     def call_all(self) -> None:
-        """Call everybody: the pool closes. Under the lock."""
-        for place in self._places:
+        """Call all of them: the pool closes. Under the lock."""
+        for place in self.places:
             place.call()

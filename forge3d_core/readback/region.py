@@ -10,114 +10,106 @@ import numpy as np
 from numpy.ma import MaskedArray
 from numpy.typing import NDArray
 
-from forge3d_core import protocols
 from forge3d_core.arguments import extents, integer, pair, shown
 from forge3d_core.driver import Command, Download, DownloadRows, HostBlock
 from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import ForeignObject, UsageError, WrongType
-from forge3d_core.foreign import view_of
 from forge3d_core.formats import texel_dtype
 from forge3d_core.memory.allocator import Allocation
 from forge3d_core.memory.resources import BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
 from forge3d_core.memory.views import Loan
-from forge3d_core.protocols import Limits
+from forge3d_core.protocols import Limits, ReadRequest
+from forge3d_core.protocols.readback import ORIGIN
 from forge3d_core.units import align_up
+
+UINT8 = np.dtype(np.uint8)
+
+_PLAIN = {
+    key: item
+    for kind in set(np.sctypeDict.values())
+    if (item := np.dtype(kind)).itemsize and not item.hasobject
+    for key in (kind, item.name, item.str, item.str[1:])
+}
+"""Dtypes by type and by name, so that the common ones cost one look."""
 
 
 @attrs.frozen(eq=False)
 class Region:
-    """A checked read: where from, how it lies in the block, and the array it becomes."""
+    """A checked read: where from, how it lies in its part of a block, and the array it becomes."""
 
     allocation: Allocation
     memory: BufferMemory | TextureMemory
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     nbytes: int  # of the array
-    block_offset: int  # where the bytes start in the block
-    block_bytes: int  # how much of the block the read needs, alignment included
+    lead: int  # where the bytes start in the part
+    block_bytes: int  # of the part, alignment included
     offset: int = 0
-    origin: tuple[int, int] = (0, 0)
+    origin: tuple[int, int] = ORIGIN
     size: tuple[int, int] = (0, 0)
     row_pitch: int | None = None
     out: NDArray[Any] | None = None
 
     @classmethod
-    def of(
-        cls,
-        owner: object,
-        limits: Limits,
-        source: protocols.Buffer | protocols.Texture,
-        offset: int,
-        nbytes: int | None,
-        dtype: Any,
-        shape: int | tuple[int, ...] | None,
-        origin: tuple[int, int],
-        size: tuple[int, int] | None,
-    ) -> Region:
+    def of(cls, owner: object, limits: Limits, request: ReadRequest) -> Region:
         """Check a read and return its region; raises as :meth:`ReadbackPool.read` does."""
+        source = request.source
         if isinstance(source, DeviceBuffer):
             source.check(owner)
-            if size is not None or pair("origin", origin) != (0, 0):
+            if request.size is not None or (
+                request.origin is not ORIGIN and pair("origin", request.origin) != ORIGIN
+            ):
                 raise UsageError("origin= and size= are for textures; a buffer takes offset= and nbytes=")
-            return cls._of_buffer(limits, source, offset, nbytes, dtype, shape)
-        if isinstance(source, DeviceTexture):
+            region = cls._of_buffer(limits, source, request)
+        elif isinstance(source, DeviceTexture):
             source.check(owner)
-            if nbytes is not None or integer("offset", offset):
+            if request.nbytes is not None or integer("offset", request.offset):
                 raise UsageError("offset= and nbytes= are for buffers; a texture takes origin= and size=")
-            return cls._of_texture(limits, source, dtype, shape, origin, size)
-        raise ForeignObject(f"{source!r} is not memory of this device; adopt() wraps native memory")
+            region = cls._of_texture(limits, source, request)
+        else:
+            raise ForeignObject(f"{source!r} is not memory of this device; adopt() wraps native memory")
+        return region if request.out is None else region.into(request.out, typed=request.dtype is not None)
 
     @classmethod
-    def _of_buffer(
-        cls,
-        limits: Limits,
-        source: DeviceBuffer,
-        offset: int,
-        nbytes: int | None,
-        dtype: Any,
-        shape: int | tuple[int, ...] | None,
-    ) -> Region:
-        item = byte_dtype(np.uint8 if dtype is None else dtype)
-        wanted = None if shape is None else extents("shape", shape)
-        offset = integer("offset", offset)
-        if wanted is not None and nbytes is None:
-            nbytes = item.itemsize * math.prod(wanted)
-        if nbytes is None:
+    def _of_buffer(cls, limits: Limits, source: DeviceBuffer, request: ReadRequest) -> Region:
+        item = UINT8 if request.dtype is None else _dtype(request.dtype)
+        itemsize = item.itemsize
+        wanted = None if request.shape is None else extents("shape", request.shape)
+        offset = request.offset if type(request.offset) is int else integer("offset", request.offset)
+        if request.nbytes is not None:
+            nbytes = integer("nbytes", request.nbytes)
+        elif wanted is not None:
+            nbytes = itemsize * math.prod(wanted)
+        else:
             nbytes = max(0, source.nbytes - offset)
-        nbytes = integer("nbytes", nbytes)
-        source.region(offset, nbytes)
-        if nbytes % item.itemsize:
-            raise UsageError(f"{nbytes} bytes are not a whole number of {item}, {item.itemsize} bytes each")
+        if not 0 <= offset <= offset + nbytes <= source.nbytes:
+            source.region(offset, nbytes)
+        if nbytes % itemsize:
+            raise UsageError(f"{nbytes} bytes are not a whole number of {item}, {itemsize} bytes each")
         if wanted is None:
-            wanted = (nbytes // item.itemsize,)
-        elif item.itemsize * math.prod(wanted) != nbytes:
+            wanted = (nbytes // itemsize,)
+        elif itemsize * math.prod(wanted) != nbytes:
             raise UsageError(f"{nbytes} bytes are not {item} of shape {shown(wanted)}")
-        lead = offset % limits.copy_alignment
+        alignment = limits.copy_alignment
+        lead, step = offset % alignment, max(4, alignment)
         return cls(
             source.allocation,
             source.memory,
             item,
             wanted,
             nbytes,
-            block_offset=lead,
-            block_bytes=align_up(lead + nbytes, max(4, limits.copy_alignment)),
-            offset=offset,
+            lead,
+            -(-(lead + nbytes) // step) * step,
+            offset,
         )
 
     @classmethod
-    def _of_texture(
-        cls,
-        limits: Limits,
-        source: DeviceTexture,
-        dtype: Any,
-        shape: int | tuple[int, ...] | None,
-        origin: tuple[int, int],
-        size: tuple[int, int] | None,
-    ) -> Region:
-        origin, size = source.rectangle(origin, size)
+    def _of_texture(cls, limits: Limits, source: DeviceTexture, request: ReadRequest) -> Region:
+        origin, size = source.rectangle(request.origin, request.size)
         (width, height), format = size, source.format
         row = width * format.block_bytes
         item, channels = texel_dtype(format)
+        dtype, shape = request.dtype, request.shape
         if dtype is not None and byte_dtype(dtype) != item:
             raise UsageError(
                 f"texels of {format.name} are {item.name}, not {np.dtype(dtype)}; leave dtype= out, and take "
@@ -133,8 +125,8 @@ class Region:
             item,
             natural,
             row * height,
-            block_offset=0,
-            block_bytes=pitch * height,
+            0,
+            pitch * height,
             origin=origin,
             size=size,
             row_pitch=pitch,
@@ -158,31 +150,28 @@ class Region:
             )
         return attrs.evolve(self, out=out)
 
-    def command(self, block: HostBlock) -> Command:
-        """Return the copy into ``block``."""
-        if isinstance(self.memory, TextureMemory):
-            assert self.row_pitch is not None
-            return DownloadRows(self.memory, self.origin, self.size, block, self.block_offset, self.row_pitch)
-        return Download(self.memory, self.offset, block, self.block_offset, self.nbytes)
+    def command(self, block: HostBlock, place: int) -> Command:
+        """Return the copy into the part of ``block`` that begins at ``place``."""
+        memory = self.memory
+        if self.row_pitch is None:
+            return Download(memory, self.offset, block, place + self.lead, self.nbytes)
+        assert isinstance(memory, TextureMemory)
+        return DownloadRows(memory, self.origin, self.size, block, place, self.row_pitch)
 
-    def bytes_in(self, block: HostBlock) -> NDArray[np.uint8]:
-        """Return the run of the block that holds the read, padding between rows included."""
-        end = self.block_offset + self.nbytes
-        if self.row_pitch is not None:
-            end = self.block_offset + (self.size[1] - 1) * self.row_pitch + self.nbytes // self.size[1]
-        return view_of(block)[self.block_offset : end]
+    def bytes_in(self, view: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
+        """Return the run of a block's bytes that holds the read, padding between rows included."""
+        start = place + self.lead
+        if self.row_pitch is None:
+            return view[start : start + self.nbytes]
+        height = self.size[1]
+        return view[start : start + (height - 1) * self.row_pitch + self.nbytes // height]
 
     def lend(self, loan: Loan) -> NDArray[Any]:
         """Return the array over a loan of :meth:`bytes_in`."""
         return loan.array(self.dtype, self.shape, self.row_pitch)
 
-    def rows(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return :meth:`bytes_in` as rows of bytes without their padding (one row for a buffer)."""
-        if self.row_pitch is None:
-            return data
-        height = self.size[1]
-        return np.ndarray((height, self.nbytes // height), np.uint8, data.data, strides=(self.row_pitch, 1))
 
-    def result(self) -> NDArray[Any]:
-        """Return the array to land in: the caller's, or a new one."""
-        return np.empty(self.shape, self.dtype) if self.out is None else self.out
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    """Return :func:`byte_dtype`, of the common ones without a call."""
+    known = _PLAIN.get(dtype) if isinstance(dtype, (str, type)) else None
+    return byte_dtype(dtype) if known is None else known

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.errors import Closed
 from forge3d_core.presentation import counted, line, presents
-from forge3d_core.protocols import FencePoint, ReadRegion
+from forge3d_core.protocols import FencePoint, ReadRequest
 from forge3d_core.readback.handle import Handle
 
 
 class StreamHost(Protocol):
     """What a stream needs of its pool."""
 
-    def try_read(
-        self,
-        source: protocols.Buffer | protocols.Texture,
-        after: Iterable[FencePoint],
-        **region: Unpack[ReadRegion],
-    ) -> Handle | None: ...
+    def try_read(self, request: ReadRequest, after: Iterable[FencePoint]) -> Handle | None: ...
 
     def drop_frame(self) -> None: ...
 
@@ -32,12 +27,9 @@ class StreamHost(Protocol):
 class Stream:
     """See :class:`forge3d_core.protocols.ReadbackStream`."""
 
-    def __init__(
-        self, pool: StreamHost, source: protocols.Buffer | protocols.Texture, region: ReadRegion
-    ) -> None:
+    def __init__(self, pool: StreamHost, request: ReadRequest) -> None:
         self._pool = pool
-        self._source = source
-        self._region = region
+        self._request = request
         self._frames: deque[Handle] = deque()
         self._dropped = 0
         self._closed = False
@@ -56,8 +48,8 @@ class Stream:
     def push(self, after: Iterable[FencePoint] = ()) -> bool:
         if self._closed:
             raise Closed("the readback stream was closed; make another with pool.stream(source)")
-        self._pass_over()  # or frames that nobody takes would pile up
-        handle = self._pool.try_read(self._source, after, **self._region)
+        self._pass_over()  # or frames that are not taken would pile up
+        handle = self._pool.try_read(self._request, after)
         if handle is None:
             self._drop()
             return False

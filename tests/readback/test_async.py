@@ -62,7 +62,7 @@ def test_a_hundred_reads_share_two_blocks(device: AssembledDevice, pool: Pool) -
     assert threading.active_count() <= threads + 3  # a watcher, the lane's, one that copies
     stats = pool.stats()
     assert (stats.completed_operations, stats.pending_operations, stats.blocks) == (100, 0, 2)
-    assert not pool.line
+    assert not pool.blocks.line.places
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -95,7 +95,7 @@ def test_reads_that_are_cancelled_anywhere_leave_nothing_behind(
     with hold:
         pass
     device.wait_idle(10)
-    assert not pool.line
+    assert not pool.blocks.line.places
     assert [pool.read(buffer).wait(10).nbytes for _ in range(4)] == [BYTES] * 4
     assert pool.stats().pending_operations == 0
     for lane in device.lanes.values():
@@ -227,7 +227,7 @@ def test_a_loop_that_stands_still_keeps_no_other_waiting(device: AssembledDevice
     stopped = asyncio.new_event_loop()
     first = stopped.create_task(pool.read_async(buffer))
     stopped.run_until_complete(asyncio.sleep(0.01))
-    assert pool.line
+    assert pool.blocks.line.places
 
     async def main() -> int:
         waiting = asyncio.ensure_future(pool.read_async(buffer))
@@ -240,7 +240,7 @@ def test_a_loop_that_stands_still_keeps_no_other_waiting(device: AssembledDevice
     with contextlib.suppress(asyncio.CancelledError):
         stopped.run_until_complete(first)
     stopped.close()
-    assert not pool.line
+    assert not pool.blocks.line.places
 
 
 def test_what_had_landed_starts_no_thread_after_close(

@@ -10,8 +10,8 @@ import pytest
 from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Busy, Closed, FenceTimeout, UsageError
 from forge3d_core.memory.resources import DeviceBuffer
-from forge3d_core.readback import pool as readback
 from forge3d_core.readback.pool import Pool
+from forge3d_core.readback.state import PoolState
 
 from .small import small_pool
 from .source import SIZE
@@ -86,9 +86,9 @@ def test_an_interrupted_read_leaves_its_place(
     pool = small_pool(device, backpressure="raise")
     with monkeypatch.context() as interrupted:
         if moment == "after it":
-            interrupted.setattr(readback, "Operation", interrupt)
+            interrupted.setattr(PoolState, "started", interrupt)
         else:
-            interrupted.setattr(Pool, "start", interrupt)
+            interrupted.setattr(Pool, "_start", interrupt)
         with pytest.raises(KeyboardInterrupt):
             pool.read(buffer)
         with pytest.raises(KeyboardInterrupt):

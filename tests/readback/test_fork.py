@@ -39,7 +39,7 @@ def test_reads_of_the_parents_raise_in_the_child(device: AssembledDevice, patien
             )
         ]
         quiet = [*(handle.cancel for handle in handles), lease.release]
-        locks = [pool._changed, *(handle._operation._lock for handle in handles)]
+        locks = [pool.blocks.lock, *(handle._lock for handle in handles)]
         assert complaints_of_a_child(calls, quiet, locks, patience) == []
     lease.release()
     for handle in (landed, complete, flying):

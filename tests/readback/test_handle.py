@@ -110,7 +110,7 @@ def test_an_await_that_no_thread_can_wake_leaves_the_read(
             patched.setattr(threading.Thread, "start", refuse)
             with pytest.raises(StateError, match="no thread could be started that calls back"):
                 asyncio.run(_take(handle))
-        assert not handle._operation._awaiting
+        assert not handle._awaiting
     assert (handle.wait(20) == data).all()
     assert (pool.read(buffer).wait(20) == data).all()
     stats = pool.stats()
@@ -246,7 +246,7 @@ def test_nobody_stays_noted_who_awaited(device: AssembledDevice, pool: Pool, buf
         await task
         return handle
 
-    assert not asyncio.run(main())._operation._awaiting
+    assert not asyncio.run(main())._awaiting
 
 
 def test_a_cancelled_await_leaves_the_read(

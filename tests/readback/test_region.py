@@ -11,8 +11,8 @@ import pytest
 from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange, UsageError
 from forge3d_core.memory.resources import DeviceBuffer
-from forge3d_core.readback.blocks import block_size
 from forge3d_core.readback.pool import Pool
+from forge3d_core.readback.state import block_size
 
 from .source import SIZE, poke
 

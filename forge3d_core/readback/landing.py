@@ -1,0 +1,41 @@
+"""How the bytes of a read come out of its block: the one place that copies them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.memory.copying import PARALLEL_BYTES, HostCopier
+from forge3d_core.readback.region import Region
+from forge3d_core.readback.results import REUSED_BYTES, Results
+
+
+def land(
+    region: Region, view: NDArray[np.uint8], place: int, results: Results, copier: HostCopier
+) -> NDArray[Any]:
+    """Return the bytes of ``region`` as the caller's array, or as a new one.
+
+    ``view`` is the whole block, in which the read's part begins at ``place``. The guard of the device is
+    passed: the block does not go meanwhile.
+    """
+    nbytes, pitch = region.nbytes, region.row_pitch
+    if region.out is not None:
+        result = region.out
+    elif nbytes < REUSED_BYTES:
+        result = np.empty(region.shape, region.dtype)
+    else:
+        result = results.array(region)
+    start = place + region.lead
+    if pitch is None:
+        source = view[start : start + nbytes]
+    else:
+        height = region.size[1]
+        source = np.ndarray((height, nbytes // height), np.uint8, view.data, offset=start, strides=(pitch, 1))
+    target = result.reshape(-1).view(np.uint8).reshape(source.shape)
+    if nbytes < 2 * PARALLEL_BYTES:
+        np.copyto(target, source)
+    else:
+        copier.copy(target, source)
+    return result
