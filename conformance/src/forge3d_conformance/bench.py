@@ -300,6 +300,7 @@ class Bench:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             self.close()
+        self.performance.clear()
         self.__attrs_post_init__()
 
     def close(self) -> None:

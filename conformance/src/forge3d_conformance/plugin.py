@@ -25,7 +25,9 @@ def _directory(text: str) -> Path:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("forge3d", "forge3d conformance")
     group.addoption("--backend", metavar="NAME[:SELECTOR]", help="the backend that clause tests run on")
-    group.addoption("--level", choices=("core", "full"), default="core", help="how much to test (core)")
+    group.addoption(
+        "--level", choices=("core", "full", "perf"), default="core", help="how much to test (core)"
+    )
     group.addoption(
         "--clause", metavar="GLOB", action="append", help="test only the clauses that match; may be repeated"
     )

@@ -19,9 +19,10 @@ _CORE: dict[str, Any] = {"max_examples": 25, "stateful_step_count": 25}
 
 
 def register() -> None:
-    """Register the profiles ``forge3d-core``, ``forge3d-full`` and ``forge3d-mutant``."""
+    """Register the profiles ``forge3d-core``, ``forge3d-full``, ``forge3d-perf`` and ``forge3d-mutant``."""
     settings = hypothesis.settings
     settings.register_profile("forge3d-core", **_CORE, **_COMMON)
+    settings.register_profile("forge3d-perf", **_CORE, **_COMMON)
     settings.register_profile("forge3d-full", max_examples=200, stateful_step_count=50, **_COMMON)
     # As many cases as the backend itself gets at core level: what more would find, a run would not.
     # A mutant's counterexample need not be small.

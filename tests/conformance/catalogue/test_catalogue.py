@@ -45,7 +45,7 @@ def test_texts_are_sentences(catalogue: Catalogue) -> None:
 
 def test_what_is_not_built_is_planned_and_says_so(catalogue: Catalogue) -> None:
     planned = {clause.id for clause in catalogue.select(status="planned")}
-    for clause in (*catalogue.select(area="pipeline"), *catalogue.select(area="perf")):
+    for clause in catalogue.select(area="pipeline"):
         assert clause.id in planned
     assert "budget.formats" in planned
     assert not planned & {"budget.watermarks", "readback.latest", "device.adopt"}
@@ -64,6 +64,13 @@ def test_a_level_binds_active_clauses_only(catalogue: Catalogue) -> None:
     assert not catalogue["device.adopt"].binding_at("core")
     assert catalogue["device.adopt"].binding_at("full")
     assert not catalogue["pipeline.states"].binding_at("full")
+
+
+def test_speed_is_measured_at_a_level_of_its_own(catalogue: Catalogue) -> None:
+    speed = catalogue.select(area="perf", status="active")
+    assert {clause.level for clause in speed} == {"perf"}
+    assert catalogue.binding("perf") == speed
+    assert not set(speed) & {*catalogue.binding("core"), *catalogue.binding("full")}
 
 
 def test_an_unknown_clause_names_the_nearest(catalogue: Catalogue) -> None:

@@ -12,11 +12,12 @@ import forge3d_core
 from forge3d_conformance.catalogue import load
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.speed.compare import compare
-from forge3d_conformance.speed.measure import measure, select_rows
+from forge3d_conformance.speed.measure import OURS, measure, select_rows
 from forge3d_conformance.speed.ours import Ours
+from forge3d_conformance.speed.ours.ours import MAKERS
 from forge3d_conformance.speed.peers.peers import PEERS
 from forge3d_conformance.speed.results import dump, read
-from forge3d_conformance.speed.targets import Row, load_rows
+from forge3d_conformance.speed.targets import BACKENDS, Row, load_rows
 from forge3d_core import Device, UsageError
 
 
@@ -26,29 +27,12 @@ def device() -> Iterator[Device]:
         yield device
 
 
-OPERATIONS = [
-    "submit",
-    "submit-list",
-    "submit-empty",
-    "passed-point",
-    "stage",
-    "staged-upload",
-    "upload",
-    "upload-batch",
-    "read",
-    "read-into",
-    "read-many",
-    "lease",
-    "duplex",
-    "texture",
-]
+OPERATIONS = sorted(MAKERS)
+LONG = {"read-among-10000", "overlap-2-5-2", "overlap-3-3-3", "ideal-2-5-2", "ideal-3-3-3"}
+"""Operations that take seconds, which only a measurement should spend."""
 
 
-def test_every_operation_is_tried_here(device: Device) -> None:
-    assert sorted(Ours(device).operations) == sorted(OPERATIONS)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in LONG])
 def test_an_operation_runs_and_gives_everything_back(device: Device, operation: str) -> None:
     ours = Ours(device)
     runner = ours.runner(operation, 8008)
@@ -83,24 +67,37 @@ def test_an_unknown_operation_is_refused(device: Device) -> None:
         Ours(device).runner("teleport", 1)
 
 
-def test_the_table_names_clauses_operations_and_peers_that_there_are() -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_table_names_clauses_operations_and_peers_that_there_are(backend: str) -> None:
     clauses = {clause.id for clause in load().clauses}
-    for row in load_rows():
+    for row in load_rows(backend):
         assert row.clause in clauses, row
         assert row.ours in OPERATIONS, row
-        assert row.peer in PEERS[row.backend], row
-        assert row.better in ("higher", "lower")
+        assert row.peer in (OURS, *PEERS[backend]), row
+        assert row.peer != OURS or row.operation in OPERATIONS, row
+
+
+def test_a_target_is_a_bound_on_one_side() -> None:
+    with pytest.raises(ValueError, match="two targets"):
+        Row("perf.tax", "upload", "cupy/set", at_most=1.0, at_least=1.0)
+    assert Row("perf.tax", "upload", "cupy/set").better == "higher"
+    assert Row("perf.tax", "upload", "cupy/set", cost=True).better == "lower"
+    assert Row("perf.tax", "upload", "cupy/set", at_most=2.0).target == 2.0
+
+
+def test_a_backend_that_there_is_no_table_for_has_no_rows() -> None:
+    assert load_rows("stranger") == ()
+    assert select_rows("stranger", "discrete") == []
 
 
 def test_rows_are_taken_by_backend_adapter_size_and_operation() -> None:
-    assert all(row.backend == "wgpu" for row in select_rows("wgpu", "cpu"))
     assert not any(row.adapters == ("cpu",) for row in select_rows("wgpu", "discrete"))
     assert {row.size for row in select_rows("host", "cpu", [1_000_000])} == {1_000_000}
     assert {row.ours for row in select_rows("host", "cpu", (), ["read"])} == {"read"}
 
 
 def test_a_measurement_goes_to_json_and_back(device: Device, tmp_path: Path) -> None:
-    rows = select_rows("host", "cpu", [1_000_000])
+    rows = select_rows("host", "cpu", [1_000_000], ["upload"])
     report = measure(device, rows, 0.0)
     assert [(row.ours, row.raw) for row in report.rows] == [("upload", "numpy/copyto")]
     assert len(report.calls) == 5
@@ -111,7 +108,7 @@ def test_a_measurement_goes_to_json_and_back(device: Device, tmp_path: Path) -> 
 
 
 def test_a_peer_that_is_not_here_is_told_as_missing(device: Device) -> None:
-    row = Row("perf.upload-owned", "host", "upload", "abacus/beads", "higher", 4096, 1.0)
+    row = Row("perf.upload-owned", "upload", "abacus/beads", 4096, at_least=1.0)
     report = measure(device, [row], 0.0)
     assert not report.rows
     assert "abacus" in report.missing[0].reason

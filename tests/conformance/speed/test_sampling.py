@@ -78,3 +78,9 @@ def test_what_has_to_be_settled_is_settled_after_each_call() -> None:
     said: list[str] = []
     sample({"a": Runner(lambda: said.append("call"), lambda: said.append("settle"), at_once=1)}, 0.0)
     assert said == ["call", "settle"] * (len(said) // 2)
+
+
+def test_what_has_a_clock_of_its_own_says_its_seconds() -> None:
+    said = iter([9.0, *[2.0] * MIN_ROUNDS])  # the first warms up
+    samples = sample({"own": Runner(lambda: next(said), own_clock=True)}, 0.0)
+    assert samples.median("own") == 2.0

@@ -33,10 +33,13 @@ def untested(catalogue: Catalogue, tests: Mapping[str, Collection[str]]) -> Iter
 
 
 def unmutated(catalogue: Catalogue, mutants: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """Name the active core clauses without a mutant."""
-    for clause in catalogue.select(status="active", level="core"):
-        if not mutants.get(clause.id):
-            yield f"{clause.id} is core and no mutant breaks it: nothing proves that its test can fail"
+    """Name the active core and perf clauses without a mutant."""
+    for clause in catalogue.select(status="active"):
+        if clause.level != "extended" and not mutants.get(clause.id):
+            yield (
+                f"{clause.id} is {clause.level} and no mutant breaks it: "
+                "nothing proves that its test can fail"
+            )
 
 
 def premature(catalogue: Catalogue, tests: Mapping[str, Collection[str]]) -> Iterator[str]:

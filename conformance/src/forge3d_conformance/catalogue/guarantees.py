@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from forge3d_conformance.catalogue.catalogue import Area, Catalogue
@@ -12,13 +13,16 @@ _HEAD = """\
 
 # What a forge3d backend guarantees
 
-Catalogue {version}: {total} clauses, of which {core} are core, {extended} extended and {planned} planned.
+Catalogue {version}: {total} clauses, of which {core} are core, {extended} extended,
+{perf} perf and {planned} planned.
 
 *Core* is the correctness that every backend must have, and what a run tests by itself. *Extended* is what
 only `--level full` tests: what not every device has or every program needs, and what the core does rather
-than the backend, which is how plugins are found and chosen. *Planned* clauses speak of what is not built yet:
-reports count them apart and never as passed. A clause that requires a capability can be tested only where the
-device or the machine has it; for want of nothing else may a backend call a clause unsupported.
+than the backend, which is how plugins are found and chosen. *Perf* is speed, as ratios to the raw API, which
+only `--level perf` measures, on a machine that has nothing else to do. *Planned* clauses speak of
+what is not built yet: reports count them apart and never as passed. A clause that requires a capability can
+be tested only where the device or the machine has it; for want of nothing else may a backend call a clause
+unsupported.
 
 Run the suite with `forge3d conformance`, one clause with `--clause ring.wraps`.
 """
@@ -32,19 +36,19 @@ def render(catalogue: Catalogue) -> str:
         total=len(catalogue),
         core=sum(clause.level == "core" for clause in active),
         extended=sum(clause.level == "extended" for clause in active),
+        perf=sum(clause.level == "perf" for clause in active),
         planned=len(catalogue) - len(active),
     )
     return "\n".join([head, *_overview(catalogue), *_chapters(catalogue), *_capabilities(catalogue)])
 
 
 def _overview(catalogue: Catalogue) -> Iterator[str]:
-    yield "| area | core | extended | planned |\n|---|--:|--:|--:|"
+    yield "| area | core | extended | perf | planned |\n|---|--:|--:|--:|--:|"
     for area in catalogue.areas:
         clauses = catalogue.select(area=area.name)
-        core = sum(clause.active and clause.level == "core" for clause in clauses)
-        planned = sum(not clause.active for clause in clauses)
-        rest = len(clauses) - core - planned
-        yield f"| [{area.title}](#{area.title.lower().replace(' ', '-')}) | {core} | {rest} | {planned} |"
+        found = Counter(clause.level if clause.active else "planned" for clause in clauses)
+        counts = " | ".join(str(found[name]) for name in ("core", "extended", "perf", "planned"))
+        yield f"| [{area.title}](#{area.title.lower().replace(' ', '-')}) | {counts} |"
     yield ""
 
 

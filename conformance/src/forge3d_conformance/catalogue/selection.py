@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forge3d_conformance.catalogue.catalogue import Catalogue
-from forge3d_conformance.catalogue.clause import RunLevel
+from forge3d_conformance.catalogue.clause import BINDING, RunLevel
 from forge3d_conformance.errors import EmptySelection, UnknownClause
 
 
@@ -22,8 +22,11 @@ def _refuse_nothing(catalogue: Catalogue, glob: str, level: RunLevel) -> None:
             catalogue[glob]
         except UnknownClause as error:
             raise EmptySelection(f"--clause {glob!r} matches no clause of the catalogue: {error}") from None
-    if any(clause.active for clause in chosen):
-        raise EmptySelection(f"--clause {glob!r} selects extended clauses only; test them with --level full")
+    levels = {clause.level for clause in chosen if clause.active}
+    if levels:
+        names = " and ".join(sorted(levels))
+        wanted = " or ".join(f"--level {name}" for name in BINDING if levels & set(BINDING[name]))
+        raise EmptySelection(f"--clause {glob!r} selects {names} clauses only; test them with {wanted}")
     raise EmptySelection(
         f"--clause {glob!r} selects planned clauses only, which nothing tests yet; see docs/guarantees.md"
     )

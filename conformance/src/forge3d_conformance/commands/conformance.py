@@ -47,7 +47,9 @@ def conformance(
         str | None,
         typer.Option(envvar="FORGE3D_BACKEND", metavar="NAME[:SELECTOR]", help="The backend to test."),
     ] = None,
-    level: Annotated[Literal["core", "full"], typer.Option(help="How much to test.")] = "core",
+    level: Annotated[
+        Literal["core", "full", "perf"], typer.Option(help="How much to test; perf is speed alone.")
+    ] = "core",
     clause: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Only the clauses that match; may be repeated."),

@@ -132,7 +132,7 @@ def _why_unrun(clause: Clause, level: RunLevel, selection: str, catalogue: Catal
     if clause not in catalogue.select(selection):
         return f"not in the selection {selection!r}"
     if not clause.binding_at(level):
-        return f"an {clause.level} clause, and the run was at level {level}"
+        return f"a clause of level {clause.level}, and the run was at level {level}"
     return "the run ended without a result for it"
 
 

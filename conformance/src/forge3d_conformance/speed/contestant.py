@@ -21,6 +21,7 @@ class Runner:
     ``call`` does it once and is what is timed. ``settle`` waits, untimed, for what calls left in flight.
     ``operations``: how many of the unit one call does. ``close`` gives back the operands. ``at_once``: how
     many calls may go by before it has to be settled, where one more would wait for the device.
+    ``own_clock``: ``call`` returns the seconds that count, which are not those that it takes.
     """
 
     call: Callable[[], object]
@@ -28,11 +29,12 @@ class Runner:
     operations: int = 1
     close: Callable[[], object] = nothing
     at_once: int = 4096
+    own_clock: bool = False
 
 
 def unknown(name: str, operation: str) -> UsageError:
     """Return the error for an operation that a contestant has not."""
-    return UsageError(f"{name} has no operation {operation!r}; targets.toml and the contestants disagree")
+    return UsageError(f"{name} has no operation {operation!r}; the rows and the contestants disagree")
 
 
 class Contestant(Protocol):

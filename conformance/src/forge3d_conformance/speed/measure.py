@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import groupby
 
@@ -19,6 +19,9 @@ from forge3d_core.errors import ForgeError
 from forge3d_core.protocols import Device
 
 OURS = "forge3d"
+"""Ours as a contestant, also where it is measured beside itself under other conditions."""
+
+Tell = Callable[[str, int], None]
 
 
 def select_rows(
@@ -28,44 +31,18 @@ def select_rows(
     wanted, chosen = set(sizes), set(operations)
     return [
         row
-        for row in load_rows()
-        if row.applies(backend, kind)
+        for row in load_rows(backend)
+        if (not row.adapters or kind in row.adapters)
         and (not wanted or row.size in wanted)
         and (not chosen or row.ours in chosen)
     ]
 
 
 def measure(
-    device: Device,
-    rows: Iterable[Row],
-    seconds: float,
-    tell: Callable[[str, int], None] = lambda _ours, _size: None,
+    device: Device, rows: Iterable[Row], seconds: float, tell: Tell = lambda _ours, _size: None
 ) -> SpeedReport:
-    """Measure ``rows`` on ``device``, about ``seconds`` for each operation and size.
-
-    ``tell`` is called with the operation and its bytes before each. A row that cannot be taken, as its
-    peer is not installed, say, is told as missing, with the reason.
-    """
-    measured: list[Measured] = []
-    missing: list[Missing] = []
-    peers, absent = find_peers(device.info.backend, device)
-    try:
-        ours = Ours(device)
-        for (operation, size), group in groupby(sorted(rows, key=_place), key=_place):
-            tell(operation, size)
-            for row in (together := list(group)):
-                if row.peer not in peers:
-                    reason = absent.get(row.peer, f"no peer {row.peer!r} for {row.backend}")
-                    missing.append(Missing(row.ours, row.raw, row.size, reason))
-            present = [row for row in together if row.peer in peers]
-            try:
-                measured += _side_by_side(ours, peers, present, seconds)
-            except (ForgeError, MemoryError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                missing += [Missing(row.ours, row.raw, row.size, reason) for row in present]
-    finally:
-        for peer in peers.values():
-            peer.close()
+    """Measure ``rows`` on ``device`` and return all that came of it; see :func:`measurements`."""
+    found = list(measurements(device, rows, seconds, tell))
     return SpeedReport(
         backend=device.info.backend,
         adapter=device.info.name,
@@ -73,14 +50,44 @@ def measure(
         version=suite_version(),
         platform=this_platform(),
         seconds_per_row=seconds,
-        rows=tuple(measured),
-        missing=tuple(missing),
+        rows=tuple(each for each in found if isinstance(each, Measured)),
+        missing=tuple(each for each in found if isinstance(each, Missing)),
         calls=count_calls(device),
     )
 
 
-def _place(row: Row) -> tuple[str, int]:
-    return row.ours, row.size
+def measurements(
+    device: Device, rows: Iterable[Row], seconds: float, tell: Tell = lambda _ours, _size: None
+) -> Iterator[Measured | Missing]:
+    """Measure ``rows``, small sizes first, about ``seconds`` for each operation and size.
+
+    ``tell`` is called with the operation and its bytes before each. A row that cannot be taken, as its
+    peer is not installed, say, is told as missing, with the reason.
+    """
+    with ExitStack() as stack:
+        ours = Ours(device)
+        found, absent = find_peers(device.info.backend, device)
+        for peer in found.values():
+            stack.callback(peer.close)
+        peers: Mapping[str, Contestant] = {OURS: ours, **found}
+        for (size, operation), group in groupby(sorted(rows, key=_place), key=_place):
+            tell(operation, size)
+            present: list[Row] = []
+            for row in group:
+                if row.peer in peers:
+                    present.append(row)
+                else:
+                    reason = absent.get(row.peer, f"no peer {row.peer!r} for {device.info.backend}")
+                    yield Missing(row.ours, row.raw, row.size, reason)
+            try:
+                yield from _side_by_side(ours, peers, present, seconds)
+            except (ForgeError, MemoryError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                yield from (Missing(row.ours, row.raw, row.size, reason) for row in present)
+
+
+def _place(row: Row) -> tuple[int, str]:
+    return row.size, row.ours
 
 
 def _side_by_side(
@@ -96,11 +103,12 @@ def _side_by_side(
             runners[row.raw] = runner = peers[row.peer].runner(row.operation, row.size)
             stack.callback(runner.close)
         samples = sample(runners, seconds)
-    return [_judge(row, samples) for row in rows]
+    return [judge(row, samples, OURS, row.raw) for row in rows]
 
 
-def _judge(row: Row, samples: Samples) -> Measured:
-    over, under = (OURS, row.raw) if row.better == "lower" else (row.raw, OURS)
+def judge(row: Row, samples: Samples, ours: str, raw: str) -> Measured:
+    """Return what samples named ``ours`` and ``raw`` say of a row."""
+    over, under = (ours, raw) if row.better == "lower" else (raw, ours)
     ratio, low, high = samples.ratio(over, under)
     return Measured(
         clause=row.clause,
@@ -112,7 +120,7 @@ def _judge(row: Row, samples: Samples) -> Measured:
         low=low,
         high=high,
         target=row.target,
-        ours_seconds=samples.median(OURS),
-        raw_seconds=samples.median(row.raw),
-        rounds=len(samples.seconds[OURS]),
+        ours_seconds=samples.median(ours),
+        raw_seconds=samples.median(raw),
+        rounds=len(samples.seconds[ours]),
     )

@@ -33,13 +33,12 @@ class Measured:
     rounds: int
 
     @property
-    def aim(self) -> Aim | None:
-        """Met, missed or inconclusive, judged by the interval; None for context."""
-        if self.target is None:
-            return None
+    def judged(self) -> PerfResult:
+        """This row as a report holds it; only of one that has a target."""
+        assert self.target is not None
         return PerfResult(
             clause=self.clause,
-            case=f"{self.ours}, {self.size} bytes",
+            case=f"{self.ours}, {self.size} bytes" if self.size else self.ours,
             baseline=self.raw,
             ratio=self.ratio,
             low=self.low,
@@ -49,7 +48,12 @@ class Measured:
             raw_seconds=self.raw_seconds,
             samples=self.rounds,
             better="lower" if self.better == "lower" else "higher",
-        ).aim
+        )
+
+    @property
+    def aim(self) -> Aim | None:
+        """Met, missed or inconclusive, judged by the interval; None for context."""
+        return None if self.target is None else self.judged.aim
 
     @property
     def key(self) -> tuple[str, str, int]:

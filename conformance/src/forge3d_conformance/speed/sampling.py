@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping
+from typing import cast
 
 import attrs
 import numpy as np
@@ -71,6 +72,10 @@ def sample(runners: Mapping[str, Runner], seconds: float, seed: int = 0) -> Samp
 
 def _time(runner: Runner, calls: int) -> float:
     call = runner.call
+    if runner.own_clock:
+        elapsed = sum(float(cast(float, call())) for _ in range(calls))
+        runner.settle()
+        return elapsed / (calls * runner.operations)
     start = time.perf_counter()
     for _ in range(calls):
         call()
@@ -81,5 +86,8 @@ def _time(runner: Runner, calls: int) -> float:
 
 def _calls(runner: Runner) -> int:
     """Warm up, and return how many calls make one sample."""
+    if runner.own_clock:
+        _time(runner, 1)
+        return 1
     spent = min(_time(runner, 1) for _ in range(WARM_UP)) * runner.operations
     return max(1, min(runner.at_once, round(SAMPLE_SECONDS / max(spent, 1e-9))))

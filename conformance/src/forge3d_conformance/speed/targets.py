@@ -1,8 +1,9 @@
-"""The rows of the table: what of ours is measured beside what, and what ratio is wanted."""
+"""The rows of the tables: what of ours is measured beside what, and what ratio is wanted."""
 
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from importlib.resources import files
 from typing import Literal
 
@@ -11,19 +12,31 @@ import cattrs
 
 Better = Literal["higher", "lower"]
 
+BACKENDS = ("host", "wgpu", "cuda")
+"""The backends that there are rows for, each in ``rows/<backend>.toml``."""
+
 
 @attrs.frozen
 class Row:
-    """One ratio. ``raw`` is ``peer/operation``; ``size`` is bytes, 0 where none are moved."""
+    """One ratio. ``raw`` is ``peer/operation``; ``size`` is bytes, 0 where none are moved.
+
+    ``at_most`` bounds a cost, our time over the raw one; ``at_least`` bounds a speed, the raw time over
+    ours. A row with neither is context, told as a speed, or with ``cost`` as a cost. ``adapters``: only on
+    devices of these kinds.
+    """
 
     clause: str
-    backend: str
     ours: str
     raw: str
-    better: Better
     size: int = 0
-    target: float | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    cost: bool = False
     adapters: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.at_most is not None and self.at_least is not None:
+            raise ValueError(f"{self.ours} beside {self.raw} has two targets")
 
     @property
     def peer(self) -> str:
@@ -33,12 +46,20 @@ class Row:
     def operation(self) -> str:
         return self.raw.partition("/")[2]
 
-    def applies(self, backend: str, kind: str) -> bool:
-        return self.backend == backend and (not self.adapters or kind in self.adapters)
+    @property
+    def target(self) -> float | None:
+        return self.at_least if self.at_most is None else self.at_most
+
+    @property
+    def better(self) -> Better:
+        return "lower" if self.cost or self.at_most is not None else "higher"
 
 
-def load_rows() -> tuple[Row, ...]:
-    """Return the rows of ``targets.toml``."""
-    text = files("forge3d_conformance.speed").joinpath("targets.toml").read_text("utf-8")
+@cache
+def load_rows(backend: str) -> tuple[Row, ...]:
+    """Return the rows of a backend; none for one that there is no table for."""
+    if backend not in BACKENDS:
+        return ()
+    text = files("forge3d_conformance.speed").joinpath(f"rows/{backend}.toml").read_text("utf-8")
     converter = cattrs.Converter(forbid_extra_keys=True)
     return converter.structure(tomllib.loads(text)["rows"], tuple[Row, ...])

@@ -8,10 +8,12 @@ from importlib import import_module
 from forge3d_conformance.speed.contestant import Contestant
 from forge3d_core.protocols import Device
 
+_ANYWHERE = {"numpy": "numpy_copies", "python": "python_object"}
+
 PEERS: dict[str, dict[str, str]] = {
-    "host": {"numpy": "numpy_copies"},
-    "wgpu": {"wgpu-py": "wgpu_py"},
-    "cuda": {"cupy": "cupy", "torch": "torch"},
+    "host": {"thread": "host_thread", **_ANYWHERE},
+    "wgpu": {"wgpu-py": "wgpu_py", **_ANYWHERE},
+    "cuda": {"cupy": "cupy", "torch": "torch", **_ANYWHERE},
 }
 """By backend, each peer's name and the module beside this one that makes it."""
 
