@@ -10,6 +10,16 @@ class OwnThread(threading.Thread):
     """A thread of forge3d's or of a driver's: ``close`` may wait for it, so it waits for no ``close``."""
 
 
+class _Calling(threading.local):
+    """The calling thread: an attribute, where ``threading.current_thread`` is a call."""
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+
+
+CALLING = _Calling()
+
+
 def start_thread(thread: threading.Thread) -> None:
     """Start a thread. Raises ``RuntimeError`` where none can start, and an interrupt as the interrupt it is.
 

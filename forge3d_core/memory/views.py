@@ -50,6 +50,7 @@ class Loan:
     and so, also past its emptying, to the root and the *inner* array below, which is this loan's alone.
     While that is alive after the end of the loan, ``stale`` has a reference to it, or ``holds`` where an
     array was derived and goes on showing the memory: then the memory is used for nothing else.
+    ``token`` stands for the loan: kept until that ends, or its memory is reached through no array.
 
     Thread-safety: one thread at a time.
     """
@@ -63,6 +64,7 @@ class Loan:
         writable: bool,
         holds: Users | None = None,
         stale: Users | None = None,
+        token: Hold | None = None,
     ) -> None:
         inner = memory.view()
         inner.flags.writeable = writable
@@ -73,7 +75,7 @@ class Loan:
         self._holds: Users = set() if holds is None else holds
         self._stale: Users = set() if stale is None else stale
         self._lending = _Lending(inner, _lendings.discard)
-        self._lending.token = token = Hold()
+        self._lending.token = token = Hold() if token is None else token
         _lendings.add(self._lending)
         note(self._holds, token)
 
@@ -83,7 +85,7 @@ class Loan:
         return self._root is None
 
     def reached(self, over: Callable[[weakref.ref[Any]], object] | None = None) -> weakref.ref[Any]:
-        """Return a reference that is alive until the loan ends, or its memory is reached through no array.
+        """Return a reference to the token, alive until the loan ends or no array reaches its memory.
 
         Then ``over`` is told, by the collector perhaps; a method of a C type cannot be cut short.
         """

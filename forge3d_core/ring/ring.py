@@ -3,54 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Collection
+from functools import partial
 from typing import Protocol, Self
 
 from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
 from forge3d_core.arguments import integer, shown
-from forge3d_core.deadline import Deadline
+from forge3d_core.deadline import NEVER, Deadline
+from forge3d_core.driver import Memory
 from forge3d_core.dtypes import array_of
 from forge3d_core.errors import (
     BudgetError,
     Closed,
-    FenceTimeout,
     ForeignObject,
     ForgeError,
-    SliceOutstanding,
     TooLarge,
     UsageError,
     copy_exception,
 )
+from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import Turn
-from forge3d_core.memory.allocator import Allocation, Owned
+from forge3d_core.memory.allocator import Allocation
 from forge3d_core.memory.copying import HostCopier
 from forge3d_core.memory.resources import DeviceBuffer, DeviceMemory, DeviceTexture
-from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
-from forge3d_core.ring.block import Block, BlockSet, Staged, State, failure_before
-from forge3d_core.ring.outbox import SubmissionQueue, Submitter
+from forge3d_core.ring.block import Block, Phase, Staged
+from forge3d_core.ring.block_set import BlockSet
+from forge3d_core.ring.room import Room
 from forge3d_core.ring.slice import Slice
+from forge3d_core.ring.small_upload import stage_small
+from forge3d_core.ring.state import RingState
+from forge3d_core.ring.submission import SubmissionQueue, Submitter, failure_before
 from forge3d_core.ring.upload import upload_bytes, upload_rows
-from forge3d_core.units import align_up, format_bytes
+from forge3d_core.ring.waiting import Waiting, refuse_own
+from forge3d_core.units import format_bytes
 
 MAX_BLOCKS = 8
-LOOK_SECONDS = 0.05
-"""How often a wait for somebody else's slice looks up, for a loss or a close that nobody announced."""
 
 
 class RingHost(Submitter, Protocol):
     """What a ring needs of its device."""
 
     copier: HostCopier
+    life: Life
 
     @property
     def limits(self) -> Limits: ...
-
-    def check(self) -> None: ...
 
     def idle_point(self, lane: str) -> FencePoint: ...
 
@@ -59,7 +59,7 @@ class RingHost(Submitter, Protocol):
 class Ring:
     """See :class:`forge3d_core.protocols.StagingRing`.
 
-    The circle's lock guards the state; nothing is submitted and nobody waited for under it.
+    The lock of ``waiting`` guards ``state``; nothing is submitted and nothing waited for under it.
     """
 
     def __init__(self, host: RingHost, ring_count: int, buffer_size: int, lane: str) -> None:
@@ -72,16 +72,15 @@ class Ring:
         self.buffer_size = buffer_size
         self.lane = lane
         self.limits = host.limits
+        self.life = host.life.below()
+        self.memory = BlockSet(host.allocator, ring_count, buffer_size, max(host.limits.copy_alignment, 4))
+        self.waiting = Waiting()
+        self.state = RingState(buffer_size, host.limits.staging_alignment, self.memory.blocks)
         self._host = host
-        self._circle = BlockSet(host.allocator, ring_count, buffer_size, max(host.limits.copy_alignment, 4))
-        self._blocks, self._lock = self._circle.blocks, self._circle.lock
-        self._outbox = SubmissionQueue(host, self._circle, lane)
-        self._index = 0
-        self._queue: deque[object] = deque()  # reserving threads, first come first served
+        self._queue = SubmissionQueue(host, self.state, self.waiting, lane)
+        self.room = Room(self.life, self.state, self.memory, self._queue)
         self._closed = False
         self._turn = Turn()
-        self._occupied: Block | None = None  # what kept the last search for room from finding any
-        self._stalls = self._allocated = self._staged = 0
 
     @property
     def closed(self) -> bool:
@@ -89,84 +88,55 @@ class Ring:
 
     def allocate(self, nbytes: int) -> Slice | None:
         nbytes = self._fits(nbytes)
-        while True:
-            with self._lock:
-                found, occupied = self._place(nbytes), self._occupied
-                self._stalls += found is None and occupied is None
-            if occupied is None:
-                break
-            try:
-                self._circle.renew(occupied)
-            except BudgetError:  # full, then: the budget has no room either
-                with self._lock:
-                    self._stalls += 1
-                break
-        self._flush_with(found)
-        return found
+        try:
+            found = self.room.take(nbytes, partial(Slice, self, nbytes), eager=False)
+        except BudgetError:  # full, then: the budget has no room either
+            found = None
+        if isinstance(found, Slice):
+            if self.state.sealed:
+                self._flush_with(found)
+            return found
+        with self.waiting.lock:
+            self.state.stalls += 1
+        return None
 
     def reserve(self, nbytes: int, timeout: float | None = None) -> Slice:
-        return self.reserve_until(nbytes, Deadline.after(timeout))
+        deadline = NEVER if timeout is None else Deadline.after(timeout)
+        if type(nbytes) is not int or not 0 < nbytes <= self.buffer_size:
+            nbytes = self._fits(nbytes)
+        make = partial(Slice, self, nbytes)
+        found = self.room.take(nbytes, make)
+        if not isinstance(found, Slice):
+            found = self.room.wait(nbytes, make, deadline)
+        if self.state.sealed:
+            self._flush_with(found)
+        return found
 
     def reserve_until(self, nbytes: int, deadline: Deadline) -> Slice:
         """Do what ``reserve`` does, for a call with a deadline of its own."""
-        nbytes = self._fits(nbytes)
-        ticket = object()
-        stalled = False
-        try:
-            self._queue.append(ticket)
-            while True:
-                blocking: FencePoint | None = None
-                occupied: Block | None = None
-                with self._lock:
-                    self.check()
-                    if self._queue[0] is ticket:
-                        found, occupied = self._place(nbytes, eager=True), self._occupied
-                        if found is None and occupied is None:
-                            blocking = self._blocks[self._index].point
-                            self._own_slices("reserve", self._blocks[self._index], waited=stalled)
-                    else:
-                        found = None
-                    if found is None and occupied is None and not stalled:
-                        stalled = True
-                        self._stalls += 1
-                self._flush_with(found)
-                if found is not None:
-                    return found
-                if occupied is not None:
-                    self._circle.renew(occupied)
-                    continue
-                self._wait(blocking, deadline, f"no room for {format_bytes(nbytes)}")
-        finally:
-            if ticket in self._queue:  # no call of Python code up to here: an interrupt comes after one
-                self._queue.remove(ticket)
-            with self._lock:
-                self._circle.changed.notify_all()
+        return self.reserve(nbytes, deadline.timeout)
 
     def advance(self, timeout: float | None = None) -> FencePoint:
-        point = self.submit(Deadline.after(timeout))
-        self._outbox.tell_refused()
+        point = self.submit(NEVER if timeout is None else Deadline.after(timeout))
+        if self._queue.refused:
+            self._queue.tell_refused()
         return point
 
     def submit(self, deadline: Deadline) -> FencePoint:
         """Do what ``advance`` does, and leave copies that were refused for others to tell of."""
-        self.check()
-        with self._lock:
-            current = self._blocks[self._index]
-            for block in (*self._outbox.sealed, current):
-                self._own_slices("advance", block)
-            if current.state is State.OPEN and current.cursor:
-                self._seal(current)
-            awaited = set(self._outbox.sealed)
-        while True:
-            self._outbox.flush()
-            with self._lock:
-                if awaited.isdisjoint(self._outbox.sealed):
-                    return self._outbox.last or self._host.idle_point(self.lane)
-            self.check()
-            self._wait(None, deadline, "slices of other threads are not committed")
-            with self._lock:
-                for block in awaited:
-                    self._own_slices("advance", block, waited=True)
+        state = self.state
+        with self.waiting.lock:
+            if self.life.ended is not None:
+                raise copy_exception(self.life.ended)
+            for block in state.blocks:
+                if block.outstanding:
+                    refuse_own("advance", state.blocks)
+            state.seal()
+            awaited = state.sealed.copy()
+        self._queue.flush()
+        if state.sealed:
+            self.room.wait_submitted(awaited, deadline)
+        return self._host.idle_point(self.lane) if state.last is None else state.last
 
     def upload(
         self,
@@ -177,41 +147,44 @@ class Ring:
         origin: tuple[int, int] = (0, 0),
         timeout: float | None = None,
     ) -> FencePoint:
-        deadline = Deadline.after(timeout)
-        self.check()
+        deadline = NEVER if timeout is None else Deadline.after(timeout)
+        if self.life.ended is not None:
+            raise copy_exception(self.life.ended)
         if not isinstance(target, (DeviceBuffer, DeviceTexture)):
             swapped = "; data comes first: upload(data, target)" if isinstance(data, DeviceMemory) else ""
             raise ForeignObject(f"{shown(target)} is not memory of this device{swapped}")
         array = array_of(data)
-        with self._lock:
-            for block in self._blocks:
-                self._own_slices("upload", block)
+        for block in self.state.blocks:
+            if block.outstanding:
+                refuse_own("upload", self.state.blocks)
         if isinstance(target, DeviceTexture):
             upload_rows(self, self._host.copier, array, target, offset, origin, deadline)
-        else:
+        elif not stage_small(self, array, target, offset):
             upload_bytes(self, self._host.copier, array, target, offset, deadline)
         point = self.submit(deadline)
-        self._outbox.tell_refused(target.allocation)
+        if self._queue.refused:
+            self._queue.tell_refused(target.allocation)
         if array.dtype.kind == "f":
             target.allocation.uploaded = point, array.dtype
         return point
 
     def stats(self) -> RingStats:
-        with self._lock:
+        with self.waiting.lock:
+            state = self.state
             flying = sum(
                 block.flying
-                for block in self._blocks
-                if block.state is State.IN_FLIGHT and block.point is not None and not block.point.done
+                for block in state.blocks
+                if block.phase is Phase.IN_FLIGHT and block.point is not None and not block.point.done
             )
             return RingStats(
                 ring_count=self.ring_count,
                 buffer_size=self.buffer_size,
-                current_ring_index=self._index,
+                current_ring_index=state.index,
                 bytes_in_flight=flying,
-                buffer_stalls=self._stalls,
-                allocations=self._allocated,
-                bytes_staged=self._staged,
-                submissions=self._outbox.submissions,
+                buffer_stalls=state.stalls,
+                allocations=state.allocated,
+                bytes_staged=state.staged,
+                submissions=state.submissions,
             )
 
     def close(self) -> None:
@@ -224,26 +197,27 @@ class Ring:
                 one.release()
         try:
             if not self._closed:
-                with self._lock:
-                    current = self._blocks[self._index]
-                    if current.state is State.OPEN and current.copies:
-                        self._seal(current)
-                self._outbox.flush()
-                self._outbox.tell_refused()
+                with self.waiting.lock:
+                    if self.state.blocks[self.state.index].commands:
+                        self.state.seal()
+                self._queue.flush()
+                self._queue.tell_refused()
         finally:
             self.abandon()  # a second time, too: an interrupt may have cut the first short
 
     def abandon(self) -> None:
-        """Close without submitting anything, and wake everybody: the device closes or is lost."""
-        with self._lock:
+        """Close without submitting anything, and wake all that wait: the device closes or is lost."""
+        with self.waiting.lock:
             self._closed = True
-            self._circle.changed.notify_all()
+            self.life.end(Closed("the staging ring was closed; make another with device.staging_ring()"))
+            self.state.forget()
+            self.waiting.wake()
         for one in self._live():
             one.revoke()
-        self._circle.give_back()
+        self.memory.give_back()
 
     def __repr__(self) -> str:
-        flying = sum(block.state is State.IN_FLIGHT for block in self._blocks)
+        flying = sum(block.phase is Phase.IN_FLIGHT for block in self.state.blocks)
         return line(
             f"staging ring on lane {shown(self.lane)}: {self.ring_count} x {format_bytes(self.buffer_size)}",
             f"{flying} in flight",
@@ -261,121 +235,53 @@ class Ring:
                 raise
             self.abandon()  # the body failed, perhaps half way through a slice; its error is the one to show
 
-    def check(self) -> None:
-        """Raise unless the ring and its device are open."""
-        self._host.check()
-        if self._closed:
-            raise Closed("the staging ring was closed; make another with device.staging_ring()")
-
     def check_target(self, target: DeviceBuffer | DeviceTexture) -> None:
-        """Raise unless ``target`` is open memory of this ring's device."""
-        self.check()
+        """Raise unless ``target`` is open memory of this ring's device, and no work on it has failed."""
         target.check(self._host)
-        if (failure := failure_before(target.allocation, self.lane)) is not None:
+        allocation = target.allocation
+        write = allocation.write
+        ours = not allocation.reads and (write is None or write.timeline.name == self.lane)
+        if not ours and (failure := failure_before(allocation, self.lane)) is not None:
             raise copy_exception(failure)
 
-    def pin(self, allocations: Collection[Allocation], user: object) -> None:
-        self._host.allocator.pin(allocations, user)
+    def staged(self, block: Block, target: Allocation, memory: Memory) -> Staged:
+        """Return what this round of ``block`` has for ``target``, pinned; the ring's lock is held."""
+        if self.life.ended is not None:
+            raise copy_exception(self.life.ended)
+        staged = block.targets.get(memory)
+        if staged is None:
+            staged = Staged(target)
+            self._host.allocator.pin((target,), staged)
+        return staged
 
-    def spare(self, nbytes: int) -> Owned:
-        return self._circle.spare(nbytes)
+    def pin(self, block: Block, user: object) -> None:
+        """Keep a block's memory while ``user`` lives."""
+        self._host.allocator.pin((block.allocation,), user)
 
-    def settle(self, block: Block, loan: Loan, staged: Staged | None = None) -> None:
-        """Take a slice back, with the copy it asks for, if any. What cannot be submitted ``advance`` says.
+    def settled(self) -> None:
+        """Go on where a slice was waited for. What cannot be submitted is for ``advance`` to say."""
+        if self.waiting.line or self.waiting.asleep:
+            self.waiting.wake()
+        if self.state.sealed:
+            with contextlib.suppress(ForgeError):
+                self._queue.flush()
 
-        Both under the lock, so that the block is not submitted in between.
-        """
-        with self._lock:
-            loan.take_back()
-            if staged is not None:
-                self._staged += staged.nbytes
-                block.copies.append(staged)
-            self._circle.changed.notify_all()
-        with contextlib.suppress(ForgeError):
-            self._outbox.flush()
+    def _flush_with(self, found: Slice) -> None:
+        """Submit what has become due, and give the new slice back where that fails: the caller gets none."""
+        try:
+            self._queue.flush()
+        except BaseException:
+            found.revoke()
+            raise
 
     def _live(self) -> list[Slice]:
         """Return the slices that are neither committed nor released."""
-        with self._lock:
-            known = [lent.slice() for block in self._blocks for lent in list(block.outstanding.values())]
+        with self.waiting.lock:
+            known = [lent.slice() for block in self.state.blocks for lent in block.outstanding.copy()]
         return [one for one in known if one is not None]
 
-    def _place(self, nbytes: int, *, eager: bool = False) -> Slice | None:
-        """Find room under the lock, or None. ``eager``: seal a block that is too full even so.
-
-        ``_occupied`` is then the block that has to be renewed before there is room, if that is why.
-        """
-        self._occupied = None
-        self.check()  # again, under the lock: a ring that is closing lends nothing
-        block = self._blocks[self._index]
-        if not self._available(block):
-            return None
-        start = align_up(block.cursor, self.limits.staging_alignment)
-        if start + nbytes > self.buffer_size:
-            following = self._blocks[(self._index + 1) % self.ring_count]
-            if following is block or not self._available(following):
-                if eager:
-                    self._seal(block)
-                return None
-            self._seal(block)
-            block, start = following, 0
-        block.cursor = start + nbytes
-        self._allocated += 1
-        return Slice(self, block, start, nbytes)
-
-    def _available(self, block: Block) -> bool:
-        if block.state is State.IN_FLIGHT and not block.in_flight():
-            block.reset()
-        if block.occupied:
-            self._occupied = block
-            return False
-        return block.state is State.OPEN
-
-    def _seal(self, block: Block) -> None:
-        """Have a block take no more slices; in one step, as an interrupt comes after a call."""
-        block.state, self._index = State.SEALED, (block.index + 1) % self.ring_count
-        self._outbox.sealed.append(block)
-
-    def _flush_with(self, found: Slice | None) -> None:
-        """Submit what has become due, and give the new slice back where that fails: nobody will see it."""
-        try:
-            self._outbox.flush()
-        except BaseException:
-            if found is not None:
-                found.revoke()
-            raise
-
-    def _own_slices(self, what: str, block: Block, *, waited: bool = False) -> None:
-        """Refuse to wait for slices that no other thread can commit: that would never end."""
-        if not block.outstanding or (block.state is State.OPEN and what == "reserve"):
-            return
-        mine = [lent for lent in list(block.outstanding.values()) if lent.here(waited)]
-        if mine:
-            raise SliceOutstanding(
-                f"{what}: {len(mine)} slice(s) of this thread are neither committed nor released, the first "
-                f"{mine[0]}, and waiting for them would never end; commit or release them first"
-            )
-
-    def _wait(self, point: FencePoint | None, deadline: Deadline, why: str) -> None:
-        left = deadline.left(LOOK_SECONDS)
-        if left <= 0:
-            written = [str(lent) for block in self._blocks for lent in list(block.outstanding.values())]
-            raise FenceTimeout(
-                f"staging ring on lane {self.lane!r}: {why}, {self.ring_count} block(s) of "
-                f"{format_bytes(self.buffer_size)} in flight or being written"
-                + (f"; neither committed nor released: {', '.join(written[:4])}" if written else "")
-            )
-        if point is not None:
-            try:
-                point.wait(left)
-            except FenceTimeout:
-                pass  # the caller looks at its own deadline
-            return
-        with self._lock:
-            self._circle.changed.wait(left)
-
     def _fits(self, nbytes: int) -> int:
-        self.check()
+        self.life.check()
         nbytes = integer("the size of a slice, at least 1 byte,", nbytes)
         if nbytes < 1:
             raise UsageError(f"a slice has at least 1 byte, not {shown(nbytes)}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable
+from types import FrameType
 from typing import Any, Protocol
 
 import attrs
@@ -14,79 +14,111 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.arguments import integer, shown
-from forge3d_core.driver import Upload, UploadRows
-from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError
+from forge3d_core.concurrency.threads import CALLING
+from forge3d_core.driver import Memory, Upload, UploadRows
+from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError, copy_exception
 from forge3d_core.foreign import view_of
 from forge3d_core.lifetime.hold import Hold
-from forge3d_core.memory.allocator import Allocation, Owned
+from forge3d_core.lifetime.life import Life
+from forge3d_core.memory.allocator import Allocation
 from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import Limits
-from forge3d_core.ring.block import Block, Lent, Staged
+from forge3d_core.ring.block import Block, Lent, Phase, Staged, StagingCommand
+from forge3d_core.ring.block_set import BlockSet
+from forge3d_core.ring.state import RingState
+from forge3d_core.ring.waiting import Waiting
 from forge3d_core.units import align_up, format_bytes
-
-NOTHING: NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
 class SliceHost(Protocol):
     """What a slice needs of its ring."""
 
+    life: Life
     limits: Limits
-
-    def check(self) -> None: ...
+    state: RingState
+    waiting: Waiting
+    memory: BlockSet
 
     def check_target(self, target: DeviceBuffer | DeviceTexture) -> None: ...
 
-    def pin(self, allocations: Collection[Allocation], user: object) -> None: ...
+    def staged(self, block: Block, target: Allocation, memory: Memory) -> Staged: ...
 
-    def spare(self, nbytes: int) -> Owned: ...
+    def pin(self, block: Block, user: object) -> None: ...
 
-    def settle(self, block: Block, loan: Loan, staged: Staged | None = None) -> None: ...
+    def settled(self) -> None: ...
 
 
 @presents(protocols.StagingSlice, array="slice.view, or slice.array(dtype, shape)")
 class Slice:
-    """See :class:`forge3d_core.protocols.StagingSlice`."""
+    """See :class:`forge3d_core.protocols.StagingSlice`.
 
-    def __init__(self, ring: SliceHost, block: Block, offset: int, nbytes: int) -> None:
-        self.ring_index = block.index
+    It is spent once its block does not know it as outstanding. What the block knows is gone with
+    ``_token``, which the loan of its memory keeps for it once that was shown: then it is outstanding until
+    nothing reaches the memory.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_block",
+        "_lent",
+        "_loan",
+        "_ring",
+        "_token",
+        "nbytes",
+        "offset",
+        "ring_index",
+    )
+
+    def __init__(self, ring: SliceHost, nbytes: int, block: Block, offset: int) -> None:
+        """Make the slice of a place that the ring's state has found; the ring's lock is held."""
+        self.ring_index = index = block.index
         self.offset = offset
         self.nbytes = nbytes
         self._ring = ring
         self._block = block
-        allocation, outstanding = block.allocation, block.outstanding
-        whole = view_of(allocation.native)
-        self._memory = whole[offset : offset + nbytes]
-        self._loan: Loan | None = Loan(
-            self._memory, writable=True, holds=allocation.holds, stale=allocation.stale
-        )
-        lent = Lent(weakref.ref(self), block.index, offset, nbytes)
-        outstanding[self._loan.reached(outstanding.pop)] = lent
+        self._loan: Loan | None = None  # once the memory was shown
+        token = Hold()
+        self._token: Hold | None = token
+        outstanding = block.outstanding
+        self._lent = lent = Lent(token, outstanding.discard)
+        lent.slice, lent.thread = weakref.ref(self), CALLING.thread
+        lent.block, lent.offset, lent.nbytes = index, offset, nbytes
+        outstanding.add(lent)
 
     def __repr__(self) -> str:
         place = f"staging slice of {format_bytes(self.nbytes)} at {self.offset} in block {self.ring_index}"
-        return line(place, "spent" if self._loan is None else "open")
+        return line(place, "open" if self._lent in self._block.outstanding else "spent")
 
     @property
     def view(self) -> NDArray[np.uint8]:
-        return self._lent().whole()
+        return self._shown().whole()
 
     def array(self, dtype: Any, shape: int | tuple[int, ...] | None = None) -> NDArray[Any]:
-        return self._lent().array(dtype, shape)
+        return self._shown().array(dtype, shape)
 
     def commit(self, target: protocols.Buffer, offset: int = 0) -> None:
-        self._lent()
+        ring, block, nbytes = self._ring, self._block, self.nbytes
+        if ring.life.ended is not None or self._lent not in block.outstanding:
+            self._check()  # which raises
         if not isinstance(target, DeviceBuffer):
             raise ForeignObject(f"{target!r} is not a buffer of this device; textures take commit_rows")
-        self._ring.check_target(target)
-        offset = integer("offset", offset)
-        target.region(offset, self.nbytes)
-        block = self._block
-        self._commit(
-            target.allocation,
-            Upload(block.allocation.native, self.offset, target.memory, offset, self.nbytes),
-        )
+        ring.check_target(target)
+        if type(offset) is not int:
+            offset = integer("offset", offset)
+        if offset < 0 or offset + nbytes > target.nbytes:
+            target.region(offset, nbytes)  # which raises
+        command = Upload(block.allocation.native, self.offset, target.memory, offset, nbytes)
+        waiting = ring.waiting
+        if self._loan is not None:
+            self._commit_shown(self._loan, target.allocation, command, sys._getframe(1))
+        else:
+            with waiting.lock:
+                staged = ring.staged(block, target.allocation, target.memory)
+                ring.state.commit(block, self._lent, command, staged, nbytes)
+        if block.phase is Phase.SEALED or waiting.line or waiting.asleep:
+            ring.settled()
 
     def commit_rows(
         self,
@@ -96,12 +128,13 @@ class Slice:
         size: tuple[int, int] | None = None,
         row_pitch: int | None = None,
     ) -> None:
-        self._lent()
+        self._check()
         if not isinstance(target, DeviceTexture):
             raise ForeignObject(f"{target!r} is not a texture of this device; buffers take commit")
-        self._ring.check_target(target)
+        ring, block = self._ring, self._block
+        ring.check_target(target)
         origin, size = target.rectangle(origin, size)
-        row, alignment = size[0] * target.format.block_bytes, self._ring.limits.row_pitch_alignment
+        row, alignment = size[0] * target.format.block_bytes, ring.limits.row_pitch_alignment
         pitch = align_up(row, alignment) if row_pitch is None else integer("row_pitch", row_pitch)
         if pitch < row or pitch % alignment:
             raise UsageError(
@@ -111,67 +144,87 @@ class Slice:
             raise OutOfRange(
                 f"{size[1]} rows of pitch {shown(pitch)} do not fit in a slice of {self.nbytes} bytes"
             )
+        if not all(size):
+            self.release()
+            return
         if size[1] == 1:
             pitch = align_up(row, alignment)  # no second row, and an API may have a limit of its own
-        native = self._block.allocation.native
-        self._commit(
-            target.allocation,
-            UploadRows(native, self.offset, pitch, target.memory, origin, size) if all(size) else None,
-        )
+        command = UploadRows(block.allocation.native, self.offset, pitch, target.memory, origin, size)
+        self._commit_shown(self._loan, target.allocation, command, sys._getframe(1))
+        ring.settled()
 
-    def fill(self, write: Callable[[NDArray[np.uint8]], None]) -> None:
+    def fill(self, write: Callable[[NDArray[np.uint8]], object]) -> None:
         """Have the ring's own code use the bytes, outside the loan; close leaves them while it does."""
-        memory, user = self._memory, Hold()
+        ring, block, user = self._ring, self._block, Hold()
         try:
-            self._ring.pin([self._block.allocation], user)
-            self._lent()  # another thread may have closed the ring, and emptied it, just before
+            with ring.waiting.lock:
+                self._check()
+                ring.pin(block, user)
+                memory = view_of(block.allocation.native)[self.offset : self.offset + self.nbytes]
             write(memory)
         finally:
+            memory = None  # type: ignore[assignment]  # not left to the frame, which an error keeps
             del user
 
     def release(self) -> None:
-        if self._loan is not None:
-            self._give_back(self._loan)
+        block, ring = self._block, self._ring
+        if self._lent in block.outstanding:
+            with ring.waiting.lock:
+                if self._loan is not None:
+                    self._loan.take_back()
+                ring.state.release(block, self._lent)
+            ring.settled()
 
     def revoke(self) -> None:
         """Take the memory away, now; derived arrays keep it alive."""
-        loan, self._loan = self._loan, None
-        self._memory = NOTHING  # after the loan, for which fill looks once it has this
+        loan, self._token = self._loan, None
         if loan is not None:
             loan.surrender()
 
-    def _commit(self, target: Allocation, command: Upload | UploadRows | None) -> None:
-        loan = self._lent()
-        if command is None:
-            self._give_back(loan)
-        elif loan.aliased(sys._getframe(2)):  # the program's call
-            self._move(loan, target, command)
-        else:
-            staged = Staged(target, command, self.nbytes)
-            self._ring.pin([target], staged)
-            self._give_back(loan, staged)
+    def _commit_shown(
+        self, loan: Loan | None, target: Allocation, command: StagingCommand, caller: FrameType
+    ) -> None:
+        """Commit memory that arrays were made of: empty them, and move the bytes out of an alias's reach.
 
-    def _move(self, loan: Loan, target: Allocation, command: Upload | UploadRows) -> None:
-        """Commit from memory that no alias reaches; what aliases reach stays theirs."""
-        spare = self._ring.spare(self.nbytes)
-        native = spare.allocation.native
-        staged = Staged(target, attrs.evolve(command, block=native, block_offset=0), self.nbytes, spare)
-        self._ring.pin([target, spare.allocation], staged)
-        self.fill(partial(np.copyto, view_of(native)[: self.nbytes]))
-        self._give_back(loan, staged)
+        A commit that is refused changes nothing, so all that may refuse it comes before the first change.
+        """
+        ring, block, spare = self._ring, self._block, None
+        if loan is not None and loan.aliased(caller):
+            spare = ring.memory.spare(self.nbytes)
+            native = spare.allocation.native
+            self.fill(lambda memory: np.copyto(view_of(native)[: self.nbytes], memory))
+            command = attrs.evolve(command, block=native, block_offset=0)
+        with ring.waiting.lock:
+            staged = ring.staged(block, target, command.target)
+            if loan is not None:
+                loan.take_back()
+            if spare is not None:
+                block.spares += [spare]
+            ring.state.commit(block, self._lent, command, staged, self.nbytes)
 
-    def _give_back(self, loan: Loan, staged: Staged | None = None) -> None:
-        try:
-            self._ring.settle(self._block, loan, staged)
-        finally:
-            if loan.over:
-                self._loan = None
-                self._memory = NOTHING  # a spent slice that is kept must not keep the block's memory
+    def _shown(self) -> Loan:
+        """Return the loan of the memory, made when it is first asked for."""
+        block = self._block
+        with self._ring.waiting.lock:  # a ring that closes takes back what was lent before
+            self._check()
+            if self._loan is None:
+                allocation, start = block.allocation, self.offset
+                memory = view_of(allocation.native)[start : start + self.nbytes]
+                assert self._token is not None
+                loan = Loan(
+                    memory,
+                    writable=True,
+                    holds=allocation.holds,
+                    stale=allocation.stale,
+                    token=self._token,
+                )
+                self._loan, self._token = loan, None
+            return self._loan
 
-    def _lent(self) -> Loan:
-        self._ring.check()
-        if self._loan is None:
+    def _check(self) -> None:
+        if (ended := self._ring.life.ended) is not None:
+            raise copy_exception(ended)
+        if self._lent not in self._block.outstanding:
             raise SliceSpent(
                 "this slice was committed or released; its memory belongs to the device now, allocate another"
             )
-        return self._loan

@@ -61,12 +61,15 @@ def test_a_view_that_breaks_fails_the_read_or_the_slice(
     ring, pool, buffer = fragile.staging_ring(), fragile.readback_pool(), fragile.create_buffer(4)
     read = pool.read(buffer)
     read.point.wait(5)
+    slot = ring.reserve(4)
     with monkeypatch.context() as patch:
         patch.setattr(Block, "view", broken)
-        for call in (lambda: ring.reserve(4), read.wait, read.wait):
+        for call in (lambda: slot.view, read.wait, read.wait):
             with pytest.raises(DriverError) as caught:
                 call()
             assert caught.value.__cause__ is ERROR
+    assert slot.view.size == 4
+    slot.release()
     ring.upload(b"good", buffer)
     assert pool.read(buffer).wait(5).tobytes() == b"good"
     fragile.close()

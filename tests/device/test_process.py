@@ -34,7 +34,7 @@ def test_a_forked_child_gets_an_error_and_no_hang(device: AssembledDevice, patie
     calls += [lambda: budget.on_watermark(0.5, lambda _metrics: None)]
     quiet = [lambda: handle.point.done, budget.metrics, reservation.release, forget]
     quiet += [buffer.close, pool.close, ring.close, device.close]
-    locks = [pool.blocks.lock, ring._circle.changed, device.allocator._lock, handle.point.timeline._lock]
+    locks = [pool.blocks.lock, ring.waiting.changed, device.allocator._lock, handle.point.timeline._lock]
     locks += [budget._lock]
     assert complaints_of_a_child(calls, quiet, locks, patience) == []
     hold.release()

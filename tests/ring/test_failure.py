@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -34,15 +35,16 @@ def ruin(device: AssembledDevice) -> Callable[[DeviceBuffer], None]:
     return ruin
 
 
-def during_copies(device: AssembledDevice, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
-    """Have ``act`` called in the middle of every copy that the host makes."""
-    copy = type(device.copier).copy
+def during_copies(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Have ``act`` called in the middle of every copy that this thread makes."""
+    copyto, here = np.copyto, threading.current_thread()
 
-    def acting(copier: Any, target: Any, source: Any) -> None:
-        act()
-        copy(copier, target, source)
+    def acting(target: Any, source: Any, **more: Any) -> None:
+        if threading.current_thread() is here:
+            act()
+        copyto(target, source, **more)
 
-    monkeypatch.setattr(type(device.copier), "copy", acting)
+    monkeypatch.setattr(np, "copyto", acting)
 
 
 def arrived(device: AssembledDevice, buffer: DeviceBuffer) -> Any:
@@ -66,7 +68,7 @@ def test_a_copy_that_fails_leaves_the_ring_usable(
         raise error
 
     with monkeypatch.context() as patch:
-        during_copies(device, patch, fail)
+        during_copies(patch, fail)
         with pytest.raises(error) as kept:
             ring.upload(data, buffer)
     for _ in range(4):
@@ -84,7 +86,7 @@ def test_rows_that_fail_leave_the_ring_usable(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        during_copies(device, patch, fail)
+        during_copies(patch, fail)
         with pytest.raises(MemoryError) as kept:
             ring.upload(data, texture)
     ring.upload(data, texture)
@@ -96,29 +98,32 @@ def test_the_error_of_an_upload_keeps_no_memory(
     device: AssembledDevice, ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps the frames that it came through, and they the slice, as long as somebody keeps it."""
-    buffer = device.create_buffer(64)
-    during_copies(device, monkeypatch, buffer.close)
+    buffer = device.create_buffer(2500)
+    during_copies(monkeypatch, buffer.close)
     with pytest.raises(Closed) as kept:
-        ring.upload(bytes_of(64), buffer)
+        ring.upload(bytes_of(2500), buffer)
     frames = [entry.frame.f_locals for entry in kept.traceback]
     slices = [local for frame in frames for local in frame.values() if isinstance(local, Slice)]
     assert slices
-    assert not any(local._memory.size for local in slices)
+    assert not ring.state.blocks[0].outstanding
+    arrays = [local for frame in frames for local in frame.values() if isinstance(local, np.ndarray)]
+    blocks = [block.allocation.native.memory for block in ring.state.blocks]
+    assert not any(np.shares_memory(array, block) for array in arrays for block in blocks)
 
 
 def test_close_leaves_a_block_to_the_copy_into_it(
     device: AssembledDevice, ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    buffer, blocks = device.create_buffer(64), [block.allocation for block in ring._blocks]
+    buffer, blocks = device.create_buffer(2500), [block.allocation for block in ring.state.blocks]
     freed: list[list[bool]] = []
 
     def close() -> None:
         ring.close()
         freed.append([block.freed for block in blocks])
 
-    during_copies(device, monkeypatch, close)
+    during_copies(monkeypatch, close)
     with pytest.raises(Closed, match="ring was closed"):
-        ring.upload(bytes_of(64), buffer)
+        ring.upload(bytes_of(2500), buffer)
     assert freed == [[False, True, True]]
     device.allocator.sweep()
     assert all(block.freed for block in blocks)
