@@ -127,10 +127,12 @@ class Allocator:
 
     def pin(self, allocations: Collection[Allocation], user: object) -> None:
         """Keep memory while ``user``, who has commands that name it, lives; raise :class:`Closed` if gone."""
+        gone = False
         with self._lock:
-            for allocation in allocations:  # first, so that a pass that looks from now on sees them in use
+            for allocation in allocations:  # first, so that a pass that looks from now on sees it in use
                 note(allocation.pins, user)
-            if any(allocation.freed for allocation in allocations):
+                gone = gone or allocation.freed
+            if gone:
                 for allocation in allocations:
                     strike(allocation.pins, user)
                 raise Closed("memory that this work names was closed, and given back, in the meantime")

@@ -60,7 +60,7 @@ def _copy_in(
 ) -> bool:
     """Copy and commit under the ring's lock: neither a close nor another slice comes between."""
     native, nbytes = block.allocation.native, flat.nbytes
-    np.copyto(view_of(native)[start : start + nbytes], flat)
+    view_of(native)[start : start + nbytes] = flat
     staged = ring.staged(block, target.allocation, target.memory)
     command = Upload(native, start, target.memory, offset, nbytes)
     ring.state.commit(block, None, command, staged, nbytes)

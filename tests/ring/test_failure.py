@@ -13,6 +13,7 @@ from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, KernelError
 from forge3d_core.memory.resources import DeviceBuffer
 from forge3d_core.protocols import Binding, KernelSource
+from forge3d_core.ring import small_upload
 from forge3d_core.ring.ring import Ring
 from forge3d_core.ring.slice import Slice
 
@@ -37,14 +38,18 @@ def ruin(device: AssembledDevice) -> Callable[[DeviceBuffer], None]:
 
 def during_copies(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Have ``act`` called in the middle of every copy that this thread makes."""
-    copyto, here = np.copyto, threading.current_thread()
+    here = threading.current_thread()
 
-    def acting(target: Any, source: Any, **more: Any) -> None:
-        if threading.current_thread() is here:
-            act()
-        copyto(target, source, **more)
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        def acting(*given: Any, **more: Any) -> Any:
+            if threading.current_thread() is here:
+                act()
+            return call(*given, **more)
 
-    monkeypatch.setattr(np, "copyto", acting)
+        return acting
+
+    monkeypatch.setattr(np, "copyto", before(np.copyto))
+    monkeypatch.setattr(small_upload, "view_of", before(small_upload.view_of))
 
 
 def arrived(device: AssembledDevice, buffer: DeviceBuffer) -> Any:
