@@ -18,7 +18,7 @@ BOUNDS = {
     "reserve + commit + advance + wait": 56,
     "upload of 4 KiB + wait": 60,
     "record + submit + wait, one dispatch": 152,
-    "read + wait, 4 KiB": 150,
+    "read + wait, 4 KiB": 62,
     "submit of an empty list + wait": 106,
 }
 

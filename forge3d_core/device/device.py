@@ -56,7 +56,7 @@ from forge3d_core.protocols import (
 from forge3d_core.readback.pool import Pool
 from forge3d_core.ring.ring import Ring
 from forge3d_core.timeline.points import wait_all
-from forge3d_core.timeline.timeline import Timeline
+from forge3d_core.timeline.timeline import Point, Timeline
 from forge3d_core.units import parse_bytes
 
 
@@ -267,7 +267,7 @@ class AssembledDevice:
         wait_all([timeline.point(timeline.submitted) for timeline in self._timelines.values()], timeout)
         self.allocator.sweep()
 
-    def idle_point(self, lane: str) -> FencePoint:
+    def idle_point(self, lane: str) -> Point:
         """Return a point of ``lane`` that has always been complete."""
         return self._lane(lane).timeline.point(0)
 

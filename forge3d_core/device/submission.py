@@ -14,7 +14,7 @@ from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocation import Allocation, note_uses
 from forge3d_core.memory.allocator import NOTHING, Allocator
 from forge3d_core.protocols import FencePoint
-from forge3d_core.timeline.timeline import Timeline
+from forge3d_core.timeline.timeline import Point, Timeline
 
 NO_POINTS: Iterable[FencePoint] = ()
 
@@ -50,7 +50,7 @@ class Submitter:
         reads: Collection[Allocation],
         writes: Collection[Allocation],
         after: Iterable[FencePoint] = NO_POINTS,
-    ) -> FencePoint:
+    ) -> Point:
         """Submit on ``lane`` behind everything that these allocations and ``after`` ask for."""
         try:
             timeline = self._timelines[lane]

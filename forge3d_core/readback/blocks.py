@@ -11,11 +11,12 @@ from forge3d_core.errors import BudgetError, Forked, copy_exception
 from forge3d_core.lifetime.hold import Users, note
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocator
-from forge3d_core.protocols import FencePoint, ReadbackStats
+from forge3d_core.protocols import ReadbackStats
 from forge3d_core.readback.handle import Handle
 from forge3d_core.readback.lease import BlockLease
 from forge3d_core.readback.line import Line
 from forge3d_core.readback.state import Allocate, Full, Land, PoolState, Slot
+from forge3d_core.timeline.timeline import Point
 
 
 class Blocks:
@@ -59,7 +60,7 @@ class Blocks:
             step = self.state.lend(handles, nbytes)
         return self._allocate(step, handles) if isinstance(step, Allocate) else step
 
-    def started(self, slot: Slot, handles: Sequence[Handle], point: FencePoint) -> Exception | None:
+    def started(self, slot: Slot, handles: Sequence[Handle], point: Point) -> Exception | None:
         """Take note that reads were submitted; return what has ended the pool meanwhile."""
         for handle in handles:
             handle.slot, handle.point = slot, point

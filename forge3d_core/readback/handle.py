@@ -13,27 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
-from forge3d_core.deadline import NEVER, Deadline
+from forge3d_core.deadline import seconds
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, copy_exception
 from forge3d_core.foreign import view_of
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.copying import HostCopier
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
-from forge3d_core.protocols import FencePoint
 from forge3d_core.readback.landing import land
 from forge3d_core.readback.lease import BlockLease, Lender, OwnedLease
 from forge3d_core.readback.region import Region
 from forge3d_core.readback.results import Results
 from forge3d_core.readback.state import Slot
 from forge3d_core.timeline.points import Settled, forget, known, wait_callback
+from forge3d_core.timeline.timeline import Point
 from forge3d_core.units import format_bytes
 
 INLINE_BYTES = 64 * 1024
 """Up to here a coroutine copies on its own loop; more would hold up the loop's other tasks."""
-
-LEASH_SECONDS = 0.05
-"""How long a wait for the device goes on before it looks up: a cancel elsewhere ends it by then."""
 
 
 class HandleBlocks(Lender, Protocol):
@@ -94,7 +91,7 @@ class Handle:
         "started",
     )
 
-    point: FencePoint
+    point: Point
 
     def __init__(self, pool: HandleHost, region: Region) -> None:
         self.region = region
@@ -120,11 +117,12 @@ class Handle:
         return self._state is LANDED or self._state is LEASED or self.point.done
 
     def wait(self, timeout: float | None = None) -> NDArray[Any]:
-        deadline = NEVER if timeout is None else Deadline.after(timeout)
         if type(self._pool.life.ended) is Forked:
             self._refuse_in_child()
         if self._state is FLYING:
-            self._wait(deadline)
+            self._wait(timeout)
+        elif timeout is not None:
+            seconds(timeout)  # what is no number is refused, whether there is a wait or not
         return self._get()
 
     def try_get(self) -> NDArray[Any] | None:
@@ -136,10 +134,11 @@ class Handle:
         return self._get()
 
     def lease(self, timeout: float | None = None) -> BlockLease:
-        deadline = NEVER if timeout is None else Deadline.after(timeout)
         self._refuse_in_child()
         if self._state is FLYING:
-            self._wait(deadline)
+            self._wait(timeout)
+        elif timeout is not None:
+            seconds(timeout)
         with self._lock:
             slot = self.slot
             if self._state is LEASED and self._reached is not None and self._reached() is not None:
@@ -155,11 +154,13 @@ class Handle:
         with self._lock:
             if self._state is FLYING:
                 self._state = CANCELLED
-                awaiting, self._awaiting = self._awaiting, None
+                awaiting, self._awaiting = self._awaiting or [], None
             if self._state is CANCELLED and (slot := self.slot) is not None:
                 self._leave(slot)
-        for wake in awaiting or ():
-            wake(self.point, None)
+        if awaiting is not None:
+            for wake in awaiting:
+                wake(self.point, None)
+            self.point.timeline.nudge()
 
     def __await__(self) -> Generator[Any, None, NDArray[Any]]:
         return self.take_async().__await__()
@@ -207,7 +208,7 @@ class Handle:
                     return
             self._leave(slot)
 
-    def end_empty(self, point: FencePoint) -> None:
+    def end_empty(self, point: Point) -> None:
         """Be complete: there is nothing to read, and ``point`` has passed."""
         self.point = point
         region = self.region
@@ -250,7 +251,9 @@ class Handle:
     def _lend(self, slot: Slot) -> BlockLease:
         """Return a lease of the block; if it raises, the read is as it was. The lock is held."""
         allocation = slot.allocation
-        with self._pool.copier.gate.passing():
+        guard = self._pool.copier.gate
+        with guard.here():
+            guard.check()
             memory = self.region.bytes_in(view_of(allocation.native), self.place)
             loan = Loan(memory, writable=False, holds=allocation.holds, stale=allocation.stale)
         lease = BlockLease(self.region.lend(loan), loan, slot, self._pool)
@@ -290,7 +293,10 @@ class Handle:
 
     def _copy_out(self, slot: Slot) -> NDArray[Any]:
         pool = self._pool
-        with pool.copier.gate.passing():  # the block must not go with its device while it is looked at
+        guard = pool.copier.gate
+        with guard.here():  # the block must not go with its device while it is looked at
+            if guard.closed:
+                guard.check()
             view = slot.view
             if view is None:
                 view = view_of(slot.allocation.native)
@@ -298,20 +304,20 @@ class Handle:
                     slot.view = view
             return land(self.region, view, self.place, pool.results, pool.copier)
 
-    def _wait(self, deadline: Deadline) -> None:
+    def _wait(self, timeout: float | None) -> None:
         """Wait for the point, or until the read is over in another way: a cancel cannot settle the point."""
-        while self._state is FLYING:
-            left = LEASH_SECONDS if deadline is NEVER else deadline.left(LEASH_SECONDS)
-            try:
-                self.point.wait(left)
-            except FenceTimeout:
-                if left < LEASH_SECONDS and self._state is FLYING:
-                    raise  # it may still come
-            except Exception:
-                self.fail_if_lost()
-                raise
-            else:
-                return
+        point = self.point
+        try:
+            point.timeline.wait(point.value, timeout, self._is_over)
+        except FenceTimeout:
+            if self._state is FLYING:
+                raise  # it may still come
+        except Exception:
+            self.fail_if_lost()
+            raise
+
+    def _is_over(self) -> bool:
+        return self._state is not FLYING
 
     def _refuse_in_child(self) -> None:
         """Raise :class:`Forked` in a child: the block is the parent's, and so are the threads that copy."""

@@ -35,6 +35,7 @@ from forge3d_core.readback.region import Region
 from forge3d_core.readback.results import Results
 from forge3d_core.readback.state import PoolState, Slot
 from forge3d_core.readback.stream import Stream
+from forge3d_core.timeline.timeline import Point
 from forge3d_core.units import format_bytes
 
 CLOSED = "the readback pool was closed; make another with device.readback_pool()"
@@ -57,9 +58,9 @@ class PoolHost(Protocol):
         reads: list[Allocation],
         writes: list[Allocation],
         after: Iterable[FencePoint] = (),
-    ) -> FencePoint: ...
+    ) -> Point: ...
 
-    def idle_point(self, lane: str) -> FencePoint: ...
+    def idle_point(self, lane: str) -> Point: ...
 
 
 @presents(protocols.ReadbackPool)

@@ -10,8 +10,8 @@ import attrs
 
 from forge3d_core.lifetime.hold import Users, note
 from forge3d_core.memory.allocator import Allocation, Owned
-from forge3d_core.protocols import FencePoint
 from forge3d_core.readback.counts import Counts
+from forge3d_core.timeline.timeline import Point
 from forge3d_core.units import align_up
 
 
@@ -30,7 +30,7 @@ class Slot:
         self.nbytes = nbytes
         self.reads: Users = set()
         self.leases: Users = set()
-        self.point: FencePoint | None = None
+        self.point: Point | None = None
         self.unread = 0  # how many reads are counted as pending here
         self.view: Any = None
 
@@ -129,7 +129,7 @@ class PoolState:
         self.counts.allocations += 1
         self.idle.append(slot)
 
-    def started(self, slot: Slot, point: FencePoint, reads: int) -> None:
+    def started(self, slot: Slot, point: Point, reads: int) -> None:
         """Note that the reads were submitted."""
         self.counts.total += reads
         slot.unread, slot.point = reads, point

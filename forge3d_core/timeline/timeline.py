@@ -208,8 +208,11 @@ class Timeline:
         if unretired is not None:
             self.meet(unretired, "retire")
 
-    def wait(self, value: int, timeout: float | None = None) -> None:
-        """Block until ``value`` is complete; see :meth:`FencePoint.wait`."""
+    def wait(self, value: int, timeout: float | None = None, over: Callable[[], bool] | None = None) -> None:
+        """Block until ``value`` is complete; see :meth:`FencePoint.wait`.
+
+        Return also once ``over`` says so: it is asked at each look up, and when :meth:`nudge` was called.
+        """
         if self.last_known >= value:
             if timeout is not None:
                 seconds(timeout)  # what is no number is refused, whether there is a wait or not
@@ -235,6 +238,8 @@ class Timeline:
                         self._sleepers.append(sleeper)
                 if sleeper is not None:
                     self._sleep(sleeper, deadline)
+                    if over is not None and over():
+                        return
                     continue
                 try:
                     passed = self.signals.wait(
@@ -245,6 +250,8 @@ class Timeline:
                     passed = False
                 del self._led[me]
                 if not passed:
+                    if over is not None and over():
+                        return
                     continue
                 if self._pass(target):
                     try:
@@ -258,6 +265,11 @@ class Timeline:
             if self._led.pop(me, None) is not None:
                 with self._lock:
                     self._wake()
+
+    def nudge(self) -> None:
+        """Have the waits that sleep ask whether they are over."""
+        with self._lock:
+            self._wake()
 
     def watch(self, point: Point, callback: Settled) -> None:
         """Call back once when the point is settled; see :meth:`FencePoint.on_done`."""
