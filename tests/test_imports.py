@@ -186,8 +186,18 @@ def test_a_package_holds_imports_and_all(module: str) -> None:
 
 
 OWN_ROOMS = {
-    "forge3d_wgpu": {"adapters", "guard", "opengl", "signals", "workgroup"},
-    "forge3d_cuda": {"current", "graphs", "handles", "transfers"},
+    "forge3d_wgpu": {
+        "adapters",
+        "groups",
+        "guard",
+        "native",
+        "opengl",
+        "params",
+        "recording",
+        "signals",
+        "workgroup",
+    },
+    "forge3d_cuda": {"current", "graphs", "handles"},
 }
 """What only one of the two APIs makes necessary."""
 

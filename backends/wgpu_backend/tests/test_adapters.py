@@ -85,7 +85,7 @@ def test_only_its_name_opens_opengl(selector: str) -> None:
 
 
 def test_without_an_adapter_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forge3d_wgpu.plugin.find_adapters", list)
+    monkeypatch.setattr("forge3d_wgpu.plugin.list_devices", list)
     for look in (partial(select, [], ""), WgpuBackend().probe):
         with pytest.raises(NoDevice, match="mesa-vulkan-drivers") as caught:
             look()
@@ -189,7 +189,7 @@ def test_a_missing_runtime_folder_is_not_complained_of(runtime_dir: str | None) 
 
 @pytest.mark.usefixtures("_wgpu")
 def test_opengl_is_looked_for_once_and_natively_found_adapters_afresh() -> None:
-    first, second = adapters.find_adapters(), adapters.find_adapters()
+    first, second = adapters.list_devices(), adapters.list_devices()
     assert [info for info, _ in first] == [info for info, _ in second]
     if not first:
         pytest.skip("wgpu finds no adapter on this machine")

@@ -17,7 +17,7 @@ import wgpu
 from forge3d_core.driver import Driver, Fill, poll_until
 from forge3d_wgpu.lanes import Lanes
 from forge3d_wgpu.plugin import WgpuBackend
-from forge3d_wgpu.staging import Block
+from forge3d_wgpu.staging import HostBlock
 
 PATIENCE = 60.0
 
@@ -133,9 +133,9 @@ def test_a_close_that_is_cut_short_and_made_up_for_leaves_arrays_their_memory(
     monkeypatch.setattr(type(rig.driver.native), "destroy", destroyed.append)
     blocks = [rig.driver.allocate_block(64, "upload") for _ in range(2)]
     arrays = [block.view()[1:] for block in blocks]
-    releases, release = iter(range(99)), Block.release
+    releases, release = iter(range(99)), HostBlock.release
 
-    def interrupt(block: Block) -> bool:
+    def interrupt(block: HostBlock) -> bool:
         number = next(releases)
         if chance == 2 * number:
             raise KeyboardInterrupt
@@ -144,7 +144,7 @@ def test_a_close_that_is_cut_short_and_made_up_for_leaves_arrays_their_memory(
             raise KeyboardInterrupt
         return gone
 
-    monkeypatch.setattr(Block, "release", interrupt)
+    monkeypatch.setattr(HostBlock, "release", interrupt)
     with pytest.raises(KeyboardInterrupt):
         rig.close()
     rig.close()
@@ -162,7 +162,7 @@ def test_a_device_goes_with_what_it_never_submitted(rigs: Callable[[], Any]) -> 
         for _ in range(3):  # on a CPU some are with the feeder
             last = rig.submit(rig.long_work())
         assert not rig.driver.close(0.0)
-        assert last.finish is None
+        assert last.recording is None
         rig.close()
         return command_buffers() - before
 

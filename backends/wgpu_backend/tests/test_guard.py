@@ -164,4 +164,4 @@ def test_destroying_while_a_submission_is_under_way_waits_for_nothing(rig: Any) 
         image.native.destroy()
     assert rig.driver._guard.tampered
     rig.run(Fill(rig.buffer(64), 0, 64, 1))
-    assert not rig.driver._guard._doomed
+    assert not rig.driver._guard.doomed

@@ -68,7 +68,7 @@ def test_uniform_buffers_are_reused(rig: Any) -> None:
     source, result = rig.buffer(4), rig.buffer(4)
     for _ in range(5):
         rig.run(Dispatch(kernel, (source, result), (1, 1, 1.0), (1, 1, 1)))
-    assert len(rig.driver._arenas._spare) == 1
+    assert len(rig.driver._arenas.made) == 1
 
 
 def test_threads_round_up_to_whole_groups(rig: Any) -> None:

@@ -47,7 +47,7 @@ def test_work_goes_on_when_nobody_polls(rig: Any) -> None:
     if feeder is not None:
         feeder.join()
         assert rig.driver._lanes._feeder is None
-    assert last.finish is None  # it has been submitted
+    assert last.recording is None  # it has been submitted
     rig.finish(last)
     np.testing.assert_array_equal(readback.view(), np.full(64, 3, np.uint8))
 
@@ -238,7 +238,7 @@ def test_a_feeder_that_cannot_start_refuses_and_the_next_one_serves(
     assert rig.read(memory).tolist() == [0] * 32 + [2] * 32
 
 
-@pytest.mark.parametrize("call", ["busy", "_launch"])
+@pytest.mark.parametrize("call", ["poll", "_launch"])
 def test_what_a_feeder_dies_of_fails_what_is_queued(
     rig: Any, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

@@ -15,7 +15,7 @@ from forge3d_core.errors import UsageError
 from forge3d_core.formats import texture_format
 from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import align_up
-from forge3d_wgpu.memory import FILL_BYTES, SCRATCH_BYTES, _chunks
+from forge3d_wgpu.transfers import FILL_BYTES, SCRATCH_BYTES, _chunks
 
 SIZE = 1021  # not a whole number of words
 model = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

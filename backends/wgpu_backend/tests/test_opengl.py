@@ -79,7 +79,7 @@ def test_a_busy_device_does_not_close_yet(rig: Any) -> None:
         token = rig.submit(Fill(memory, 0, 64, 1))
         assert rig.driver.close(0.0) is False
     rig.close()
-    assert token.settled or token.finish is None
+    assert token.settled or token.recording is None
 
 
 @pytest.mark.parametrize("name", [name for name, format in FORMATS.items() if format.block == (1, 1)])

@@ -118,7 +118,7 @@ def describe(adapter: Any, selector: str) -> DeviceInfo:
     )
 
 
-def find_adapters(*, opengl: bool = True) -> list[Found]:
+def list_devices(*, opengl: bool = True) -> list[Found]:
     """Enumerate adapters, best first, those of OpenGL last and only if asked; opens nothing.
 
     The selector of one is its number; of one over OpenGL, which has no number among the others, ``opengl:0``.
@@ -131,11 +131,11 @@ def find_adapters(*, opengl: bool = True) -> list[Found]:
 
 def find(selector: str) -> Found:
     """Return the adapter that ``selector`` names, having asked OpenGL only if nothing else fits."""
-    found = find_adapters(opengl=False)
+    found = list_devices(opengl=False)
     try:
         return select(found, selector)
     except NoDevice:
-        return select(find_adapters(), selector)
+        return select(list_devices(), selector)
 
 
 def select(adapters: Sequence[Found], selector: str) -> Found:

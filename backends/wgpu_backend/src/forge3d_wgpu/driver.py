@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -23,27 +24,23 @@ from forge3d_core.driver import (
     Download,
     DownloadRows,
     Fill,
+    PreparedCommands,
     Upload,
     UploadRows,
 )
-from forge3d_core.errors import ForgeError, KernelError
+from forge3d_core.errors import ForgeError
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
-from forge3d_wgpu.errors import NativeErrors
+from forge3d_wgpu.groups import BindGroups
 from forge3d_wgpu.guard import Guard, natives
-from forge3d_wgpu.kernels import (
-    LANGUAGE,
-    Arenas,
-    Params,
-    Pipeline,
-    check_dispatch,
-    compile_source,
-    dispatch,
-)
+from forge3d_wgpu.kernels import LANGUAGE, CompiledKernel, compile_source
 from forge3d_wgpu.lanes import Lanes, Submission
-from forge3d_wgpu.memory import Copier, check_adoptable, create_buffer, create_texture
-from forge3d_wgpu.signals import Signal
-from forge3d_wgpu.staging import WORD, Block
+from forge3d_wgpu.memory import check_adoptable, create_buffer, create_texture
+from forge3d_wgpu.native import Bound
+from forge3d_wgpu.params import Arenas
+from forge3d_wgpu.recording import Recorder, Recording, Translator
+from forge3d_wgpu.staging import WORD, HostBlock
+from forge3d_wgpu.transfers import Transfers
 
 ROW_PITCH_ALIGNMENT = 256  # WebGPU, "bytesPerRow"
 
@@ -79,11 +76,12 @@ class WgpuDriver:
     _guard: Guard = attrs.field(init=False)
     _stay: object = attrs.field(factory=object, init=False)  # what the guard knows us by
     _lanes: Lanes = attrs.field(init=False)
-    _copier: Copier = attrs.field(init=False)
+    _transfers: Transfers = attrs.field(init=False)
     _arenas: Arenas = attrs.field(init=False)
+    _groups: BindGroups = attrs.field(init=False)
+    _recorder: Recorder = attrs.field(init=False)
     _live: dict[int, Any] = attrs.field(factory=dict, init=False)  # what we made, by id
     _shown: bool = attrs.field(default=False, init=False)  # whether an array may show a block that has gone
-    _encoders: dict[type, Callable[..., None]] = attrs.field(init=False)
     _at_exit: Callable[[], None] = attrs.field(init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
 
@@ -93,16 +91,18 @@ class WgpuDriver:
         self._guard = Guard.over(self._native, self._stay)
         self._lanes = self._make_lanes()
         self._arenas = Arenas(self._native)
-        self._copier = copier = Copier(self._native)
-        self._encoders = {
-            Upload: copier.upload,
-            Download: copier.download,
-            UploadRows: copier.upload_rows,
-            DownloadRows: copier.download_rows,
-            Copy: copier.copy,
-            Fill: copier.fill,
-            Dispatch: self._dispatch,
+        self._groups = BindGroups(self._native)
+        self._transfers = transfers = Transfers(self._native)
+        translators: dict[type, Translator] = {
+            Upload: transfers.upload,
+            Download: transfers.download,
+            UploadRows: transfers.upload_rows,
+            DownloadRows: transfers.download_rows,
+            Copy: transfers.copy,
+            Fill: transfers.fill,
+            Dispatch: partial(dispatch, self._limits),
         }
+        self._recorder = Recorder(self._groups, self._arenas, translators)
         # Weak, so that a device that was dropped rather than closed can be collected.
         self._at_exit = partial(_abandon, weakref.ref(self))
         atexit.register(self._at_exit)
@@ -129,28 +129,27 @@ class WgpuDriver:
         self._lanes.check()
         return self._keep(self._guard.watch(create_texture(self._native, width, height, format)))
 
-    def allocate_block(self, nbytes: int, direction: Direction) -> Block:
+    def allocate_block(self, nbytes: int, direction: Direction) -> HostBlock:
         self._lanes.check()
-        block, signal = self._make_block(nbytes, direction)
-        if signal is not None:
-            try:
-                self._lanes.settle(lambda: signal.fired)
-            except ForgeError:
-                block.release()
-                raise
-        self._keep(block)
-        return block
-
-    def _make_block(self, nbytes: int, direction: Direction) -> tuple[Block, Signal | None]:
-        """Return a block, and the signal of its first map where that is still to come."""
-        block = Block.create(self._native, nbytes, direction, self._lanes.settle)
-        if block.mapping is not None:
-            return block, None
+        block = self._make_block(nbytes, direction)
         try:
-            return block, block.map()
+            self._lanes.settle(lambda: block.signal.fired)
         except ForgeError:
             block.release()
             raise
+        self._keep(block)
+        return block
+
+    def _make_block(self, nbytes: int, direction: Direction) -> HostBlock:
+        """Return a block, whose first map may be still to come."""
+        block = HostBlock.create(self._native, nbytes, direction, self._lanes.settle)
+        if not block.signal.fired:
+            try:
+                block.map()
+            except ForgeError:
+                block.release()
+                raise
+        return block
 
     def free(self, native: Any) -> bool | None:
         """Release what we made; a block that arrays still show goes back with the last of them.
@@ -158,40 +157,37 @@ class WgpuDriver:
         (``destroy`` would wait for a lock that a submission may hold.)
         """
         if self._live.pop(id(native), None) is not None:
+            self._groups.forget(native)
             _release(native)
         return None
 
     def adopt(self, native: Any) -> tuple[Any, int]:
         self._lanes.check()
         nbytes = check_adoptable(self._native, native)
+        self._groups.mark_foreign(native)
         return self._guard.watch(native), nbytes
 
-    def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
+    def compile(self, source: KernelSource) -> tuple[str, CompiledKernel]:
         self._lanes.check()
         return LANGUAGE, self._keep(compile_source(self._native, source))
 
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         """Encode and submit: one encoder, one command buffer. ``after`` holds by the queue's order."""
         self._lanes.check()
-        self._guard.check(natives(commands))
-        params = Params(self._arenas)
-        kind = KernelError if any(type(command) is Dispatch for command in commands) else ForgeError
-        encoding = partial(NativeErrors, f"encoding for lane {lane!r}", kind)
-        try:
-            with encoding():
-                encoder = self._native.create_command_encoder()
-                for command in commands:
-                    self._encoders[type(command)](encoder, command, params)
-                params.upload()
+        if self._guard.tampered:
+            self._guard.check(natives(commands))
+        return self._lanes.submit(self._record(commands), commands)
 
-            def finish() -> Any:
-                with encoding():
-                    return encoder.finish()
-
-            return self._lanes.submit(finish, commands, params.recycle)
-        except ForgeError:
-            params.recycle()
-            raise
+    def _record(self, commands: Sequence[Command]) -> Recording:
+        """Return the translation of the commands, which a list that comes many times keeps."""
+        if not isinstance(commands, PreparedCommands):
+            return self._recorder.record(commands)
+        recording: Recording | None = commands.translation
+        if recording is None or recording.dropped:
+            recording = self._recorder.record(commands, Arenas(self._native))
+            self._groups.depend(recording, natives(commands))
+            commands.translation = recording
+        return recording
 
     def query(self, token: Submission) -> bool:
         return self._lanes.query(token)
@@ -216,8 +212,9 @@ class WgpuDriver:
         shown, self._shown = self._shown, True  # who is interrupted in here cannot tell
         while self._live:
             shown |= not _release(self._live.popitem()[1])
+        self._groups.clear()
         self._arenas.release()
-        self._copier.release()
+        self._transfers.release()
         self._shown = shown
         if not drained:
             return False
@@ -227,13 +224,6 @@ class WgpuDriver:
                 self._native._release()
         atexit.unregister(self._at_exit)  # last: until then it saves an exit from waiting
         return True
-
-    def _dispatch(self, encoder: Any, command: Dispatch, params: Params) -> None:
-        self._check_dispatch(command)
-        dispatch(encoder, command, params)
-
-    def _check_dispatch(self, command: Dispatch) -> None:
-        check_dispatch(command, self._limits, self._native.limits["max-storage-buffer-binding-size"])
 
     def _keep(self, native: Any) -> Any:
         self._live[id(native)] = native
@@ -248,6 +238,16 @@ class WgpuDriver:
             self._lanes.drain(0)
 
 
+NATIVE = attrgetter("native")
+
+
+def dispatch(limits: Limits, recording: Recording, command: Dispatch) -> None:
+    """Record a dispatch over whole buffers."""
+    kernel: CompiledKernel = command.kernel.native
+    memory = list(map(Bound, map(NATIVE, command.buffers)))
+    recording.run(kernel, memory, command.params, kernel.groups(command.threads, limits))
+
+
 def _abandon(driver: weakref.ref[WgpuDriver]) -> None:
     if (alive := driver()) is not None:
         alive.abandon()
@@ -255,7 +255,7 @@ def _abandon(driver: weakref.ref[WgpuDriver]) -> None:
 
 def _release(native: Any) -> bool:
     """Give back what we made; whether it is gone."""
-    if isinstance(native, Block):
+    if isinstance(native, HostBlock):
         return native.release()
     release = getattr(native, "_release", None) or native.release
     release()

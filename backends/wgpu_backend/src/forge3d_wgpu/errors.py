@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import starmap
 from operator import call
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import wgpu
@@ -21,24 +21,55 @@ NO_MEMORY = "not enough memory left"
 """How wgpu-core words the driver's want of memory, which it reports of textures as a validation error."""
 
 
-@attrs.frozen
+@attrs.define
+class Losses:
+    """How often a call found its device lost, in the process: a change has every lane look at its own."""
+
+    count: int = 0
+
+
+LOSSES = Losses()
+
+
 class NativeErrors:
     """A context in which wgpu's errors are raised as forge3d's.
 
-    ``doing`` completes the sentence "wgpu failed while ..."; ``otherwise`` is the error for what is
-    neither a lost device nor want of memory.
+    Both what wgpu-py raises, and what wgpu complains of on this thread in calls that go past wgpu-py: a slot
+    for it lies on wgpu-py's stack of those who listen. ``doing`` completes the sentence "wgpu failed while
+    ..."; ``otherwise`` is the error for what is neither a lost device nor want of memory.
     """
 
-    doing: str
-    otherwise: type[ForgeError] = ForgeError
+    __slots__ = ("doing", "message", "name", "otherwise", "stack", "type")
 
-    def __enter__(self) -> None:
-        return None
+    def __init__(self, doing: str, otherwise: type[ForgeError] = ForgeError) -> None:
+        self.doing = doing
+        self.otherwise = otherwise
+        self.name = "forge3d"  # with the next two, what wgpu-py's ErrorSlot has
+        self.type = ""
+        self.message: str | None = None
+        self.stack: Any = None
+
+    def __enter__(self) -> Self:
+        self.stack = stack = error_handler._get_proxy_stack()  # of this thread
+        stack.append(self)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, wgpu.GPUError):
+        stack = self.stack
+        while stack and stack.pop() is not self:
+            pass  # left there by a call of wgpu-py's that an interrupt cut short
+        if error is None and self.message is not None:
+            self.check()
+        elif isinstance(error, wgpu.GPUError):
+            raise self.translate(error) from error
+
+    def check(self) -> None:
+        """Raise what wgpu has complained of."""
+        if self.message is not None:
+            error = ERROR_TYPES.get(self.type, wgpu.GPUError)(self.message)
+            self.message = None
             raise self.translate(error) from error
 
     def translate(self, error: Exception) -> ForgeError:
@@ -50,6 +81,7 @@ class NativeErrors:
                 "or lower the budget so that the refusal comes earlier"
             )
         if is_loss(text):
+            LOSSES.count += 1
             return device_lost(f"found while {self.doing}")
         return self.otherwise(f"wgpu failed while {self.doing}: {text}")
 
@@ -91,15 +123,8 @@ def is_alive(device: Any) -> bool:
 
 
 def call_all(steps: Iterable[tuple[Any, ...]]) -> None:
-    """Make native calls, (function, *arguments) each, with no Python code between them; raise wgpu's error.
+    """Make native calls, (function, *arguments) each, with no Python code between them.
 
     So no signal handler runs between them either: an interrupt comes before all of them or behind them.
     """
-    error_handler.capture("forge3d")
-    try:
-        deque(starmap(call, steps), maxlen=0)
-    finally:
-        complaint = error_handler.release("forge3d")
-    if complaint is not None:
-        kind, message = complaint
-        raise ERROR_TYPES.get(kind, wgpu.GPUError)(message)
+    deque(starmap(call, steps), maxlen=0)

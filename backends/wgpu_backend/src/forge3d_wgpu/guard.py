@@ -34,7 +34,7 @@ class Guard:
     lost: bool = attrs.field(default=False, init=False)  # whether its owner destroyed the device
     tampered: bool = attrs.field(default=False, init=False)  # whether any memory was, or may be mapped
     _users: set[object] = attrs.field(factory=set, init=False)
-    _doomed: deque[Any] = attrs.field(factory=deque, init=False)
+    doomed: deque[Any] = attrs.field(factory=deque, init=False)  # memory to be destroyed
 
     @classmethod
     def over(cls, device: Any, user: object) -> Guard:
@@ -71,8 +71,8 @@ class Guard:
 
     def carry_out(self) -> None:
         """Destroy the memory whose turn has come; the lock is held."""
-        while self._doomed:
-            memory = self._doomed.popleft()
+        while self.doomed:
+            memory = self.doomed.popleft()
             type(memory).destroy(memory)
 
     def _destroy_device(self) -> None:
@@ -86,7 +86,7 @@ class Guard:
         if memory is None:
             return
         memory._forge3d_destroyed = self.tampered = True
-        self._doomed.append(memory)
+        self.doomed.append(memory)
         if not self.lock.locked():  # otherwise its holder, or the next, carries it out
             with self.lock:
                 self.carry_out()

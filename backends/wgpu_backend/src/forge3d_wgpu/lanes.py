@@ -2,8 +2,8 @@
 
 WebGPU has one queue and runs it in order, so a lane is a name and ``after`` is always satisfied.
 
-A token is complete when the queue's work-done callback *and* the map callback of each block that the
-submission names have fired, on a device that is not lost: destroying a device fires them too.
+A token is complete when the map callbacks of the blocks that the submission names have fired, or where it
+names none the queue's work-done callback, on a device that is not lost: destroying a device fires them too.
 
 Nothing here ever waits in the driver. A blocking ``wgpuDevicePoll`` holds the lock that ``submit``
 needs for as long as it waits, and wgpu-py's own ``map_async`` polls that way on a thread of its own.
@@ -33,6 +33,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -40,10 +41,10 @@ from wgpu.backends.wgpu_native import ffi, lib
 
 from forge3d_core.driver import Command, OwnThread, poll_until, start_thread
 from forge3d_core.errors import DriverError, ForgeError
-from forge3d_wgpu.errors import NativeErrors, call_all, device_lost, is_alive
+from forge3d_wgpu.errors import LOSSES, NativeErrors, call_all, device_lost, is_alive
 from forge3d_wgpu.guard import Guard, natives
+from forge3d_wgpu.recording import Recording
 from forge3d_wgpu.signals import Signal
-from forge3d_wgpu.staging import Block
 
 FEEDER_LEASH_SECONDS = 0.25
 """How long the feeder waits before it looks whether it should stop."""
@@ -51,27 +52,26 @@ FEEDER_LEASH_SECONDS = 0.25
 CHECKUP_SECONDS = 0.1
 """How often a wait makes sure that the device is still there."""
 
-_COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[]")
+_COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[1]")
+_SUCCESS = 1
 
 
 @attrs.define(eq=False)
 class Submission:
     """The token of a submission.
 
-    ``finish`` ends the encoding and returns the native command buffer; None once that is submitted, or
-    never will be. Not before it is submitted: wgpu-native keeps a command buffer that is finished and
-    not submitted, and its device, for good.
+    ``recording`` makes the native command buffer; None once that is submitted, or never will be. Not before
+    it is submitted: wgpu-native keeps a command buffer that is finished and not submitted, and its device,
+    for good.
     """
 
-    finish: Callable[[], Any] | None
+    recording: Recording | None
     commands: Sequence[Command]
-    blocks: tuple[Block, ...]
-    recycle: Callable[[], None]  # gives back what the commands borrowed
     queue: deque[Submission]  # the feeder's
     accepted: bool = attrs.field(default=False, init=False)  # the call that made it came to its end
     failure: ForgeError | None = attrs.field(default=None, init=False)
     done: bool = attrs.field(default=False, init=False)
-    _signals: list[Signal] = attrs.field(factory=list, init=False)
+    _statuses: list[list[int]] = attrs.field(factory=list, init=False)  # of the callbacks that wgpu owes it
     _worked: Signal | None = attrs.field(default=None, init=False)
     _launched: list[bool] = attrs.field(factory=list, init=False)
 
@@ -89,29 +89,36 @@ class Submission:
 
         The signals of blocks are used again: ask no more once it was true.
         """
-        return bool(self._launched) and all(signal.fired for signal in self._signals)
+        return bool(self._launched) and all(self._statuses)
 
     @property
     def failed(self) -> bool:
-        return any(signal.failed for signal in self._signals)
+        return any(status[0] != _SUCCESS for status in self._statuses)
 
-    def steps(self, queue: Any, commands: Any) -> list[tuple[Any, ...]]:
-        """Return the calls that launch it: none runs any Python code."""
-        self._worked = Signal.take()
-        self._signals = [*(block.signal for block in self.blocks), self._worked]
-        buffers = ffi.new(_COMMAND_BUFFERS, [commands._internal])
-        return [
-            *(block.signal.clear_step for block in self.blocks),
-            (self._launched.append, True),
-            *(block.unmap_step for block in self.blocks),
-            (lib.wgpuQueueSubmit, queue._internal, 1, buffers),
-            *(block.map_step for block in self.blocks),
-            (lib.wgpuQueueOnSubmittedWorkDone, queue._internal, self._worked.worked[0]),
-        ]
+    def steps(self, queue: Any, recording: Recording, buffers: Any) -> list[tuple[Any, ...]]:
+        """Return the calls that launch it: none runs any Python code.
+
+        Blocks are mapped again when the work has ended that names them, so their callbacks tell of that;
+        where there is none, the queue's own does.
+        """
+        launch = (self._launched.append, True)
+        submit = (lib.wgpuQueueSubmit, queue, 1, buffers)
+        blocks = recording.blocks.values()
+        if not blocks:
+            self._worked = worked = Signal.take()
+            self._statuses = [worked.statuses]
+            return [launch, submit, (lib.wgpuQueueOnSubmittedWorkDone, queue, worked.worked[0])]
+        statuses, clear, unmap, map_again = [], [], [], []
+        for block in blocks:
+            statuses.append(block.signal.statuses)
+            clear.append(block.clear_step)
+            unmap.append(block.unmap_step)
+            map_again.append(block.map_step)
+        self._statuses = statuses
+        return [*clear, launch, *unmap, submit, *map_again]
 
     def retire(self) -> None:
-        self.recycle()
-        worked, self._worked, self._signals = self._worked, None, []
+        worked, self._worked, self._statuses = self._worked, None, []
         if worked is not None:
             worked.give()
 
@@ -138,20 +145,17 @@ class Lanes:
     _launching: Submission | None = attrs.field(default=None, init=False)  # by the feeder, first of its queue
     _closing: bool = attrs.field(default=False, init=False)
     _order: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # of submissions
+    _buffers: Any = attrs.field(factory=partial(ffi.new, _COMMAND_BUFFERS), init=False)
     _checked: float = attrs.field(factory=time.monotonic, init=False)
+    _losses: int = attrs.field(factory=lambda: LOSSES.count, init=False)
 
-    def submit(
-        self, finish: Callable[[], Any], commands: Sequence[Command], recycle: Callable[[], None]
-    ) -> Submission:
-        """Submit what ``finish`` returns, now or when the queue is free; waits only if ``in_order``."""
-        self.check()
-        self.guard.check(natives(commands))
-        blocks = named_blocks(commands)
-        submission = Submission(finish, commands, blocks, recycle, self._queued)
-        for block in blocks:
+    def submit(self, recording: Recording, commands: Sequence[Command]) -> Submission:
+        """Submit what was recorded, now or when the queue is free; waits only if ``in_order``."""
+        submission = Submission(recording, commands, self._queued)
+        for block in recording.blocks.values():
             block.claim(submission)
         with self._order:
-            if self.deferred or self._feeder is not None or (self.one_at_a_time and self.busy()):
+            if self.deferred or self._feeder is not None or (self.one_at_a_time and not self.idle):
                 if self._feeder is None:
                     self._start_feeder()
                 self._queued.append(submission)
@@ -174,19 +178,18 @@ class Lanes:
             self.poll()
         if submission.failure is not None:
             raise submission.failure
-        if not submission.settled:
-            self.check_up()
+        settled = submission.settled
+        failed = settled and submission.failed
+        self.check_up(at_once=failed)
+        if not settled:
             return False
-        if self._lost is None and not is_alive(self.device):
-            self._lost = device_lost("found when work ended")
-        self.check()
-        if submission.failed:
+        if failed:
             raise ForgeError("wgpu did not give a host-visible block back after a submission")
         submission.done = True
         return True
 
     def wait(self, submission: Submission, seconds: float) -> bool:
-        return poll_until(lambda: self.query(submission), seconds)
+        return poll_until(partial(self.query, submission), seconds)
 
     def poll(self) -> None:
         """Let wgpu fire the callbacks that are due. One thread at a time is enough; hardly anybody queues.
@@ -225,7 +228,9 @@ class Lanes:
             with self._order:
                 for submission in self._queued:
                     if submission is not self._launching:
-                        submission.finish = None  # who keeps the token need not keep what it would have run
+                        submission.recording = (
+                            None  # who keeps the token need not keep what it would have run
+                        )
                 self._queued.clear()
         feeder = self._feeder
         if feeder is not None and feeder is not threading.current_thread():
@@ -233,36 +238,55 @@ class Lanes:
             poll_until(
                 lambda: not feeder.is_alive() or (self.deferred and self._launching is not None), math.inf
             )
-        return not self.busy()
+        return self.idle
 
     def _idle(self) -> bool:
         self.check_up()
         with self._order:
-            return not self._queued and not self.busy()
+            return not self._queued and self.idle
 
-    def busy(self) -> bool:
-        """Whether the queue still runs something."""
+    @property
+    def idle(self) -> bool:
+        """Whether the queue has nothing left to run."""
         if self._launching is not None:
-            return True
-        self.poll()
-        return any(not submission.settled for submission in tuple(self._newest))
+            return False
+        for newest in tuple(self._newest):
+            if not newest.settled:
+                self.poll()
+                return newest.settled
+        return True
 
     def _launch(self, submission: Submission) -> None:
-        assert submission.finish is not None
+        recording = submission.recording
+        assert recording is not None
         with self._native, self.guard.lock:
             # wgpu-native ends the process when a submission names a lost device, memory that was destroyed
             # or a mapped buffer. Once the calls begin, nothing interrupts them.
-            self.guard.check(natives(submission.commands))
-            if not is_alive(self.device):
-                self._lost = self._lost or device_lost("found before a submission")
-            self.check()
-            commands = submission.finish()
-            with NativeErrors("submitting"):
-                steps = submission.steps(self.device.queue, commands)
-                call_all([(self._newest.append, submission), *steps])
-            self.guard.carry_out()
-        submission.finish = None
-        submission.commands = submission.blocks = ()
+            if self.guard.tampered:
+                self.guard.check(natives(submission.commands))
+            self.check_up()
+            with NativeErrors("submitting", recording.kind) as errors:
+                commands = recording.encode(self.device)
+                if errors.message is not None:  # it ends the process, too, when it is given what it refused
+                    lib.wgpuCommandBufferRelease(commands)
+                    errors.check()
+                self._submit(submission, recording, commands)
+            if self.guard.doomed:
+                self.guard.carry_out()
+        submission.recording = None
+        submission.commands = ()
+
+    def _submit(self, submission: Submission, recording: Recording, commands: Any) -> None:
+        queue, buffers = self.device.queue._internal, self._buffers
+        buffers[0] = commands
+        writes = recording.params.writes()
+        steps = [(self._newest.append, submission), *submission.steps(queue, recording, buffers)]
+        for arena, data in writes:
+            steps.insert(0, arena.write_step(queue, data))
+        steps.append((lib.wgpuCommandBufferRelease, commands))
+        call_all(steps)
+        for arena, data in writes:
+            arena.note(data)
 
     def _start_feeder(self) -> None:
         """Have a feeder, once it has started: one whose start is interrupted feeds nobody."""
@@ -285,7 +309,7 @@ class Lanes:
                     if not self._queued:
                         self._feeder = None
                         return
-                    if not self.busy():
+                    if self.idle:
                         self._launching = self._queued[0]
                 if self._launching is not None:
                     self._launch_queued(self._launching)
@@ -294,7 +318,7 @@ class Lanes:
                             self._queued.popleft()
                         self._launching = None
                     continue
-                poll_until(lambda: self._closing or not self.busy(), FEEDER_LEASH_SECONDS)
+                poll_until(lambda: self._closing or self.idle, FEEDER_LEASH_SECONDS)
                 self.check_up()
         except BaseException as error:  # whatever it is, who waits for what is queued has to hear of it
             failure = _failure(error)
@@ -315,22 +339,18 @@ class Lanes:
         if internal is not None:
             lib.wgpuDevicePoll(internal, False, ffi.NULL)
 
-    def check_up(self) -> None:
-        """Raise :class:`DeviceLost` if the device went away without a word; looks now and then."""
+    def check_up(self, *, at_once: bool = False) -> None:
+        """Raise :class:`DeviceLost` if the device went away without a word; looks now and then.
+
+        A look takes two native calls, so no submission has one of its own.
+        """
         now = time.monotonic()
-        if now - self._checked >= CHECKUP_SECONDS:
-            self._checked = now
+        if now - self._checked >= CHECKUP_SECONDS or LOSSES.count != self._losses or at_once:
+            self._checked, self._losses = now, LOSSES.count
             if self._lost is None and not is_alive(self.device):
-                self._lost = device_lost("found while waiting")
-        self.check()
-
-
-def named_blocks(commands: Sequence[Command]) -> tuple[Block, ...]:
-    """Return the blocks that the commands name, each once."""
-    named = {
-        id(block): block for command in commands if (block := getattr(command, "block", None)) is not None
-    }
-    return tuple(named.values())
+                self._lost = device_lost("found while it was used")
+        if self._lost is not None or self.guard.lost:
+            self.check()
 
 
 def _failure(error: BaseException) -> ForgeError:

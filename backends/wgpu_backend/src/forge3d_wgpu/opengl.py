@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -26,13 +26,13 @@ from forge3d_core.errors import ForgeError, KernelError, UsageError
 from forge3d_core.protocols import KernelSource, TextureFormat
 from forge3d_wgpu.adapters import opengl_context
 from forge3d_wgpu.driver import WgpuDriver
-from forge3d_wgpu.errors import NativeErrors
-from forge3d_wgpu.guard import natives
-from forge3d_wgpu.kernels import Params, Pipeline
-from forge3d_wgpu.lanes import Lanes, Submission
+from forge3d_wgpu.kernels import CompiledKernel
+from forge3d_wgpu.lanes import Lanes
 from forge3d_wgpu.memory import STORAGE_FORMATS, create_texture
-from forge3d_wgpu.signals import Signal
-from forge3d_wgpu.staging import Block
+from forge3d_wgpu.native import Bound
+from forge3d_wgpu.params import Params
+from forge3d_wgpu.recording import Recorder, Recording
+from forge3d_wgpu.staging import HostBlock
 
 WRONG_FORMATS = {
     "r8snorm": "r8sint",
@@ -72,6 +72,30 @@ class DeferredClose:
             lib.wgpuBufferRelease(cls._doomed.popleft())
 
 
+@attrs.define(eq=False)
+class LateRecording(Recording):
+    """Commands that are translated when they are encoded: where they are submitted."""
+
+    _translate: Callable[[Recording], None] = attrs.field(kw_only=True)
+
+    @classmethod
+    def of(cls, recorder: Recorder, commands: Sequence[Command]) -> LateRecording:
+        kind = KernelError if Dispatch in map(type, commands) else ForgeError
+
+        def translate(recording: Recording) -> None:
+            recorder.fill(recording, commands)
+
+        late = cls(recorder.groups.calls, recorder.groups, Params(recorder.arenas), kind, translate=translate)
+        for command in commands:
+            if (block := getattr(command, "block", None)) is not None:
+                late.use(block)
+        return late
+
+    def encode(self, device: Any) -> Any:
+        self._translate(self)
+        return super().encode(device)
+
+
 @attrs.define(eq=False, weakref_slot=False)
 class OpenGlDriver(WgpuDriver):
     """The driver of a device over OpenGL; see the module."""
@@ -96,13 +120,13 @@ class OpenGlDriver(WgpuDriver):
         with self.context:
             return super().allocate_buffer(nbytes)
 
-    def _make_block(self, nbytes: int, direction: Direction) -> tuple[Block, Signal | None]:
+    def _make_block(self, nbytes: int, direction: Direction) -> HostBlock:
         with self.context:
-            block, signal = super()._make_block(nbytes, direction)
+            block = super()._make_block(nbytes, direction)
         block.native._release = DeferredClose(self.context, block.native._internal)
-        return block, signal
+        return block
 
-    def compile(self, source: KernelSource) -> tuple[str, Pipeline]:
+    def compile(self, source: KernelSource) -> tuple[str, CompiledKernel]:
         with self.context:
             return super().compile(source)
 
@@ -126,22 +150,11 @@ class OpenGlDriver(WgpuDriver):
     def adopt(self, native: Any) -> tuple[Any, int]:
         raise UsageError("wgpu over OpenGL adopts no memory: its owner's work would not wait for forge3d's")
 
-    def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
-        """Check the commands and leave the rest to the feeder: to encode them may allocate."""
-        self._lanes.check()
-        self._guard.check(natives(commands))
-        dispatches = [command for command in commands if type(command) is Dispatch]
-        for dispatch in dispatches:
-            self._check_dispatch(dispatch)
-        params = Params(self._arenas)
-        encoding = NativeErrors(f"encoding for lane {lane!r}", KernelError if dispatches else ForgeError)
-
-        def encode() -> Any:
-            with encoding:
-                encoder = self._native.create_command_encoder()
-                for command in commands:
-                    self._encoders[type(command)](encoder, command, params)
-                params.upload()
-                return encoder.finish()
-
-        return self._lanes.submit(encode, commands, params.recycle)
+    def _record(self, commands: Sequence[Command]) -> Recording:
+        """Check the commands and leave the rest to the feeder: to translate them may allocate."""
+        for command in commands:
+            if type(command) is Dispatch:
+                kernel: CompiledKernel = command.kernel.native
+                kernel.groups(command.threads, self._limits)
+                self._groups.check(kernel, [Bound(memory.native) for memory in command.buffers])
+        return LateRecording.of(self._recorder, commands)

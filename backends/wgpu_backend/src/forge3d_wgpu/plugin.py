@@ -17,7 +17,7 @@ from forge3d_wgpu.adapters import (
     NAME,
     describe,
     find,
-    find_adapters,
+    list_devices,
     load_wgpu,
     nothing_fits,
     opengl_context,
@@ -42,7 +42,7 @@ class WgpuBackend:
     api: ApiRange = API
 
     def probe(self) -> Sequence[DeviceInfo]:
-        found = find_adapters()
+        found = list_devices()
         if not found:
             raise nothing_fits(found, "")  # which says what to install
         return [info for info, _ in found]

@@ -38,13 +38,13 @@ class Signal:
     exists for let a function ignore what was passed behind the arguments that it knows.
     """
 
-    _statuses: list[int] = attrs.field(factory=list, init=False)
+    statuses: list[int] = attrs.field(factory=list, init=False)  # what it was called with; empty until then
     _callback: Any = attrs.field(init=False)
     mapped: Any = attrs.field(init=False)  # WGPUBufferMapCallbackInfo, to be passed by value
     worked: Any = attrs.field(init=False)  # WGPUQueueWorkDoneCallbackInfo
 
     def __attrs_post_init__(self) -> None:
-        self._callback = ffi.callback(_FIRE, self._statuses.append)
+        self._callback = ffi.callback(_FIRE, self.statuses.append)
         self.mapped = ffi.new(_MAPPED_INFO)
         self.mapped.callback = ffi.cast(_MAPPED, self._callback)
         self.mapped.mode = lib.WGPUCallbackMode_AllowProcessEvents
@@ -60,28 +60,28 @@ class Signal:
         except IndexError:
             signal = cls()
         _owed.add(signal)
-        signal._statuses.clear()
+        signal.statuses.clear()
         return signal
 
     def give(self) -> None:
         """Let others use it; one that has not fired is kept for wgpu, which may still call it."""
-        if self._statuses and self in _owed:
+        if self.statuses and self in _owed:
             _owed.discard(self)
             _spare.append(self)
 
     @property
     def clear_step(self) -> tuple[Any, ...]:
         """The call after which the signal has not fired, for where no Python code may run."""
-        return (self._statuses.clear,)
+        return (self.statuses.clear,)
 
     def note(self) -> None:
         """Fire: there is nothing to wait for."""
-        self._statuses.append(_SUCCESS)
+        self.statuses.append(_SUCCESS)
 
     @property
     def fired(self) -> bool:
-        return bool(self._statuses)
+        return bool(self.statuses)
 
     @property
     def failed(self) -> bool:
-        return bool(self._statuses) and self._statuses[0] != _SUCCESS
+        return bool(self.statuses) and self.statuses[0] != _SUCCESS

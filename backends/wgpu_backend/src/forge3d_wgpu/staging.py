@@ -16,16 +16,20 @@ import numpy as np
 import wgpu
 from numpy.typing import NDArray
 from wgpu.backends.wgpu_native import ffi, lib
-from wgpu.backends.wgpu_native._api import libf
 
 from forge3d_core.driver import Direction
 from forge3d_core.errors import ForgeError
 from forge3d_core.units import align_up
-from forge3d_wgpu.errors import NativeErrors
+from forge3d_wgpu.errors import NativeErrors, call_all
 from forge3d_wgpu.signals import Signal
 
 WORD = 4
 """WebGPU copies and maps whole words."""
+
+Step = tuple[Any, ...]
+"""A native call and its arguments, to be made with others in one go."""
+
+_MODES = {"upload": lib.WGPUMapMode_Write, "readback": lib.WGPUMapMode_Read}
 
 
 class Kept:
@@ -43,20 +47,19 @@ class Kept:
 
 
 class MappedMemory:
-    """The memory of a buffer from one map to the unmap; arrays over it keep the buffer."""
+    """The memory of a mapped buffer at ``pointer``; arrays over it keep the buffer."""
 
-    __slots__ = ("__weakref__", "_kept", "nbytes", "writable")
+    __slots__ = ("__weakref__", "_kept", "nbytes", "pointer", "writable")
 
-    def __init__(self, kept: Kept, nbytes: int, *, writable: bool) -> None:
+    def __init__(self, kept: Kept, pointer: Any, nbytes: int, *, writable: bool) -> None:
         self._kept = kept
+        self.pointer = pointer
         self.nbytes = nbytes
         self.writable = writable
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        buffer = self._kept.buffer
-        range_ = lib.wgpuBufferGetMappedRange(buffer._internal, 0, buffer.size)
-        address = int(ffi.cast("uintptr_t", range_))
+        address = int(ffi.cast("uintptr_t", self.pointer))
         return {"version": 3, "typestr": "|u1", "shape": (self.nbytes,), "data": (address, not self.writable)}
 
 
@@ -64,6 +67,7 @@ class Claim(Protocol):
     """A submission that names a block, as the block sees it."""
 
     accepted: bool  # whether the call that made it came to its end
+    done: bool  # whether it is known to be complete
 
     @property
     def launched(self) -> bool:
@@ -75,7 +79,7 @@ class Claim(Protocol):
 
 
 @attrs.define(eq=False)
-class Block:
+class HostBlock:
     """A mappable buffer of ``nbytes``, rounded up to whole words; see ``forge3d_core.driver.HostBlock``."""
 
     native: Any  # None once released
@@ -83,15 +87,25 @@ class Block:
     direction: Direction
     settle: Callable[[Callable[[], bool]], None]  # returns when the condition holds
     signal: Signal = attrs.field(factory=Signal.take, init=False)  # that it is mapped again
-    mapping: MappedMemory | None = attrs.field(default=None, init=False)  # None until it was mapped once
-    _claim: Claim | None = attrs.field(default=None, init=False)  # the newest submission since the mapping
-    _array: NDArray[np.uint8] | None = attrs.field(default=None, init=False)  # over it, once asked for
+    clear_step: Step = attrs.field(init=False)  # after which the signal has not fired
+    unmap_step: Step = attrs.field(init=False)  # takes the memory from the host
+    map_step: Step = attrs.field(init=False)  # asks for it again, behind the work that has been submitted
+    mapping: MappedMemory | None = attrs.field(default=None, init=False)  # the newest that was shown
+    _claim: Claim | None = attrs.field(default=None, init=False)  # the newest submission since then
+    _array: NDArray[np.uint8] | None = attrs.field(default=None, init=False)  # over the mapping
     _kept: Kept | None = attrs.field(init=False, default=attrs.Factory(lambda self: Kept(self.native), True))
+
+    def __attrs_post_init__(self) -> None:
+        buffer, mode = self.native._internal, _MODES[self.direction]
+        info = self.signal.mapped[0]
+        self.clear_step = self.signal.clear_step
+        self.unmap_step = (lib.wgpuBufferUnmap, buffer)
+        self.map_step = (lib.wgpuBufferMapAsync, buffer, mode, 0, align_up(self.nbytes, WORD), info)
 
     @classmethod
     def create(
         cls, device: Any, nbytes: int, direction: Direction, settle: Callable[[Callable[[], bool]], None]
-    ) -> Block:
+    ) -> HostBlock:
         """Allocate a zeroed block. An upload block is mapped already, a readback block is to be mapped.
 
         (wgpu would back a readback buffer that is mapped at creation with a second buffer.)
@@ -107,34 +121,17 @@ class Block:
         block = cls(native, nbytes, direction, settle)
         if upload:
             block.signal.note()
-            block._remap()
         return block
 
-    def map(self) -> Signal:
-        """Ask for the memory of a fresh readback block and return the signal that it is there."""
-        step = self.map_step
+    def map(self) -> None:
+        """Ask for the memory of a fresh readback block."""
         with NativeErrors("mapping a host-visible block"):
-            libf.wgpuBufferMapAsync(*step[1:])
-        self._remap()
-        return self.signal
-
-    @property
-    def unmap_step(self) -> tuple[Any, ...]:
-        """The call that takes the memory from the host."""
-        return (lib.wgpuBufferUnmap, self.native._internal)
-
-    @property
-    def map_step(self) -> tuple[Any, ...]:
-        """The call that asks for it again, behind the work that has been submitted."""
-        mode = lib.WGPUMapMode_Write if self.direction == "upload" else lib.WGPUMapMode_Read
-        info = self.signal.mapped[0]
-        return (lib.wgpuBufferMapAsync, self.native._internal, mode, 0, self.native.size, info)
+            call_all([self.map_step])
 
     def claim(self, claim: Claim) -> None:
         """Note a submission that names the block before it can reach the queue."""
-        self._await_claim()
-        if self._claim is not None and self._claim.launched:
-            self._remap()  # the new one may never be launched
+        if self._claim is not None and not self._claim.done:
+            self._await_claim()
         self._claim = claim
 
     def view(self) -> NDArray[np.uint8]:
@@ -142,20 +139,28 @@ class Block:
 
         Where an interrupt cut the submission short that names the block, nobody waits for that: this does.
         """
+        if self._claim is not None or self._array is None:
+            self._show()
+        assert self._array is not None
+        return self._array[:]
+
+    def _show(self) -> None:
+        """Have an array over the memory; wgpu says where that is, each time that it is mapped."""
         claim = self._claim
         if claim is not None:
             if claim.accepted and self._busy(claim):
                 raise self._unmapped()
             self._await_claim()
-            if claim.launched:
-                self._remap()
-            self._claim = None
-        if self._array is None:
-            # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
-            if self.mapping is None or not self.signal.fired or self.signal.failed:
-                raise self._unmapped()
+        # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
+        if self.native is None or self._kept is None or not self.signal.fired or self.signal.failed:
+            raise self._unmapped()
+        pointer = lib.wgpuBufferGetMappedRange(self.native._internal, 0, align_up(self.nbytes, WORD))
+        if self._array is None or self.mapping is None or self.mapping.pointer != pointer:
+            writable = self.direction == "upload"
+            self._array = None  # first: it shows what was
+            self.mapping = MappedMemory(self._kept, pointer, self.nbytes, writable=writable)
             self._array = np.asarray(self.mapping)
-        return self._array[:]
+        self._claim = None
 
     def release(self) -> bool:
         """Give the buffer back, or leave that to the last array which shows it; whether none does."""
@@ -174,11 +179,6 @@ class Block:
         claim = self._claim
         if claim is not None and self._busy(claim):
             self.settle(lambda: not self._busy(claim))
-
-    def _remap(self) -> None:
-        self._array = None  # first: it shows what was
-        assert self._kept is not None
-        self.mapping = MappedMemory(self._kept, self.nbytes, writable=self.direction == "upload")
 
     def _unmapped(self) -> ForgeError:
         return ForgeError(
