@@ -39,6 +39,7 @@ LAYERS = [
     {"driver", "formats", "hookspecs"},
     {"foreign", "lifetime"},
     {"memory", "timeline"},
+    {"transfer"},
     {"readback", "ring"},
     {"pipeline"},
     {"device"},

@@ -19,8 +19,8 @@ from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.memory.copying import HostCopier
 from forge3d_core.timeline.timeline import Timeline
+from forge3d_core.transfer.transfers import Transfers
 from forge3d_core.units import format_bytes
 
 
@@ -39,7 +39,7 @@ class Closing:
     gate: CallGuard
     budget: Ledger
     allocator: Allocator
-    copier: HostCopier
+    transfers: Transfers
     deferred: DeferredClose
     timelines: Collection[Timeline]
     drain_timeout: float
@@ -60,6 +60,7 @@ class Closing:
         yield partial(self.budget.end, ended)
         for child in self.children:
             yield child.abandon
+        yield self.transfers.close
         yield self.deferred.note
         yield self.gate.shut
         yield partial(_drop_translations, self.prepared)
@@ -67,7 +68,6 @@ class Closing:
         yield partial(setattr, self.deferred, "ended", True)  # if an interrupt came before it could be
         yield self._close_memory
         yield self._close_budget
-        yield self.copier.close
         yield self.forget
         yield self._report
 

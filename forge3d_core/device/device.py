@@ -40,7 +40,6 @@ from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import PATIENCE, Teardown, close_elsewhere
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.memory.copying import HostCopier
 from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
 from forge3d_core.presentation import line, presents, table
 from forge3d_core.protocols import (
@@ -57,6 +56,8 @@ from forge3d_core.readback.pool import Pool
 from forge3d_core.ring.ring import Ring
 from forge3d_core.timeline.points import wait_all
 from forge3d_core.timeline.timeline import Point, Timeline
+from forge3d_core.transfer.copying import HostCopier
+from forge3d_core.transfer.transfers import Transfers
 from forge3d_core.units import parse_bytes
 
 
@@ -99,6 +100,7 @@ class AssembledDevice:
         self._gate = CallGuard()
         self.allocator = Allocator(driver, self.budget, self._gate)
         self.copier = HostCopier(gate=self._gate)
+        self.transfers = Transfers(self.allocator, self._gate)
         self._driver = driver
         self._options = options
         self._pid = os.getpid()
@@ -130,7 +132,7 @@ class AssembledDevice:
             gate=self._gate,
             budget=self.budget,
             allocator=self.allocator,
-            copier=self.copier,
+            transfers=self.transfers,
             deferred=self._deferred,
             timelines=self._timelines.values(),
             drain_timeout=options.drain_timeout,

@@ -17,7 +17,6 @@ from forge3d_core.deadline import seconds
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, copy_exception
 from forge3d_core.foreign import view_of
 from forge3d_core.lifetime.life import Life
-from forge3d_core.memory.copying import HostCopier
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
 from forge3d_core.readback.landing import land
@@ -27,6 +26,7 @@ from forge3d_core.readback.results import Results
 from forge3d_core.readback.state import Slot
 from forge3d_core.timeline.points import Settled, forget, known, wait_callback
 from forge3d_core.timeline.timeline import Point
+from forge3d_core.transfer.copying import HostCopier
 from forge3d_core.units import format_bytes
 
 INLINE_BYTES = 64 * 1024

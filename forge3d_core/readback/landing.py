@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core.memory.copying import PARALLEL_BYTES, HostCopier
 from forge3d_core.readback.region import Region
 from forge3d_core.readback.results import REUSED_BYTES, Results
+from forge3d_core.transfer.copying import PARALLEL_BYTES, HostCopier
 
 
 def land(

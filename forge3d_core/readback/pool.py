@@ -14,7 +14,6 @@ from forge3d_core.errors import Closed, Forked, copy_exception
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation, Allocator
-from forge3d_core.memory.copying import HostCopier
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
@@ -36,6 +35,7 @@ from forge3d_core.readback.results import Results
 from forge3d_core.readback.state import PoolState, Slot
 from forge3d_core.readback.stream import Stream
 from forge3d_core.timeline.timeline import Point
+from forge3d_core.transfer.copying import HostCopier
 from forge3d_core.units import format_bytes
 
 CLOSED = "the readback pool was closed; make another with device.readback_pool()"

@@ -25,7 +25,6 @@ from forge3d_core.errors import (
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation
-from forge3d_core.memory.copying import HostCopier
 from forge3d_core.memory.resources import DeviceBuffer, DeviceMemory, DeviceTexture
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
@@ -36,8 +35,9 @@ from forge3d_core.ring.slice import Slice
 from forge3d_core.ring.small_upload import stage_small
 from forge3d_core.ring.state import RingState
 from forge3d_core.ring.submission import SubmissionQueue, Submitter, failure_before
-from forge3d_core.ring.upload import upload_bytes, upload_rows
+from forge3d_core.ring.upload import upload
 from forge3d_core.ring.waiting import Waiting, refuse_own
+from forge3d_core.transfer.transfers import Transfers
 from forge3d_core.units import format_bytes
 
 MAX_BLOCKS = 8
@@ -46,7 +46,7 @@ MAX_BLOCKS = 8
 class RingHost(Submitter, Protocol):
     """What a ring needs of its device."""
 
-    copier: HostCopier
+    transfers: Transfers
     life: Life
 
     @property
@@ -157,10 +157,10 @@ class Ring:
         for block in self.state.blocks:
             if block.outstanding:
                 refuse_own("upload", self.state.blocks)
-        if isinstance(target, DeviceTexture):
-            upload_rows(self, self._host.copier, array, target, offset, origin, deadline)
-        elif not stage_small(self, array, target, offset):
-            upload_bytes(self, self._host.copier, array, target, offset, deadline)
+        if isinstance(target, DeviceTexture) or not stage_small(self, array, target, offset):
+            flights = upload(self, self._host, array, target, (offset, origin), deadline)
+            with self.waiting.lock:
+                self.state.flew(flights)
         point = self.submit(deadline)
         if self._queue.refused:
             self._queue.tell_refused(target.allocation)
@@ -176,6 +176,7 @@ class Ring:
                 for block in state.blocks
                 if block.phase is Phase.IN_FLIGHT and block.point is not None and not block.point.done
             )
+            flying += sum(flight.nbytes for flight in state.flights if not flight.point.done)
             return RingStats(
                 ring_count=self.ring_count,
                 buffer_size=self.buffer_size,

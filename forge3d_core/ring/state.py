@@ -10,6 +10,7 @@ from forge3d_core.driver import Upload
 from forge3d_core.memory.allocator import Allocation
 from forge3d_core.protocols import FencePoint
 from forge3d_core.ring.block import Block, Lent, Phase, Staged, StagingCommand
+from forge3d_core.transfer.upload import Flight
 
 
 @attrs.define(eq=False)
@@ -36,6 +37,7 @@ class RingState:
     allocated: int = 0
     staged: int = 0
     submissions: int = 0
+    flights: list[Flight] = attrs.field(factory=list)  # of large uploads, which go beside the blocks
 
     def place(self, nbytes: int, eager: bool = False) -> tuple[Block, int | None]:
         """Take room for ``nbytes``: the block and the offset, or None beside the block that is in the way.
@@ -126,6 +128,16 @@ class RingState:
                 block.phase, block.cursor = Phase.OPEN, 0
             block.commands, block.targets, block.spares, block.staged = [], {}, [], 0
             del self.sealed[0]
+
+    def flew(self, flights: list[Flight]) -> None:
+        """Note what a large upload submitted, all of it in flight perhaps."""
+        if flights:
+            nbytes = sum(flight.nbytes for flight in flights)
+            rest = [flight for flight in self.flights if not flight.point.done]
+            newest = flights[-1].point
+            last = newest if self.last is None or self.last.value < newest.value else self.last
+            self.flights, self.last = rest + flights, last
+            self.staged, self.submissions = self.staged + nbytes, self.submissions + len(flights)
 
     def complete(self, block: Block, point: FencePoint) -> None:
         """Take a block back into use, empty, if it is still ``point`` that it is in flight for."""

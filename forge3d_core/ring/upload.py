@@ -1,22 +1,28 @@
-"""Uploads of any size through a ring: staged a block at a time while the device copies the last."""
+"""Uploads of any size: small ones through a ring's blocks, large ones through the device's staging chunks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.arguments import integer
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import TooLarge, UsageError
+from forge3d_core.driver import Command
+from forge3d_core.errors import UsageError
 from forge3d_core.formats import check_texels
-from forge3d_core.memory.copying import HostCopier
+from forge3d_core.lifetime.life import Life
+from forge3d_core.memory.allocator import Allocation
 from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
 from forge3d_core.protocols import FencePoint, Limits
 from forge3d_core.ring.slice import Slice
-from forge3d_core.units import align_up, format_bytes
+from forge3d_core.transfer.source import Run, Runs, Tile, Tiles
+from forge3d_core.transfer.transfers import Transfers
+from forge3d_core.transfer.upload import Flight, Goal
+
+Cut = Callable[[int], Runs] | Callable[[int], Tiles]
 
 
 class UploadHost(Protocol):
@@ -24,6 +30,8 @@ class UploadHost(Protocol):
 
     limits: Limits
     buffer_size: int
+    lane: str
+    life: Life
 
     def check_target(self, target: DeviceBuffer | DeviceTexture) -> None: ...
 
@@ -32,71 +40,80 @@ class UploadHost(Protocol):
     def submit(self, deadline: Deadline) -> FencePoint: ...
 
 
-def upload_bytes(
+class UploadDevice(Protocol):
+    """What an upload needs of its device."""
+
+    transfers: Transfers
+
+    def submit_commands(
+        self, lane: str, commands: list[Command], reads: list[Allocation], writes: list[Allocation]
+    ) -> FencePoint: ...
+
+
+def upload(
     ring: UploadHost,
-    copier: HostCopier,
+    host: UploadDevice,
     array: NDArray[Any],
-    target: DeviceBuffer,
-    offset: int,
+    target: DeviceBuffer | DeviceTexture,
+    place: tuple[int, tuple[int, int]],
     deadline: Deadline,
-) -> None:
-    """Stage all bytes of ``array`` for ``target``; the last block is left for the caller to submit."""
+) -> list[Flight]:
+    """Stage all of ``array`` for ``target`` at ``place``: an offset, and an origin for a texture.
+
+    Return what was submitted behind all that the ring had taken before. Empty: it is in the ring's blocks,
+    the last of which is left for the caller to submit.
+    """
     ring.check_target(target)
+    if isinstance(target, DeviceTexture):
+        cut, bulk = _texels(ring, array, target, *place)
+    else:
+        cut, bulk = _bytes(ring, array, target, place[0])
+    if array.nbytes >= host.transfers.tuning.threshold:
+        ring.submit(deadline)
+        goal = Goal(host.submit_commands, ring.lane, target.allocation, ring.life.check, deadline)
+        if (flights := host.transfers.upload(array.nbytes, bulk, goal)) is not None:
+            return flights
+    if array.size:
+        parts = cut(ring.buffer_size)
+        for number in range(len(parts)):
+            _stage(ring, parts.part(number), target, deadline)
+    return []
+
+
+def _bytes(ring: UploadHost, array: NDArray[Any], target: DeviceBuffer, offset: int) -> tuple[Cut, Cut]:
+    """Return how a ring's blocks, and chunks, get the bytes: chunks as the target's alignment wants them."""
     offset = integer("offset", offset)
     target.region(offset, array.nbytes)
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    for start in range(0, flat.nbytes, ring.buffer_size):
-        piece = flat[start : start + ring.buffer_size]
-        slot = ring.reserve_until(piece.nbytes, deadline)
-        try:
-            slot.fill(partial(copier.copy, source=piece))
-            slot.commit(target, offset + start)
-        except BaseException:  # an error that the caller keeps would keep the slice, and it the ring
-            slot.revoke()
-            raise
-        if piece.nbytes == ring.buffer_size:
-            ring.submit(deadline)  # let the device start while the host copies on
+    cut = partial(Runs.cut, array, target.memory, offset)
+    return cut, partial(cut, alignment=ring.limits.copy_alignment)
 
 
-def upload_rows(
-    ring: UploadHost,
-    copier: HostCopier,
-    array: NDArray[Any],
-    target: DeviceTexture,
-    offset: int,
-    origin: tuple[int, int],
-    deadline: Deadline,
-) -> None:
-    """Stage the rows of ``array``, each at the pitch that the device wants, for ``target`` at ``origin``."""
-    ring.check_target(target)
+def _texels(
+    ring: UploadHost, array: NDArray[Any], target: DeviceTexture, offset: int, origin: tuple[int, int]
+) -> tuple[Cut, Cut]:
     if integer("offset", offset):
         raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
     check_texels(array, target.format)
     height, width = array.shape[:2]
     origin, _ = target.rectangle(origin, (width, height))
-    if not array.size:
-        return
-    row = width * target.format.block_bytes
-    rows = np.ascontiguousarray(array).view(np.uint8).reshape(height, row)
-    pitch = align_up(row, ring.limits.row_pitch_alignment)
-    at_once = 1 + (ring.buffer_size - row) // pitch
-    if at_once < 1:
-        raise TooLarge(
-            f"one row of {row} bytes is more than the ring's buffer_size of "
-            f"{format_bytes(ring.buffer_size)}; make a ring with larger blocks"
-        )
-    for y in range(0, height, at_once):
-        part = rows[y : y + at_once]
-        slot = ring.reserve_until((len(part) - 1) * pitch + row, deadline)
-        try:
-            slot.fill(partial(_copy_rows, copier, part, pitch))
-            slot.commit_rows(
-                target, origin=(origin[0], origin[1] + y), size=(width, len(part)), row_pitch=pitch
-            )
-        except BaseException:
-            slot.revoke()
-            raise
+    alignment = ring.limits.row_pitch_alignment
+    cut = partial(Tiles.cut, array, target.memory, origin, alignment=alignment)
+    return cut, cut
 
 
-def _copy_rows(copier: HostCopier, rows: NDArray[np.uint8], pitch: int, memory: NDArray[np.uint8]) -> None:
-    copier.copy(np.ndarray(rows.shape, np.uint8, memory.data, 0, (pitch, 1)), rows)
+def _stage(
+    ring: UploadHost, part: Run | Tile, target: DeviceBuffer | DeviceTexture, deadline: Deadline
+) -> None:
+    """Stage a part in a slice of the ring; the device starts with the block once it is full."""
+    slot = ring.reserve_until(part.room, deadline)
+    try:
+        slot.fill(part.fill)
+        if isinstance(part, Tile):
+            slot.commit_rows(target, origin=part.origin, size=part.size, row_pitch=part.pitch)
+        else:
+            slot.commit(target, part.offset + part.start)
+    except BaseException:  # an error that the caller keeps would keep the slice, and it the ring
+        slot.revoke()
+        raise
+    if part.room == ring.buffer_size:
+        ring.submit(deadline)  # let the device start while the host copies on

@@ -20,11 +20,11 @@ from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.teardown import Teardown
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.memory.copying import HostCopier
 from forge3d_core.protocols import DeviceOptions, KernelSource
 from forge3d_core.readback.pool import Pool
 from forge3d_core.ring.ring import Ring
 from forge3d_core.timeline.timeline import Timeline
+from forge3d_core.transfer.transfers import Transfers
 
 from ..interrupts import interrupters
 from .uses import uses
@@ -184,7 +184,7 @@ def broken(error: BaseException) -> Callable[..., Any]:
         (HostDriver, "close"),
         (Allocator, "close"),
         (Ledger, "close"),
-        (HostCopier, "close"),
+        (Transfers, "close"),
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__),
 )
@@ -204,14 +204,14 @@ def test_whatever_raises_the_rest_is_closed_once(
 
     for kind, method in ((Pool, "abandon"), (Ring, "abandon"), (Allocator, "close"), (Ledger, "close")):
         watch(kind, method)
-    watch(HostCopier, "close")
+    watch(Transfers, "close")
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, broken(error))
         with pytest.raises((type(error), DriverError)) as caught:
             device.close()
     of_driver = owner is HostDriver and isinstance(error, Exception)  # not an interrupt
     assert (caught.value.__cause__ if of_driver else caught.value) is error
-    parts = {"Pool", "Ring", "Allocator", "Ledger", "HostCopier"} - {owner.__name__}
+    parts = {"Pool", "Ring", "Allocator", "Ledger", "Transfers"} - {owner.__name__}
     assert sorted(done) == sorted(parts)
     assert driver.closed == (owner is not CallGuard)
     assert device.closed
@@ -230,7 +230,7 @@ def test_the_first_error_is_the_one_to_raise(monkeypatch: pytest.MonkeyPatch) ->
 
     driver = Counted(once)
     device = assemble(driver)
-    monkeypatch.setattr(HostCopier, "close", broken(ArithmeticError()))
+    monkeypatch.setattr(Ledger, "close", broken(ArithmeticError()))
     with pytest.raises(KeyboardInterrupt):
         device.close()
     device.close()

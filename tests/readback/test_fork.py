@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forge3d_core.device.device import AssembledDevice
-from forge3d_core.memory.copying import PARALLEL_BYTES
+from forge3d_core.transfer.copying import PARALLEL_BYTES
 
 from ..fork import complaints_of_a_child
 

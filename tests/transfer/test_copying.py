@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
 from forge3d_core.errors import Closed
-from forge3d_core.memory.copying import PARALLEL_BYTES, HostCopier
+from forge3d_core.transfer.copying import PARALLEL_BYTES, HostCopier
+from forge3d_core.transfer.workers import Crew
 
 PARTS = 4
 SIZE = PARTS * PARALLEL_BYTES
 
 
 @pytest.fixture
-def copier() -> Iterator[HostCopier]:
-    made = HostCopier(threads=PARTS)
-    yield made
-    made.close()
+def copier() -> HostCopier:
+    return HostCopier(threads=PARTS, crew=Crew(threads=PARTS - 1, idle=0.01))
 
 
 @pytest.fixture
@@ -56,11 +54,8 @@ def test_rows_that_lie_apart(copier: HostCopier, source: Any) -> None:
     assert (apart.reshape(-1) == source).all()
 
 
-def test_a_closed_copier_copies_on_and_a_shut_gate_lets_nobody_in(copier: HostCopier, source: Any) -> None:
+def test_a_shut_gate_lets_no_copy_in(copier: HostCopier, source: Any) -> None:
     target = np.zeros_like(source)
-    copier.close()
-    copier.copy(target, source)
-    assert (target == source).all()
     copier.gate.shut()
     with pytest.raises(Closed):
         copier.copy(target, source)
@@ -83,7 +78,7 @@ def test_an_interrupt_waits_for_the_other_threads(
     """They would write into memory that was given back."""
     here, inside, leave, over = threading.current_thread(), *(threading.Event() for _ in range(3))
     written_after: list[bool] = []
-    wait, submit = threading.Condition.wait, ThreadPoolExecutor.submit
+    wait, start = threading.Condition.wait, Crew._start
     interrupts = [KeyboardInterrupt(moment)]
 
     def waiting(self: threading.Condition, timeout: float | None = None) -> bool:
@@ -93,13 +88,12 @@ def test_an_interrupt_waits_for_the_other_threads(
             leave.set()  # it waits for the others all the same
         return wait(self, timeout)
 
-    def calling(self: ThreadPoolExecutor, *call: Any) -> Any:
-        if moment == "calling" and inside.is_set() and interrupts:
+    def starting(self: Crew) -> bool:
+        started = start(self)
+        assert inside.wait(patience)
+        if moment == "calling" and interrupts:
             raise interrupts.pop()
-        try:
-            return submit(self, *call)
-        finally:
-            inside.wait(patience)
+        return started
 
     def lingering() -> None:
         inside.set()
@@ -107,7 +101,7 @@ def test_an_interrupt_waits_for_the_other_threads(
         written_after.append(over.is_set())
 
     monkeypatch.setattr(threading.Condition, "wait", waiting)
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", calling)
+    monkeypatch.setattr(Crew, "_start", starting)
     copying(monkeypatch, on_others=lingering)
     with pytest.raises(KeyboardInterrupt, match=moment):
         copier.copy(np.zeros_like(source), source)
@@ -115,31 +109,6 @@ def test_an_interrupt_waits_for_the_other_threads(
     leave.set()
     assert written_after
     assert not any(written_after)
-
-
-def test_who_comes_too_late_to_help_writes_nothing(
-    copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    late: list[Callable[[], None]] = []
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda _pool, call: late.append(call))
-    target = np.zeros_like(source)
-    copier.copy(target, source)
-    assert (target == source).all()
-    target[:] = 0
-    for aid in late:
-        aid()
-    assert len(late) == PARTS - 1
-    assert not target.any()
-
-
-def test_no_threads_no_help(copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*_call: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", none)
-    target = np.zeros_like(source)
-    copier.copy(target, source)
-    assert (target == source).all()
 
 
 def test_what_stops_another_thread_is_raised(
@@ -154,3 +123,17 @@ def test_what_stops_another_thread_is_raised(
     copying(monkeypatch, lambda: inside.wait(patience), fail)
     with pytest.raises(MemoryError, match="on purpose"):
         copier.copy(np.zeros_like(source), source)
+
+
+def test_aside_is_another_thread(copier: HostCopier) -> None:
+    here = threading.current_thread()
+
+    async def work() -> list[bool]:
+        return [await copier.aside(lambda: threading.current_thread() is here) for _ in range(3)]
+
+    assert asyncio.run(work()) == [False] * 3
+
+
+def test_aside_raises_what_the_call_does(copier: HostCopier) -> None:
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(copier.aside(lambda: 1 // 0))

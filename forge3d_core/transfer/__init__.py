@@ -1,0 +1,1 @@
+"""Bulk transfers: worker threads that fill and empty staging chunks at the speed of the link."""

@@ -1,0 +1,214 @@
+"""What an upload copies: an array's bytes cut into parts, each copied once, straight into staging."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.driver import HostBlock, Upload, UploadRows
+from forge3d_core.errors import TooLarge
+from forge3d_core.memory.resources import BufferMemory, TextureMemory
+from forge3d_core.units import align_up, format_bytes
+
+Bytes = NDArray[np.uint8]
+
+_RAW: dict[int, np.dtype[Any]] = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+"""What items of these sizes are copied as: their bytes as they are, by numpy's fastest loops."""
+
+
+class Part(Protocol):
+    """A part of an upload. Parts touch different bytes, and may be copied in any order."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the array that it brings."""
+
+    @property
+    def room(self) -> int:
+        """How much staging memory it takes, from its beginning."""
+
+    def fill(self, memory: Bytes) -> None:
+        """Copy from the array into staging memory."""
+
+    def command(self, block: HostBlock, block_offset: int = 0) -> Upload | UploadRows:
+        """Return the copy from there to the device."""
+
+
+class Parts(Protocol):
+    """All parts of an upload, by number, from any thread."""
+
+    def __len__(self) -> int: ...
+
+    def part(self, number: int) -> Part: ...
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """Bytes for a buffer; they start at ``lead`` of the staging memory, which is aligned like the target."""
+
+    array: NDArray[Any]  # items that are copied as they are, 1-d at least
+    start: int  # in bytes of the array in C order
+    nbytes: int
+    lead: int
+    target: BufferMemory
+    offset: int
+
+    @property
+    def room(self) -> int:
+        return self.lead + self.nbytes
+
+    def fill(self, memory: Bytes) -> None:
+        item = self.array.itemsize
+        goal = memory[self.lead : self.lead + self.nbytes].view(self.array.dtype)
+        copy_run(goal, self.array, self.start // item, (self.start + self.nbytes) // item)
+
+    def command(self, block: HostBlock, block_offset: int = 0) -> Upload:
+        return Upload(block, block_offset + self.lead, self.target, self.offset + self.start, self.nbytes)
+
+
+@attrs.frozen(eq=False)
+class Runs:
+    """An array for a buffer at ``offset``, in parts that take ``room`` bytes of staging memory."""
+
+    array: NDArray[Any]
+    target: BufferMemory
+    offset: int
+    size: int  # of a part, but the last
+    lead: int
+
+    @classmethod
+    def cut(
+        cls, array: NDArray[Any], target: BufferMemory, offset: int, room: int, alignment: int = 1
+    ) -> Runs:
+        """Cut ``array`` so that each part lies in staging memory as its bytes do in the target."""
+        lead = offset % alignment
+        items = raw_items(array, room - lead, alignment)
+        unit = math.lcm(items.itemsize, alignment)
+        return cls(items, target, offset, (room - lead) // unit * unit, lead)
+
+    def __len__(self) -> int:
+        return -(-self.array.nbytes // self.size)
+
+    def part(self, number: int) -> Run:
+        start = number * self.size
+        nbytes = min(self.size, self.array.nbytes - start)
+        return Run(self.array, start, nbytes, self.lead, self.target, self.offset)
+
+
+@attrs.frozen(eq=False)
+class Tile:
+    """A rectangle of texels, its rows ``pitch`` bytes apart in staging memory."""
+
+    array: NDArray[Any]  # (rows, columns, ...)
+    pitch: int
+    target: TextureMemory
+    origin: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        return self.array.nbytes
+
+    @property
+    def room(self) -> int:
+        rows = len(self.array)
+        return (rows - 1) * self.pitch + self.array.nbytes // rows
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Texels across and down."""
+        return self.array.shape[1], self.array.shape[0]
+
+    def fill(self, memory: Bytes) -> None:
+        array = self.array
+        inner = [array.itemsize * math.prod(array.shape[axis + 1 :]) for axis in range(1, array.ndim)]
+        goal: NDArray[Any] = np.ndarray(array.shape, array.dtype, memory.data, 0, (self.pitch, *inner))
+        np.copyto(goal, array)
+
+    def command(self, block: HostBlock, block_offset: int = 0) -> UploadRows:
+        return UploadRows(block, block_offset, self.pitch, self.target, self.origin, self.size)
+
+
+@attrs.frozen(eq=False)
+class Tiles:
+    """Rows for a texture, in tiles as wide as the rows; of a row that is wider than the room, in pieces."""
+
+    array: NDArray[Any]  # (rows, columns, ...)
+    target: TextureMemory
+    origin: tuple[int, int]
+    alignment: int  # of the pitch
+    across: int  # columns of a tile, but the last
+    down: int  # rows
+
+    @classmethod
+    def cut(
+        cls,
+        array: NDArray[Any],
+        target: TextureMemory,
+        origin: tuple[int, int],
+        room: int,
+        alignment: int = 1,
+    ) -> Tiles:
+        """Raises :class:`TooLarge` where not even a texel fits in ``room`` bytes."""
+        texel = target.format.block_bytes
+        row = array.shape[1] * texel
+        if row <= room:
+            return cls(
+                array, target, origin, alignment, array.shape[1], 1 + (room - row) // align_up(row, alignment)
+            )
+        if texel > room:
+            raise TooLarge(f"a texel of {texel} bytes does not fit in {format_bytes(room)} of staging memory")
+        return cls(array, target, origin, alignment, room // texel, 1)
+
+    def __len__(self) -> int:
+        return -(-len(self.array) // self.down) * self._columns
+
+    @property
+    def _columns(self) -> int:
+        width: int = self.array.shape[1]
+        return -(-width // self.across)
+
+    def part(self, number: int) -> Tile:
+        row, column = divmod(number, self._columns)
+        y, x = row * self.down, column * self.across
+        texels = self.array[y : y + self.down, x : x + self.across]
+        pitch = align_up(texels.shape[1] * self.target.format.block_bytes, self.alignment)
+        return Tile(texels, pitch, self.target, (self.origin[0] + x, self.origin[1] + y))
+
+
+def raw_items(array: NDArray[Any], room: int, alignment: int) -> NDArray[Any]:
+    """Return an array of the same bytes in C order, made of items that are copied as they are.
+
+    They are bytes where the array has no gaps, and where no aligned number of items fits in ``room``.
+    No copy is made.
+    """
+    if array.flags.c_contiguous:
+        return array.reshape(-1).view(np.uint8)
+    if math.lcm(array.itemsize, alignment) > room:
+        return array[..., None].view(np.uint8)
+    raw: NDArray[Any] = array.view(_RAW.get(array.itemsize) or np.dtype(f"V{array.itemsize}"))
+    return raw
+
+
+def copy_run(goal: NDArray[Any], array: NDArray[Any], start: int, stop: int) -> None:
+    """Copy the items ``start`` to ``stop`` of ``array`` in C order to ``goal``, which is 1-d.
+
+    Whole rows go at once, what is left of a row at either end by itself.
+    """
+    if array.ndim == 1:
+        np.copyto(goal, array[start:stop])
+        return
+    row = math.prod(array.shape[1:])
+    while start < stop:
+        index, inside = divmod(start, row)
+        if inside or stop - start < row:
+            count = min(row - inside, stop - start)
+            copy_run(goal[:count], array[index], inside, inside + count)
+        else:
+            rows = (stop - start) // row
+            count = rows * row
+            np.copyto(goal[:count].reshape(rows, *array.shape[1:]), array[index : index + rows])
+        goal, start = goal[count:], start + count

@@ -1,0 +1,225 @@
+"""The worker threads of the process: they take the parts of transfers and landings one by one, in turn.
+
+A :class:`Job` is work in independent parts that the calling thread does; workers help. A worker never waits
+for a device: where no part can be done now the job falls asleep, until the calling thread, which does wait,
+rouses it. So a lane that stands still holds up none of the others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from forge3d_core.concurrency.threads import OwnThread, start_thread
+from forge3d_core.forking import renew_in_child
+
+IDLE_SECONDS = 2.0
+"""How long a worker stays without work."""
+
+MAX_THREADS = 12
+"""More do not copy faster: the memory is busy by then."""
+
+
+class Resting(Protocol):
+    """What keeps memory for the next job, and should not keep it for ever."""
+
+    def rest(self) -> None:
+        """Give back what has not been used for a while; raises nothing."""
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return how many workers there are at most: three quarters of the processors, from 1 to 12.
+
+    One thread moves 8 to 16 GB/s and a PCIe 5 link 55; eight to twelve keep up (docs, performance).
+    """
+    return max(1, min(MAX_THREADS, processors() * 3 // 4))
+
+
+@attrs.define(eq=False)
+class Job:
+    """Work in parts: ``step`` does one, on any thread, and returns whether there was one to do now.
+
+    At most ``helpers`` workers are in ``step`` at once; ``active`` is how many are. It grows only while the
+    job is in the crew's queue: once it has been taken out and ``active`` is 0, no worker touches its memory.
+    """
+
+    step: Callable[[], bool]
+    helpers: int
+    active: int = attrs.field(default=0, init=False)
+    asleep: bool = attrs.field(default=False, init=False)
+    over: bool = attrs.field(default=False, init=False)
+    failure: BaseException | None = attrs.field(default=None, init=False)
+
+    @property
+    def open(self) -> bool:
+        """Whether one worker more may take part."""
+        return not (self.asleep or self.over) and self.active < self.helpers
+
+
+@attrs.define(eq=False)
+class Crew:
+    """Worker threads that serve jobs in turn, a part at a time.
+
+    They start when a job begins and end after ``idle`` seconds without one. Where none can start, the
+    calling thread does all the parts.
+
+    Thread-safety: any thread. The lock guards the queue and the fields of the jobs in it; no part is done
+    under it.
+    """
+
+    threads: int = attrs.field(factory=default_threads)
+    idle: float = IDLE_SECONDS
+    resting: weakref.WeakSet[Resting] = attrs.field(factory=weakref.WeakSet, init=False)
+    _jobs: deque[Job] = attrs.field(factory=deque, init=False)
+    _running: weakref.WeakSet[threading.Thread] = attrs.field(factory=weakref.WeakSet, init=False)
+    _waiting: int = attrs.field(default=0, init=False)  # workers without a job
+    _lock: threading.RLock = attrs.field(init=False)
+    _work: threading.Condition = attrs.field(init=False)  # there may be a part to take
+    _left: threading.Condition = attrs.field(init=False)  # a worker has left a job
+
+    def __attrs_post_init__(self) -> None:
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Begin afresh, as a forked child does: it has none of the threads."""
+        self._jobs, self._running, self._waiting = deque(), weakref.WeakSet(), 0
+        self._lock = threading.RLock()
+        self._work, self._left = threading.Condition(self._lock), threading.Condition(self._lock)
+
+    def share(self, step: Callable[[], bool], helpers: int) -> None:
+        """Do all parts of a job, with up to ``helpers`` workers, and raise what stopped one of the threads.
+
+        However that goes, by an interrupt too, no worker is in ``step`` afterwards.
+        """
+        job = Job(step, helpers)
+        try:
+            self.begin(job)
+            while job.failure is None and step():
+                pass
+        finally:
+            self.end(job)
+
+    def begin(self, job: Job) -> bool:
+        """Have workers take part in ``job``, until it is over; whether there are workers.
+
+        The memory of its parts has to live until then: :meth:`end` makes sure, or ``step`` itself.
+        """
+        if job.helpers < 1:
+            return False
+        with self._lock:
+            self._jobs.append(job)
+            wanted = min(job.helpers, self.threads)
+            self._work.notify(wanted)
+            missing = min(wanted - self._waiting, self.threads - len(self._running))
+        for _ in range(missing):
+            if not self._start():
+                break
+        return bool(self._running)
+
+    def rouse(self, job: Job) -> None:
+        """Have workers look again at a job that had no part for them."""
+        if job.asleep:
+            with self._lock:
+                job.asleep = False
+                self._work.notify(job.helpers - job.active)
+
+    def end(self, job: Job) -> None:
+        """Take ``job`` out, wait until no worker is in it, and raise what stopped one of them.
+
+        An interrupt does not cut the wait short, as the memory may go right after it; it is raised then.
+        """
+        interrupt: BaseException | None = None
+        while not job.over or job.active:
+            try:
+                with self._lock:
+                    job.over = True
+                    if job in self._jobs:
+                        self._jobs.remove(job)
+                    while job.active:
+                        self._left.wait()
+            except BaseException as error:
+                interrupt = error
+        failure, job.failure = interrupt or job.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure, interrupt  # or they and this frame would keep each other, and the memory
+
+    def _start(self) -> bool:
+        worker = OwnThread(target=self._serve, name="forge3d-worker", daemon=True)
+        self._running.add(worker)
+        try:
+            start_thread(worker)
+        except RuntimeError:  # no thread can start
+            self._running.discard(worker)
+            return False
+        return True
+
+    def _serve(self) -> None:
+        while self._serve_one():
+            pass
+        for owner in tuple(self.resting):
+            owner.rest()
+
+    def _serve_one(self) -> bool:
+        """Do a part or some of the job whose turn it is; False after a while without one.
+
+        A function of its own, as its frame keeps the job, and that the memory.
+        """
+        job = self._take()
+        if job is None:
+            return False
+        more = True
+        try:
+            while (more := job.step()) and not job.over and len(self._jobs) == 1:
+                pass
+        except BaseException as error:
+            job.failure, more = error, False
+        with self._lock:
+            job.active -= 1
+            job.asleep = not more
+            self._left.notify_all()
+        return True
+
+    def _take(self) -> Job | None:
+        """Return the next job in turn with this worker counted in, or None: then it is counted out."""
+        with self._lock:
+            while (job := self._next()) is None:
+                self._waiting += 1
+                called = self._work.wait(self.idle)
+                self._waiting -= 1
+                if not called and not any(job.open for job in self._jobs):
+                    self._running.discard(threading.current_thread())
+                    break
+            return job
+
+    def _next(self) -> Job | None:
+        """Count this worker into the next job in turn that is open, under the lock."""
+        for _ in range(len(self._jobs)):
+            job = self._jobs.popleft()
+            if not job.over:
+                self._jobs.append(job)
+                if job.open:
+                    job.active += 1
+                    return job
+        return None
+
+
+CREW = Crew()
+"""The one of this process, which all its devices share."""
