@@ -71,7 +71,6 @@ class HostCopier:
         future: Future[T] = Future()
 
         def step() -> bool:
-            job.over = True
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
@@ -79,7 +78,6 @@ class HostCopier:
                     future.set_exception(error)
             return False
 
-        job = Job(step, 1)
-        if not self.crew.begin(job):
+        if not self.crew.begin(Job(step, 1, brief=True)):
             step()  # no thread can start
         return await asyncio.wrap_future(future)

@@ -59,6 +59,7 @@ class Job:
 
     step: Callable[[], bool]
     helpers: int
+    brief: bool = False  # over as soon as it has no part to do
     active: int = attrs.field(default=0, init=False)
     asleep: bool = attrs.field(default=False, init=False)
     over: bool = attrs.field(default=False, init=False)
@@ -115,9 +116,9 @@ class Crew:
             self.end(job)
 
     def begin(self, job: Job) -> bool:
-        """Have workers take part in ``job``, until it is over; whether there are workers.
+        """Have workers take part in ``job`` until :meth:`end`, or, if it is brief, as long as it has parts.
 
-        The memory of its parts has to live until then: :meth:`end` makes sure, or ``step`` itself.
+        False where there are no workers; a brief job is over then.
         """
         if job.helpers < 1:
             return False
@@ -129,7 +130,12 @@ class Crew:
         for _ in range(missing):
             if not self._start():
                 break
-        return bool(self._running)
+        if self._running:
+            return True
+        if job.brief:
+            with self._lock:
+                self._take_out(job)
+        return False
 
     def rouse(self, job: Job) -> None:
         """Have workers look again at a job that had no part for them."""
@@ -147,9 +153,7 @@ class Crew:
         while not job.over or job.active:
             try:
                 with self._lock:
-                    job.over = True
-                    if job in self._jobs:
-                        self._jobs.remove(job)
+                    self._take_out(job)
                     while job.active:
                         self._left.wait()
             except BaseException as error:
@@ -160,6 +164,12 @@ class Crew:
                 raise failure
             finally:
                 del failure, interrupt  # or they and this frame would keep each other, and the memory
+
+    def _take_out(self, job: Job) -> None:
+        """Have no worker begin with ``job`` any more, under the lock."""
+        job.over = True
+        if job in self._jobs:
+            self._jobs.remove(job)
 
     def _start(self) -> bool:
         worker = OwnThread(target=self._serve, name="forge3d-worker", daemon=True)
@@ -194,6 +204,8 @@ class Crew:
         with self._lock:
             job.active -= 1
             job.asleep = not more
+            if job.brief and not more:
+                self._take_out(job)
             self._left.notify_all()
         return True
 
@@ -212,12 +224,11 @@ class Crew:
     def _next(self) -> Job | None:
         """Count this worker into the next job in turn that is open, under the lock."""
         for _ in range(len(self._jobs)):
-            job = self._jobs.popleft()
-            if not job.over:
-                self._jobs.append(job)
-                if job.open:
-                    job.active += 1
-                    return job
+            job = self._jobs[0]
+            self._jobs.rotate(-1)
+            if job.open:
+                job.active += 1
+                return job
         return None
 
 

@@ -140,6 +140,8 @@ def test_where_no_thread_starts_the_caller_does_it_all(monkeypatch: pytest.Monke
     crew = Crew(threads=3)
     crew.share(counted(7, done := []), 3)
     assert done == list(range(7))
+    assert not crew.begin(Job(lambda: False, 1, brief=True))
+    assert not crew._jobs
 
 
 def test_what_stops_a_worker_stops_the_job(patience: float) -> None:
