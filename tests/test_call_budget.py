@@ -17,9 +17,9 @@ from forge3d_conformance.speed.calls import CallCount, count_calls
 BOUNDS = {
     "reserve + commit + advance + wait": 56,
     "upload of 4 KiB + wait": 60,
-    "record + submit + wait, one dispatch": 152,
+    "record + submit + wait, one dispatch": 24,
     "read + wait, 4 KiB": 62,
-    "submit of an empty list + wait": 106,
+    "submit of an empty list + wait": 20,
 }
 
 

@@ -11,7 +11,7 @@ from forge3d_core import protocols
 from forge3d_core.arguments import integer, sequence, shown
 from forge3d_core.device.arguments import check_floats, nearest_f4, scalar, thread_counts
 from forge3d_core.device.kernels import CompiledKernel
-from forge3d_core.driver import Command, Copy, Dispatch, Fill, Memory, PreparedCommands
+from forge3d_core.driver import Command, Copy, Dispatch, Fill, Memory
 from forge3d_core.errors import (
     ForeignObject,
     KernelError,
@@ -51,7 +51,7 @@ class RecordedCommands:
     owner: Owner
     label: str = ""
     reusable: bool = False
-    commands: PreparedCommands = attrs.field(factory=PreparedCommands, init=False)
+    commands: list[Command] = attrs.field(factory=list)  # PreparedCommands, if reusable
     reads: dict[Allocation, None] = attrs.field(factory=dict, init=False)
     writes: dict[Allocation, None] = attrs.field(factory=dict, init=False)
     named: dict[DeviceBuffer, None] = attrs.field(factory=dict, init=False)

@@ -22,7 +22,7 @@ from forge3d_core.device.closing import Closing, close_driver
 from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
 from forge3d_core.device.submission import NO_POINTS, Submitter, unknown_lane
-from forge3d_core.driver import Driver
+from forge3d_core.driver import Driver, PreparedCommands
 from forge3d_core.errors import (
     Closed,
     DeviceLost,
@@ -205,13 +205,17 @@ class AssembledDevice:
             return self._kernels.of(source, self)
 
     def command_list(self, *, label: str = "", reusable: bool = False) -> RecordedCommands:
-        self.check()
-        arguments.text("label", label)
-        made = RecordedCommands(self, label, arguments.flag("reusable", reusable))
-        if made.reusable:
+        if (ended := self.life.ended) is not None:
+            raise copy_exception(ended)
+        if type(label) is not str:
+            arguments.text("label", label)
+        if reusable is False:
+            return RecordedCommands(self, label)
+        commands = PreparedCommands()
+        if arguments.flag("reusable", reusable):
             with self._state:
-                self._closing.prepared.add(made.commands)
-        return made
+                self._closing.prepared.add(commands)
+        return RecordedCommands(self, label, bool(reusable), commands)
 
     def submit(
         self,

@@ -65,12 +65,15 @@ class Submitter:
             allocator = self._allocator
             try:
                 allocator.submitting = reads, writes  # before tokens() looks at ``freed``
-                behind = tokens(timeline, reads, writes, explicit)
+                behind = (
+                    tokens(timeline, reads, writes, explicit) if reads or writes or explicit else NO_TOKENS
+                )
                 if timeline.failure is not None:
                     timeline.check()
                 try:
                     point = timeline.enqueue(self._driver.submit, timeline.name, commands, behind)
-                    note_uses(point, reads, writes)
+                    if reads or writes:
+                        note_uses(point, reads, writes)
                     return point
                 except BaseException as error:
                     self._cut_short(error, timeline, reads, writes)

@@ -17,7 +17,7 @@ from forge3d_core.driver import Command, Direction
 from forge3d_core.errors import ForgeError, KernelError, UsageError
 from forge3d_core.host.chaos import Decision
 from forge3d_core.host.execution import Block, block_grid
-from forge3d_core.host.lanes import Hold
+from forge3d_core.host.lanes import Hold, Lanes
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import HostOptions
 from forge3d_core.host.submission import Submission
@@ -67,9 +67,11 @@ class HostDriver:
     owned: bool = True
     selector: str = "0"
     info: DeviceInfo = attrs.field(init=False)
+    _lanes: Lanes = attrs.field(init=False)  # the machine's: what is asked most often is asked directly
     _newest: dict[str, Submission] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        self._lanes = self.machine._lanes
         self.info = describe(self.machine.options, self.selector)
 
     @property
@@ -134,10 +136,10 @@ class HostDriver:
         return submission
 
     def query(self, token: Submission) -> bool:
-        return self.machine.query(token)
+        return self._lanes.query(token)
 
     def wait(self, token: Submission, seconds: float) -> bool:
-        return self.machine.wait(token, seconds)
+        return self._lanes.wait(token, seconds)
 
     def check(self) -> None:
         self.machine.check()
@@ -152,7 +154,7 @@ class HostDriver:
         deadline = Deadline.after(timeout)
         for submission in self._newest.values():
             with contextlib.suppress(ForgeError):  # who waits for it hears of the failure, close does not
-                self.machine.wait(submission, deadline.left())
+                self._lanes.wait(submission, deadline.left())
 
     def hold(self, lane: str) -> Hold:
         return self.machine.hold(lane)

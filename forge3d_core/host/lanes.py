@@ -13,10 +13,8 @@ from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command
 from forge3d_core.errors import Closed, DeviceLost, ForgeError, copy_exception
 from forge3d_core.foreign import keep, translated
-from forge3d_core.host.chaos import Act, Decision, Schedule
 from forge3d_core.host.submission import Submission
 
-CATCH_UP_SECONDS = 0.1
 JOIN_SECONDS = 1.0
 ADVICE = "nothing more runs on it: look at what was submitted, and open the device again"
 
@@ -40,48 +38,58 @@ class Hold:
         self.release()
 
 
-@attrs.define(eq=False)
-class LaneState:
-    """What one lane has to do, and whether it still can; guarded by the lock of the lanes."""
+def _taken() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
-    changed: threading.Condition
+
+@attrs.define(eq=False)
+class Lane:
+    """What one lane has to do, and whether it still can; guarded by the lock of the lanes.
+
+    Its thread sleeps on ``bell`` while ``asleep``, and :meth:`Lanes.wake` rings once for each time.
+    """
+
     queue: deque[Submission] = attrs.field(factory=deque)
     holds: set[Hold] = attrs.field(factory=set)
     failure: Exception | None = None
     thread: threading.Thread | None = None
+    bell: threading.Lock = attrs.field(factory=_taken)
+    asleep: bool = False
+
+    def wake(self) -> None:
+        """Have the thread look again; the lock is held."""
+        if self.asleep:
+            self.asleep = False
+            self.bell.release()
 
 
 @attrs.define(eq=False)
 class Lanes:
     """Runs submissions, in order on each lane, each after the tokens that it names.
 
-    ``run`` carries out commands. The first failure of a lane sticks: what
-    comes after it there, and what depends on it elsewhere, fails with the same error.
+    Every lane runs as soon as it can, and what has run has landed. ``run`` carries out commands. The first
+    failure of a lane sticks: what comes after it there, and what depends on it elsewhere, fails with the
+    same error.
     """
 
     names: tuple[str, ...]
     _run: Callable[[Sequence[Command]], None]
-    _make_schedule: Callable[[Callable[[str], bool]], Schedule]
-    _schedule: Schedule = attrs.field(init=False)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
-    _lanes: dict[str, LaneState] = attrs.field(init=False)
+    _lanes: dict[str, Lane] = attrs.field(init=False)
     _outstanding: set[Submission] = attrs.field(init=False, factory=set)
     _submissions: int = attrs.field(init=False, default=0)
     _ended: ForgeError | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self._lanes = {name: LaneState(threading.Condition(self._lock)) for name in self.names}
-        self._schedule = self._make_schedule(lambda name: bool(self._lanes[name].holds))
+        self._lanes = {name: Lane() for name in self.names}
 
     @property
     def ended(self) -> ForgeError | None:
         """Why nothing runs any more: lost or closed."""
         return self._ended
-
-    @property
-    def submissions(self) -> int:
-        return self._submissions
 
     def submit(self, name: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         lane = self._lanes[name]
@@ -95,37 +103,23 @@ class Lanes:
             try:
                 lane.queue.append(submission)
                 self._outstanding.add(submission)
-                self._schedule.entered(submission)
-                self._announce()
-            except BaseException:  # an interrupt: who submits it will never know it, so it does nothing
+                self._entered(lane, submission)
+            except BaseException:  # an interrupt: its submitter will never know it, so it does nothing
                 submission.let_go()
                 raise
         return submission
 
     def query(self, submission: Submission) -> bool:
-        if not submission.landed.is_set():
-            with self._lock:
-                if not (settled := self._schedule.settled(submission)):
-                    self._schedule.nudge()
-                    self._announce()
-                    settled = self._schedule.settled(submission)
-            if settled:  # decided, so the answer must not hang on how fast the lane's thread is
-                submission.landed.wait(CATCH_UP_SECONDS)
-        return self._landed(submission)
+        if submission.open and submission.error is None and self._ended is None:
+            return True
+        return self._outcome(submission)
 
     def wait(self, submission: Submission, seconds: float) -> bool:
-        if seconds <= 0:
-            return self.query(submission)
-        if not submission.landed.is_set():
-            with self._lock:
-                self._schedule.want(submission)
-                self._announce()
-            try:
-                submission.landed.wait(min(seconds, threading.TIMEOUT_MAX))
-            finally:
-                with self._lock:
-                    self._schedule.unwant(submission)
-        return self._landed(submission)
+        if not submission.open and seconds > 0:
+            submission.wait(min(seconds, threading.TIMEOUT_MAX))
+        if submission.open and submission.error is None and self._ended is None:
+            return True
+        return self._outcome(submission)
 
     def hold(self, name: str) -> Hold:
         """Close a gate before the lane ``name`` and return it."""
@@ -134,22 +128,20 @@ class Lanes:
             self._lanes[name].holds.add(hold)
         return hold
 
-    def note(self, act: Act, number: int) -> None:
-        with self._lock:
-            self._schedule.note(act, "", number)
-
-    def trace(self) -> tuple[Decision, ...]:
-        with self._lock:
-            return self._schedule.trace()
-
     def end(self, error: ForgeError) -> None:
         """Fail all that is outstanding with ``error``, and every later submission; the first call counts."""
         with self._lock:
             if self._ended is None:
                 self._ended = error
-                if isinstance(error, DeviceLost):
-                    self._schedule.note("lose", "", self._submissions)
-            self._fail_outstanding(self._ended)
+            for submission in self._outstanding:
+                submission.error = submission.error or self._ended
+                submission.set()
+            self._outstanding.clear()
+            for lane in self._lanes.values():
+                while lane.queue:
+                    lane.queue.popleft().let_go()
+                lane.holds.clear()
+                lane.wake()
 
     def close(self, timeout: float, closed: Closed, halt: threading.Event) -> None:
         """Open the gates, let queued work end for up to ``timeout`` seconds, then end the threads.
@@ -162,12 +154,11 @@ class Lanes:
         with self._lock:
             for lane in self._lanes.values():
                 lane.holds.clear()
-            self._schedule.drain()
-            self._announce()
+            self._opened()
             outstanding = tuple(self._outstanding)
         try:
             for submission in outstanding:
-                submission.landed.wait(deadline.left())
+                submission.wait(deadline.left())
         finally:  # an interrupt gives up waiting for the work, and nothing else
             halt.set()
             self.end(closed)
@@ -176,12 +167,44 @@ class Lanes:
                 if lane.thread is not None and lane.thread is not threading.current_thread():
                     lane.thread.join(deadline.left())
 
-    def _landed(self, submission: Submission) -> bool:
+    def _entered(self, lane: Lane, submission: Submission) -> None:
+        """Take note that ``submission`` is queued on ``lane``; the lock is held."""
+        if lane.asleep:  # as wake(), which the thread that submits need not call
+            lane.asleep = False
+            lane.bell.release()
+
+    def _may_start(self, lane: Lane, head: Submission) -> bool:
+        """Whether ``head``, the first of ``lane``, may run now; the lock is held."""
+        if lane.holds:
+            return False
+        return all(earlier.ran for earlier in head.after)
+
+    def _has_run(self, submission: Submission) -> None:
+        """Take note that ``submission`` has run; the lock is held."""
+        self._land(submission)
+
+    def _opened(self) -> None:
+        """Take note that gates have opened; the lock is held."""
+        self._wake()
+
+    def _land(self, submission: Submission) -> None:
+        """Tell the host that ``submission`` is over; the lock is held."""
+        self._outstanding.discard(submission)
+        submission.set()
+
+    def _wake(self) -> None:
+        """Have the lanes look again; the lock is held."""
+        for lane in self._lanes.values():
+            if lane.queue:
+                lane.wake()
+
+    def _outcome(self, submission: Submission) -> bool:
+        """Return whether ``submission`` has landed; raise what made it fail."""
         if submission.retired:
             return True
         if isinstance(self._ended, DeviceLost):
             raise copy_exception(self._ended)
-        if not submission.landed.is_set():
+        if not submission.open:
             return False
         if submission.error is not None:
             raise copy_exception(submission.error)
@@ -190,11 +213,10 @@ class Lanes:
     def _release(self, name: str, hold: Hold) -> None:
         with self._lock:
             self._lanes[name].holds.discard(hold)
-            self._schedule.pursue()
-            self._announce()
+            self._opened()
 
-    def _start(self, name: str, lane: LaneState) -> None:
-        """Give the lane its thread, once it has started: one whose start is interrupted serves nobody."""
+    def _start(self, name: str, lane: Lane) -> None:
+        """Give the lane its thread, once it has started: one whose start is interrupted ends by itself."""
         thread = OwnThread(target=self._serve, args=(lane,), name=f"forge3d-host-{name}", daemon=True)
         try:
             start_thread(thread)
@@ -205,8 +227,8 @@ class Lanes:
             ) from error
         lane.thread = thread
 
-    def _serve(self, lane: LaneState) -> None:
-        while (submission := self._take(lane)) is not None:
+    def _serve(self, lane: Lane) -> None:
+        while (submission := self._next(lane)) is not None:
             error = self._inherited(lane, submission)
             if error is None:
                 try:
@@ -217,51 +239,28 @@ class Lanes:
                     error = failure
             self._finish(lane, submission, error)
 
-    def _take(self, lane: LaneState) -> Submission | None:
-        with self._lock:
-            while self._ended is None and lane.thread is threading.current_thread():
-                if lane.queue and not self._gated(lane) and self._schedule.may_start(lane.queue[0]):
+    def _next(self, lane: Lane) -> Submission | None:
+        """Return what the lane's thread runs next, sleeping until there is something; None at the end."""
+        while True:
+            with self._lock:
+                if self._ended is not None or lane.thread is not threading.current_thread():
+                    return None
+                if lane.queue and self._may_start(lane, lane.queue[0]):
                     return lane.queue.popleft()
-                lane.changed.wait()
-            return None
+                lane.asleep = True
+            lane.bell.acquire()
 
-    def _gated(self, lane: LaneState) -> bool:
-        """A gate keeps work from starting, not what the schedule has already let through."""
-        head = lane.queue[0]
-        return bool(lane.holds) and not (head.fate is not None and head.fate.started)
-
-    def _inherited(self, lane: LaneState, submission: Submission) -> Exception | None:
+    def _inherited(self, lane: Lane, submission: Submission) -> Exception | None:
         errors = (earlier.error for earlier in submission.after)
         return lane.failure or next((error for error in errors if error is not None), None)
 
-    def _finish(self, lane: LaneState, submission: Submission, error: Exception | None) -> None:
+    def _finish(self, lane: Lane, submission: Submission, error: Exception | None) -> None:
         with self._lock:
             submission.ran = True
             submission.let_go()
-            if submission.landed.is_set():  # the device was lost or closed under it
+            if submission.open:  # the device was lost or closed under it
                 return
             if error is not None:
                 submission.error = lane.failure = error
-            self._schedule.ran(submission)
-            self._announce()
-
-    def _announce(self) -> None:
-        """Tell the host what has landed and the lanes that something has changed."""
-        for submission in self._schedule.landings():
-            self._outstanding.discard(submission)
-            submission.landed.set()
-        for lane in self._lanes.values():
-            if lane.queue:
-                lane.changed.notify()
-
-    def _fail_outstanding(self, error: ForgeError) -> None:
-        for submission in self._outstanding:
-            submission.error = submission.error or error
-            submission.landed.set()
-        self._outstanding.clear()
-        self._schedule.clear()
-        for lane in self._lanes.values():
-            while lane.queue:
-                lane.queue.popleft().let_go()
-            lane.holds.clear()
-            lane.changed.notify()
+            self._has_run(submission)
+            self._wake()

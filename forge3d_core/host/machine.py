@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Sequence
 
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from forge3d_core.arguments import at_least
 from forge3d_core.driver import Command
 from forge3d_core.errors import Closed, DeviceLost, OutOfDeviceMemory, UsageError, copy_exception
-from forge3d_core.host.chaos import Adversary, Decision, Faults, FreeRunning
+from forge3d_core.host.adversary import AdversarialLanes
+from forge3d_core.host.chaos import Decision, Faults
 from forge3d_core.host.execution import Executor, Link
 from forge3d_core.host.lanes import Hold, Lanes
 from forge3d_core.host.options import HostOptions
@@ -40,9 +40,10 @@ class HostMachine:
     def __attrs_post_init__(self) -> None:
         options = self.options
         executor = Executor(Link(options.link, options.latency, self._halt), options.align)
-        chaos = functools.partial(Adversary, options.seed or 0)
-        self._lanes = Lanes(
-            options.lanes, executor.run, chaos if options.chaos else lambda _held: FreeRunning()
+        self._lanes = (
+            AdversarialLanes(options.lanes, executor.run, options.seed or 0)
+            if options.chaos
+            else Lanes(options.lanes, executor.run)
         )
         self._faults = Faults(options.lose_after)
         if options.oom_at is not None:
@@ -59,7 +60,8 @@ class HostMachine:
         self.check()
         number, refused = self._faults.allocation()
         if refused:
-            self._lanes.note("refuse", number)
+            if isinstance(self._lanes, AdversarialLanes):
+                self._lanes.note("refuse", number)
         else:
             try:
                 return np.zeros(shape, np.uint8)
@@ -74,12 +76,6 @@ class HostMachine:
         if submission.number == self._faults.lose_after:
             self.lose(f"lose_after={submission.number}")
         return submission
-
-    def query(self, submission: Submission) -> bool:
-        return self._lanes.query(submission)
-
-    def wait(self, submission: Submission, seconds: float) -> bool:
-        return self._lanes.wait(submission, seconds)
 
     def hold(self, lane: str) -> Hold:
         """Close a gate before ``lane``: nothing new starts there until the hold is released."""
@@ -98,7 +94,7 @@ class HostMachine:
 
     def trace(self) -> tuple[Decision, ...]:
         """Return what the adversary has decided, oldest first, the last 100 000; empty without chaos."""
-        return self._lanes.trace()
+        return self._lanes.trace() if isinstance(self._lanes, AdversarialLanes) else ()
 
     def close(self, timeout: float = 10.0) -> None:
         """Open every gate, let queued work end for up to ``timeout`` seconds, and end the threads."""

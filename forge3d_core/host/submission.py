@@ -26,22 +26,21 @@ class Fate:
 
 
 @attrs.define(eq=False)
-class Submission:
+class Submission(Latch):
     """Commands on their way through a lane.
 
-    ``ran`` says that the memory shows its writes, ``landed`` that the host may know. Guarded by the
-    lock of the lanes, except ``landed``, which any thread may wait for, and ``error``, which never
-    changes once ``landed`` is set.
+    ``ran`` says that the memory shows its writes; the latch is open once it has landed, that is, once the
+    host may know. Guarded by the lock of the lanes, except the latch, and ``error``, which never changes once
+    that is open.
     """
 
     lane: str
     number: int
     commands: Sequence[Command]
-    after: tuple[Submission, ...]
+    after: Sequence[Submission]
     ran: bool = False
     error: Exception | None = None
     retired: bool = False
-    landed: Latch = attrs.field(factory=Latch)
     fate: Fate | None = None
 
     def let_go(self) -> None:

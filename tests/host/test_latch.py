@@ -18,12 +18,12 @@ class Interrupt(BaseException):
 
 def test_it_is_set_once_and_stays_set() -> None:
     latch = Latch()
-    assert not latch.is_set()
+    assert not latch.open
     assert not latch.wait(0.0)
     assert not latch.wait(0.001)
     latch.set()
     latch.set()
-    assert latch.is_set()
+    assert latch.open
     assert latch.wait(0.0)
 
 

@@ -112,7 +112,7 @@ class RingModel(RuleBasedStateMachine):
     @rule()
     def complete_all(self) -> None:
         self.hold.release()
-        self.machine.wait(self.machine_newest(), 20)
+        self.machine._lanes.wait(self.machine_newest(), 20)
         self.hold = self.machine.hold("upload")
         for _, _, writes in self.flying:
             for offset, data in writes:
