@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import forge3d_core
@@ -15,6 +14,7 @@ from forge3d_conformance.speed.compare import compare
 from forge3d_conformance.speed.measure import OURS, measure, select_rows
 from forge3d_conformance.speed.ours import Ours
 from forge3d_conformance.speed.ours.ours import MAKERS
+from forge3d_conformance.speed.payload import payload
 from forge3d_conformance.speed.peers.peers import PEERS
 from forge3d_conformance.speed.results import dump, read
 from forge3d_conformance.speed.targets import BACKENDS, Row, load_rows
@@ -58,7 +58,7 @@ def test_an_upload_that_is_timed_arrives(device: Device) -> None:
     runner = Ours(Watched()).runner("upload", 1000)  # type: ignore[arg-type]
     runner.call()
     with device.readback_pool() as pool:
-        assert (pool.read(made[0]).wait() == np.random.default_rng(7).integers(0, 256, 1000, np.uint8)).all()
+        assert (pool.read(made[0]).wait() == payload(1000)).all()
     runner.close()
 
 
@@ -120,3 +120,13 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
     with pytest.raises(ReportError, match="no result of"):
         read(path)
+
+
+def test_an_error_of_one_row_leaves_the_others(device: Device) -> None:
+    rows = [
+        Row("perf.upload-owned", "upload", "numpy/teleport", 4096),
+        Row("perf.upload-owned", "read", "numpy/copy", 4096),
+    ]
+    report = measure(device, rows, 0.0)
+    assert [row.ours for row in report.rows] == ["read"]
+    assert "teleport" in report.missing[0].reason

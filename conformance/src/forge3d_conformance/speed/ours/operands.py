@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
 
 from forge3d_conformance.speed.contestant import Runner
 from forge3d_core.protocols import AsyncReadbackConfig, Buffer, Device, Kernel, ReadbackPool, StagingRing
@@ -50,8 +48,3 @@ class Operands:
 
 Maker = Callable[[Operands, int], Runner]
 """Makes the runner of one operation on so many bytes."""
-
-
-def payload(nbytes: int) -> NDArray[np.uint8]:
-    """Return the bytes that are uploaded: random, the same each time."""
-    return np.random.default_rng(7).integers(0, 256, nbytes, dtype=np.uint8)

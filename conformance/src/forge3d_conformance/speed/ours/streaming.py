@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from forge3d_conformance.speed.contestant import Runner
-from forge3d_conformance.speed.ours.operands import Maker, Operands, payload
+from forge3d_conformance.speed.ours.operands import Maker, Operands
+from forge3d_conformance.speed.payload import payload
 from forge3d_core.protocols import ReadbackHandle
 
 DEPTH = 3

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forge3d_conformance.speed.contestant import Runner
-from forge3d_conformance.speed.ours.operands import Maker, Operands, payload
+from forge3d_conformance.speed.ours.operands import Maker, Operands
+from forge3d_conformance.speed.payload import payload
 
 BATCH = 64
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from forge3d_conformance.kernels import INCREMENT
 from forge3d_conformance.speed.contestant import Runner, unknown
+from forge3d_conformance.speed.payload import payload
+from forge3d_conformance.speed.peers.cuda_frames import FRAMES, CudaFrames
+from forge3d_conformance.speed.peers.cuda_workers import DISABLE_TIMING, DOWN, UP, CudaWorkers
 from forge3d_core.protocols import Device
 
-UP, DOWN = 1, 2  # cudaMemcpyKind
-DISABLE_TIMING = 2  # cudaEventDisableTiming
-CHUNK = 4 << 20
-WORKERS = 8
+ROW, PITCH = 4004, 4096  # bytes of a row that needs padding, and of one that has it
 
 
 class Cupy:
@@ -40,6 +39,9 @@ class Cupy:
             "pinned-both": self._both,
             "workers-up": lambda nbytes: self._workers(nbytes, UP),
             "workers-down": lambda nbytes: self._workers(nbytes, DOWN),
+            "rows": self._rows,
+            "record-query": self._record_and_query,
+            "frames": self._frames,
         }
 
     def runner(self, operation: str, nbytes: int) -> Runner:
@@ -60,13 +62,8 @@ class Cupy:
         kernel = self._cupy.RawKernel(INCREMENT.sources["cuda"], INCREMENT.name)
         data = self._cupy.zeros(1024, np.uint32)
         arguments = (data, np.uint32(1), np.uint32(256))
-        stream = self._stream
-
-        def call() -> None:
-            with stream:
-                kernel((4,), (64,), arguments)
-
-        return Runner(call, stream.synchronize)
+        wait = self._cupy.cuda.get_current_stream().synchronize
+        return Runner(lambda: kernel((4,), (64,), arguments), wait)
 
     def _copy_and_record(self, nbytes: int) -> Runner:
         runtime, stream = self._runtime, self._stream.ptr
@@ -84,7 +81,7 @@ class Cupy:
         return Runner(call, self._stream.synchronize, close=close, at_once=1)
 
     def _set(self, nbytes: int) -> Runner:
-        memory, source = self._cupy.empty(nbytes, np.uint8), _data(nbytes)
+        memory, source = self._cupy.empty(nbytes, np.uint8), payload(nbytes)
         wait = self._cupy.cuda.get_current_stream().synchronize
 
         def call() -> None:
@@ -126,113 +123,34 @@ class Cupy:
         return Runner(call)
 
     def _workers(self, nbytes: int, kind: int) -> Runner:
-        """By hand: threads that each own a stream and two pinned chunks, and no barrier between them."""
-        runtime = self._runtime
-        memory, host = self._cupy.zeros(nbytes, np.uint8), _data(nbytes)
-        own = [
-            (
-                self._cupy.cuda.Stream(non_blocking=True),
-                [(self._pinned_array(CHUNK), runtime.eventCreateWithFlags(DISABLE_TIMING)) for _ in range(2)],
-            )
-            for _ in range(WORKERS)
-        ]
-        base = memory.data.ptr
-        identity = self._cupy.cuda.runtime.getDevice()
-
-        def up(
-            offsets: list[int], stream: Any, chunks: list[tuple[NDArray[np.uint8], int]], turn: int
-        ) -> None:
-            while offsets:
-                try:
-                    offset = offsets.pop()
-                except IndexError:
-                    break
-                chunk, event = chunks[turn % 2]
-                size = min(CHUNK, nbytes - offset)
-                runtime.eventSynchronize(event)
-                np.copyto(chunk[:size], host[offset : offset + size])
-                runtime.memcpyAsync(base + offset, chunk.ctypes.data, size, UP, stream.ptr)
-                runtime.eventRecord(event, stream.ptr)
-                turn += 1
-            stream.synchronize()
-
-        def down(
-            offsets: list[int], stream: Any, chunks: list[tuple[NDArray[np.uint8], int]], turn: int
-        ) -> None:
-            landing: list[tuple[int, int, NDArray[np.uint8], int]] = []
-
-            def land() -> None:
-                offset, size, chunk, event = landing.pop(0)
-                runtime.eventSynchronize(event)
-                np.copyto(host[offset : offset + size], chunk[:size])
-
-            while offsets:
-                try:
-                    offset = offsets.pop()
-                except IndexError:
-                    break
-                if len(landing) == 2:
-                    land()
-                chunk, event = chunks[turn % 2]
-                size = min(CHUNK, nbytes - offset)
-                runtime.memcpyAsync(chunk.ctypes.data, base + offset, size, DOWN, stream.ptr)
-                runtime.eventRecord(event, stream.ptr)
-                landing.append((offset, size, chunk, event))
-                turn += 1
-            while landing:
-                land()
-
-        crew = _Crew(WORKERS, lambda: runtime.setDevice(identity))
-
-        def call() -> None:
-            offsets = list(range(0, nbytes, CHUNK))[::-1]
-            work = up if kind == UP else down
-            crew.each(lambda index: work(offsets, *own[index], 0))
+        memory, host = self._cupy.zeros(nbytes, np.uint8), payload(nbytes)
+        workers = CudaWorkers(self._cupy)
+        move = workers.up if kind == UP else workers.down
 
         def close(_kept: object = memory) -> None:
-            crew.close()
-            for _, chunks in own:
-                for _, event in chunks:
-                    runtime.eventDestroy(event)
+            workers.close()
 
-        return Runner(call, close=close)
+        return Runner(lambda: move(memory.data.ptr, host), close=close)
 
+    def _rows(self, nbytes: int) -> Runner:
+        """The same rows of padded memory, gathered on the device and got."""
+        padded = self._cupy.zeros((nbytes // ROW, PITCH), np.uint8)
+        return Runner(lambda: padded[:, :ROW].get())
 
-class _Crew:
-    """Threads that stand ready, since starting them would be what is timed."""
+    def _record_and_query(self, _nbytes: int) -> Runner:
+        runtime, stream = self._runtime, self._stream.ptr
+        event = runtime.eventCreateWithFlags(DISABLE_TIMING)
 
-    def __init__(self, size: int, begin: Callable[[], object]) -> None:
-        self._go = [threading.Semaphore(0) for _ in range(size)]
-        self._done = threading.Semaphore(0)
-        self._work: Callable[[int], object] | None = None
-        self._begin = begin
-        for index in range(size):
-            threading.Thread(target=self._run, args=(index,), daemon=True).start()
+        def call() -> None:
+            runtime.eventRecord(event, stream)
+            runtime.eventQuery(event)
 
-    def each(self, work: Callable[[int], object]) -> None:
-        self._work = work
-        for go in self._go:
-            go.release()
-        for _ in self._go:
-            self._done.acquire()
+        return Runner(call, self._stream.synchronize, close=lambda: runtime.eventDestroy(event))
 
-    def close(self) -> None:
-        self._work = None
-        for go in self._go:
-            go.release()
-
-    def _run(self, index: int) -> None:
-        self._begin()
-        while True:
-            self._go[index].acquire()
-            if self._work is None:
-                return
-            self._work(index)
-            self._done.release()
-
-
-def _data(nbytes: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(7).integers(0, 256, nbytes, dtype=np.uint8)
+    def _frames(self, nbytes: int) -> Runner:
+        """Pinned memory up, a kernel, pinned memory down: three streams in a row, three frames under way."""
+        frames = CudaFrames(self._cupy, nbytes)
+        return Runner(frames.run, operations=FRAMES, close=frames.close)
 
 
 def make(_device: Device) -> Cupy:

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from forge3d_conformance.kernels import INCREMENT
 from forge3d_conformance.speed.contestant import Runner, unknown
+from forge3d_conformance.speed.payload import payload
+from forge3d_conformance.speed.peers.wgpu_frames import DEPTH, FRAMES, Dispatch, Place
 from forge3d_core.protocols import Device
 
 WORD = 16
+LIST_LENGTH = 256
 
 
 class WgpuPy:
@@ -28,7 +27,11 @@ class WgpuPy:
         self._sentinel = self._device.create_buffer(size=WORD, usage=usage.MAP_READ | usage.COPY_DST)
         self._word = self._device.create_buffer(size=WORD, usage=usage.COPY_SRC | usage.COPY_DST)
         self._makers: dict[str, Callable[[int], Runner]] = {
-            "dispatch": self._dispatch,
+            "dispatch": lambda nbytes: self._dispatch(1),
+            "dispatch-list": lambda nbytes: self._dispatch(LIST_LENGTH),
+            "submit-poll": self._submit_poll,
+            "unmap-copy-submit": self._unmap_copy_submit,
+            "frames": self._frames,
             "write-buffer": self._write_buffer,
             "read-buffer": self._read_buffer,
             "staged-up": self._staged_up,
@@ -56,34 +59,65 @@ class WgpuPy:
         usage = self._wgpu.BufferUsage
         return self._device.create_buffer(size=nbytes, usage=usage.STORAGE | usage.COPY_DST | usage.COPY_SRC)
 
-    def _dispatch(self, _nbytes: int) -> Runner:
-        module = self._device.create_shader_module(code=INCREMENT.sources["wgsl"])
-        pipeline = self._device.create_compute_pipeline(
-            layout="auto", compute={"module": module, "entry_point": INCREMENT.name}
-        )
-        usage = self._wgpu.BufferUsage
-        data = self._storage(4096)
-        params = self._device.create_buffer(size=8, usage=usage.UNIFORM | usage.COPY_DST)
-        self._queue.write_buffer(params, 0, np.array([1, 256], np.uint32))
-        entries = [
-            {"binding": place, "resource": {"buffer": buffer, "offset": 0, "size": buffer.size}}
-            for place, buffer in enumerate((data, params))
-        ]
-        group = self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
+    def _dispatch(self, length: int) -> Runner:
+        """A pass of so many dispatches in an encoder of its own, submitted."""
+        dispatch = Dispatch(self._wgpu, self._device, self._storage(4096), 256)
 
         def call() -> None:
             encoder = self._device.create_command_encoder()
-            compute = encoder.begin_compute_pass()
-            compute.set_pipeline(pipeline)
-            compute.set_bind_group(0, group)
-            compute.dispatch_workgroups(4)
-            compute.end()
+            dispatch.record(encoder, length)
             self._queue.submit([encoder.finish()])
+
+        return Runner(call, self._idle, length)
+
+    def _submit_poll(self, _nbytes: int) -> Runner:
+        def call() -> None:
+            self._queue.submit([])
+            self._device._poll()  # wgpu-py has no public name for it
 
         return Runner(call, self._idle)
 
+    def _unmap_copy_submit(self, nbytes: int) -> Runner:
+        """The caller's time for what is in mapped memory; that it is mapped again is waited for untimed."""
+        target, staging = self._storage(nbytes), self._mapped(nbytes)
+
+        def call() -> None:
+            staging.unmap()
+            encoder = self._device.create_command_encoder()
+            encoder.copy_buffer_to_buffer(staging, 0, target, 0, nbytes)
+            self._queue.submit([encoder.finish()])
+
+        return Runner(call, lambda: staging.map_async("WRITE").sync_wait(), close=target.destroy, at_once=1)
+
+    def _frames(self, nbytes: int) -> Runner:
+        """Mapped memory up, a kernel, mapped memory down; three frames under way at once."""
+        places = [self._place(nbytes) for _ in range(DEPTH)]
+
+        def call() -> None:
+            for number in range(FRAMES):
+                place = places[number % DEPTH]
+                if number >= DEPTH:
+                    place.land()
+                place.begin(self._device, self._queue, nbytes)
+            for place in places:
+                place.land()
+
+        return Runner(call, operations=FRAMES)
+
+    def _place(self, nbytes: int) -> Place:
+        usage, memory = self._wgpu.BufferUsage, self._storage(nbytes)
+        landing = self._device.create_buffer(size=nbytes, usage=usage.MAP_READ | usage.COPY_DST)
+        dispatch = Dispatch(self._wgpu, self._device, memory, nbytes // 4)
+        return Place(memory, self._mapped(nbytes), landing, dispatch)
+
+    def _mapped(self, nbytes: int) -> Any:
+        usage = self._wgpu.BufferUsage
+        return self._device.create_buffer(
+            size=nbytes, usage=usage.MAP_WRITE | usage.COPY_SRC, mapped_at_creation=True
+        )
+
     def _write_buffer(self, nbytes: int) -> Runner:
-        target, data = self._storage(nbytes), _data(nbytes)
+        target, data = self._storage(nbytes), payload(nbytes)
 
         def call() -> None:
             self._queue.write_buffer(target, 0, data)
@@ -97,11 +131,7 @@ class WgpuPy:
 
     def _staged_up(self, nbytes: int) -> Runner:
         """What is in mapped memory already, to the device and the memory back."""
-        usage = self._wgpu.BufferUsage
-        target = self._storage(nbytes)
-        staging = self._device.create_buffer(
-            size=nbytes, usage=usage.MAP_WRITE | usage.COPY_SRC, mapped_at_creation=True
-        )
+        target, staging = self._storage(nbytes), self._mapped(nbytes)
 
         def call() -> None:
             staging.unmap()
@@ -137,10 +167,6 @@ class WgpuPy:
         layout = {"offset": 0, "bytes_per_row": width * 4, "rows_per_image": height}
         size = (width, height, 1)
         return Runner(lambda: self._queue.read_texture(place, layout, size), close=texture.destroy)
-
-
-def _data(nbytes: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(7).integers(0, 256, nbytes, dtype=np.uint8)
 
 
 def make(device: Device) -> WgpuPy:
