@@ -57,8 +57,10 @@ class Entry:
         values: Sequence[float],
         stream: int,
     ) -> None:
+        x, y, z = grid
+        width, height, depth = workgroup
         self._pack(self._memory, self._start, *values)
-        self._launch(self._ptr, *grid, *workgroup, 0, stream, self._address, 0)
+        self._launch(self._ptr, x, y, z, width, height, depth, 0, stream, self._address, 0)
 
 
 @attrs.frozen(eq=False)
