@@ -64,6 +64,8 @@ def find_target(spec: str) -> Target:
             formats = tuple(name for name in FORMATS if _takes(device, name))
             if formats:
                 capabilities.add("textures")
+            if _reuses_lists(device):
+                capabilities.add("reusable_lists")
     except BackendError:
         raise
     except Exception as error:
@@ -77,6 +79,14 @@ def _takes(device: Device, format: str) -> bool:
     try:
         device.create_texture(1, 1, format).close()
     except ForgeError:
+        return False
+    return True
+
+
+def _reuses_lists(device: Device) -> bool:
+    try:
+        device.command_list(reusable=True)
+    except TypeError:  # it has no such argument, which came after plugin API 1.0
         return False
     return True
 
