@@ -27,6 +27,7 @@ from forge3d_conformance.child import Ended
 from forge3d_conformance.faulty import FaultyDriver
 from forge3d_conformance.holding import Holding
 from forge3d_conformance.mutants import Layer, Mutant, unwrap
+from forge3d_conformance.mutants.driver.layer import beneath
 from forge3d_conformance.repeat import Example
 from forge3d_conformance.report import PerfResult
 from forge3d_conformance.subject import Hold
@@ -122,7 +123,7 @@ class Bench:
     def hold(self, device: Device, lane: str = "compute", seconds: float = HELD) -> Holding:
         """Keep ``lane`` from completing what is submitted from now on; released after the test at last."""
         real = unwrap(device)
-        hold: Hold = self.target.subject.lent.hold(real, real.lanes[lane].name, seconds)
+        hold: Hold = self.target.subject.lent.hold(beneath(real), real.lanes[lane].name, seconds)
         self._holds.callback(hold.release)
         hold.__enter__()
         return Holding(lane, seconds, hold, lambda: real.closed or real in self._lost)
@@ -132,29 +133,29 @@ class Bench:
     ) -> NDArray[np.uint8]:
         """Return bytes of device memory by the subject's own path."""
         nbytes = buffer.nbytes - offset if nbytes is None else nbytes
-        data = self.target.subject.lent.peek(unwrap(device), unwrap(buffer), offset, nbytes)
+        data = self.target.subject.lent.peek(_lent(device), unwrap(buffer), offset, nbytes)
         return np.frombuffer(bytes(data), np.uint8)
 
     def poke(self, device: Device, buffer: Buffer, data: NDArray[Any], offset: int = 0) -> None:
         """Change bytes of device memory by the subject's own path."""
-        self.target.subject.lent.poke(unwrap(device), unwrap(buffer), offset, data.tobytes())
+        self.target.subject.lent.poke(_lent(device), unwrap(buffer), offset, data.tobytes())
 
     def enqueue(self, device: Device, buffer: Buffer, value: int) -> None:
         """Fill a buffer as the native device's owner would, in its own queue and without waiting."""
-        self.target.subject.lent.enqueue(unwrap(device), unwrap(buffer), value)
+        self.target.subject.lent.enqueue(_lent(device), unwrap(buffer), value)
 
     def lose(self, device: Device) -> None:
         """Make the device be lost."""
         self._lost.append(unwrap(device))
-        self.target.subject.lent.lose(unwrap(device))
+        self.target.subject.lent.lose(_lent(device))
 
     def foreign(self, device: Device, nbytes: int) -> Any:
         """Return native memory of the device's API that forge3d did not make."""
-        return self.target.subject.lent.foreign(unwrap(device), nbytes)
+        return self.target.subject.lent.foreign(_lent(device), nbytes)
 
     def fail_next_allocation(self, device: Device) -> None:
         """Make the driver refuse the next host-visible allocation."""
-        self.target.subject.lent.fail_next_allocation(unwrap(device))
+        self.target.subject.lent.fail_next_allocation(_lent(device))
 
     def memory_in_use(self) -> int:
         """Return the bytes of device memory that this process holds, 0 where the subject cannot tell."""
@@ -308,3 +309,8 @@ class Bench:
         self._holds.close()
         while self._open:
             self._open.pop().close()
+
+
+def _lent(device: Device) -> Device:
+    """Return the backend's own device, without a defect, for its subject."""
+    return cast(Device, beneath(unwrap(device)))

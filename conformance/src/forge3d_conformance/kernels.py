@@ -73,7 +73,125 @@ extern "C" __global__ void mirror(const unsigned int* source, unsigned int* targ
 )
 """Copies the first ``count`` 32-bit words."""
 
-KERNELS: dict[str, KernelSource] = {source.name: source for source in (INCREMENT, MIRROR)}
+
+def _scalars(_threads: tuple[int, int, int], seen: Words, *values: float) -> None:
+    for place, value in enumerate(values):
+        dtype = np.dtype(_SCALARS[place])
+        seen[place : place + 1] = np.array([value]).astype(dtype).view(np.uint32)
+
+
+_SCALARS = ("f4", "u4", "i4", "f4", "i4", "u4")
+
+SCALARS = KernelSource(
+    name="scalars",
+    sources={
+        "host": _scalars,
+        "wgsl": """
+struct Params { a: f32, b: u32, c: i32, d: f32, e: i32, f: u32 }
+@group(0) @binding(0) var<storage, read_write> seen: array<u32>;
+@group(0) @binding(1) var<uniform> params: Params;
+@compute @workgroup_size(64)
+fn scalars(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x > 0u) { return; }
+    seen[0] = bitcast<u32>(params.a);
+    seen[1] = params.b;
+    seen[2] = bitcast<u32>(params.c);
+    seen[3] = bitcast<u32>(params.d);
+    seen[4] = bitcast<u32>(params.e);
+    seen[5] = params.f;
+}
+""",
+        "cuda": """
+extern "C" __global__ void scalars(unsigned int* seen, float a, unsigned int b, int c, float d, int e,
+                                   unsigned int f) {
+    if (blockIdx.x * blockDim.x + threadIdx.x) return;
+    seen[0] = __float_as_uint(a);
+    seen[1] = b;
+    seen[2] = (unsigned int)c;
+    seen[3] = __float_as_uint(d);
+    seen[4] = (unsigned int)e;
+    seen[5] = f;
+}
+""",
+    },
+    bindings=(Binding("seen", "readwrite", "u4"),),
+    params=tuple(Param(name, dtype) for name, dtype in zip("abcdef", _SCALARS, strict=True)),
+)
+"""Leaves the bits of each of its parameters."""
+
+
+def _grid(threads: tuple[int, int, int], marks: Words, width: int, height: int, depth: int) -> None:
+    wide, high, deep = (min(n, most) for n, most in zip(threads, (width, height, depth), strict=True))
+    z, y, x = np.ogrid[:deep, :high, :wide]
+    whole = marks[: width * height * depth].reshape(depth, height, width)
+    whole[:deep, :high, :wide] += (1 + x + 100 * y + 10_000 * z).astype(np.uint32)
+
+
+GRID = KernelSource(
+    name="grid",
+    sources={
+        "host": _grid,
+        "wgsl": """
+struct Params { width: u32, height: u32, depth: u32 }
+@group(0) @binding(0) var<storage, read_write> marks: array<u32>;
+@group(0) @binding(1) var<uniform> size: Params;
+@compute @workgroup_size(4, 4, 2)
+fn grid(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x < size.width && id.y < size.height && id.z < size.depth) {
+        let place = id.x + size.width * (id.y + size.height * id.z);
+        marks[place] = marks[place] + 1u + id.x + 100u * id.y + 10000u * id.z;
+    }
+}
+""",
+        "cuda": """
+extern "C" __global__ void grid(unsigned int* marks, unsigned int width, unsigned int height,
+                                unsigned int depth) {
+    unsigned int x = blockIdx.x * blockDim.x + threadIdx.x;
+    unsigned int y = blockIdx.y * blockDim.y + threadIdx.y;
+    unsigned int z = blockIdx.z * blockDim.z + threadIdx.z;
+    if (x < width && y < height && z < depth)
+        marks[x + width * (y + height * z)] += 1 + x + 100 * y + 10000 * z;
+}
+""",
+    },
+    bindings=(Binding("marks", "readwrite", "u4"),),
+    params=(Param("width"), Param("height"), Param("depth")),
+    workgroup=(4, 4, 2),
+)
+"""Leaves at each place of a box of words, x fastest, a number that says where it is."""
+
+
+def _decrement(_threads: tuple[int, int, int], data: Words, step: int, count: int) -> None:
+    data[:count] -= np.uint32(step)
+
+
+DECREMENT = attrs.evolve(
+    INCREMENT,
+    sources={
+        "host": _decrement,
+        "wgsl": str(INCREMENT.sources["wgsl"]).replace("+ params.step", "- params.step"),
+        "cuda": str(INCREMENT.sources["cuda"]).replace("+= step", "-= step"),
+    },
+)
+"""Is called *increment* and takes what that takes, and subtracts."""
+
+
+def _fail(_threads: tuple[int, int, int], data: Words) -> None:
+    data[:1] = 0xDEAD
+    raise ArithmeticError("this kernel fails while it runs")
+
+
+FAIL = KernelSource(name="fail", sources={"host": _fail}, bindings=(Binding("data", "readwrite", "u4"),))
+"""Fails while it runs, in a way that the device survives; only host callables can."""
+
+KERNELS: dict[str, KernelSource] = {
+    "increment": INCREMENT,
+    "mirror": MIRROR,
+    "scalars": SCALARS,
+    "grid": GRID,
+    "decrement": DECREMENT,
+    "fail": FAIL,
+}
 
 
 def translated(lent: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, KernelSource]:

@@ -12,9 +12,20 @@ from forge3d_conformance.subject import Declared, find_subject
 from forge3d_conformance.texels import FORMATS
 from forge3d_core import load_backend
 from forge3d_core.errors import BackendError, ForgeError, NoDevice
-from forge3d_core.protocols import LANE_ROLES, Backend, Device, DeviceInfo, DeviceOptions, Limits
+from forge3d_core.protocols import (
+    LANE_ROLES,
+    Backend,
+    Device,
+    DeviceInfo,
+    DeviceOptions,
+    KernelSource,
+    Limits,
+)
 
 ENTRY_POINT_GROUP = "forge3d.backends"
+
+KERNEL_CAPABILITIES = {"fail": ("fail",), "kernels": ("scalars", "grid", "decrement")}
+"""What a device is capable of that speaks a language in which these kernels are written or lent."""
 
 
 @attrs.frozen(eq=False)
@@ -57,6 +68,9 @@ def find_target(spec: str) -> Target:
                 capabilities.add("concurrent_lanes")
             if all(hasattr(getattr(device, "driver", None), call) for call in CALLS):
                 capabilities.add("driver")
+            for capability, kernels in KERNEL_CAPABILITIES.items():
+                if all(_speaks(limits, subject.kernels[kernel]) for kernel in kernels):
+                    capabilities.add(capability)
             if hasattr(os, "fork"):
                 capabilities.add("fork")
             if callable(getattr(subject.lent, "memory_in_use", None)):
@@ -73,6 +87,10 @@ def find_target(spec: str) -> Target:
     return Target(
         spec, name, selector, str(candidate), backend, subject, info, limits, frozenset(capabilities), formats
     )
+
+
+def _speaks(limits: Limits, kernel: KernelSource) -> bool:
+    return not kernel.sources.keys().isdisjoint(limits.languages)
 
 
 def _takes(device: Device, format: str) -> bool:

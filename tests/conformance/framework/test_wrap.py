@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from forge3d_conformance.mutants import Layer, Proxy, mutants, unwrap
+from forge3d_conformance.mutants.driver.layer import DriverLayer
 from forge3d_conformance.mutants.plugin import Tampered
 from forge3d_core import protocols
 from forge3d_core.errors import Closed
@@ -188,4 +189,5 @@ def test_each_mutant_says_what_it_breaks(mutant: Any) -> None:
 
     assert mutant.breaks in load()
     assert mutant.layer.__doc__
-    assert mutant.name.startswith(mutant.breaks.partition(".")[0] + ".")
+    area = "driver" if issubclass(mutant.layer, DriverLayer) else mutant.breaks.partition(".")[0]
+    assert mutant.name.startswith(area + ".")

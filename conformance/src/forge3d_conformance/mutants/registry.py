@@ -54,7 +54,7 @@ def mutants() -> tuple[Mutant, ...]:
     """Return every mutant that ships with the suite, by name."""
     from forge3d_conformance import mutants as package
 
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     return tuple(sorted(_registry.values(), key=lambda mutant: mutant.name))
 

@@ -1,0 +1,1 @@
+"""Defects of drivers: what an author of a backend gets wrong, laid over the driver of any backend."""
