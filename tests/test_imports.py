@@ -199,6 +199,7 @@ OWN_ROOMS = {
         "params",
         "recording",
         "signals",
+        "submission",
         "workgroup",
     },
     "forge3d_cuda": {"current", "graphs", "handles"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -126,14 +127,17 @@ NATIVE_BOUNDS = {"clear": 7, "fill": 12, "dispatch": 12, "256 dispatches": 267, 
 """Of a submission in the steady state, on an idle device; of which four are encoder and command buffer."""
 
 PYTHON_BOUNDS = {
-    "clear": 32,
-    "fill": 45,
-    "dispatch": 42,
-    "256 dispatches": 2300,
+    "clear": 31,
+    "fill": 42,
+    "dispatch": 39,
+    "256 dispatches": 1100,
     "upload": 33,
     "download": 33,
 }
 """They may be lowered and never raised."""
+
+QUERY_BOUND = 11
+"""Of a query that has to ask, in Python calls."""
 
 POLL = 1  # native calls of a query, and the address of each block that was mapped again
 
@@ -176,13 +180,15 @@ def test_a_submission_enters_no_more_python_functions(rig: Any, kind: str) -> No
     for _ in range(3):
         rig.run(*commands)
     rig.driver._lanes._checked = float("inf")  # a look at the device now and then is beside the point
-    token, calls = python_calls(lambda: rig.submit(*commands))
-    assert 0 < calls <= PYTHON_BOUNDS[kind]
-    rig.finish(token)
-    assert python_calls(lambda: rig.driver.query(token))[1] <= 3
-    token = rig.submit(*commands)
-    assert python_calls(lambda: rig.driver.query(token))[1] <= 12
-    rig.finish(token)
+    submits, queries = [], []
+    for _ in range(5):  # the least of some: the collector may come upon finalizers at any time
+        token, calls = python_calls(lambda: rig.submit(*commands))
+        submits.append(calls)
+        queries.append(python_calls(partial(rig.driver.query, token))[1])
+        rig.finish(token)
+    assert 0 < min(submits) <= PYTHON_BOUNDS[kind]
+    assert 0 < min(queries) <= QUERY_BOUND
+    assert python_calls(partial(rig.driver.query, token))[1] <= 2
 
 
 def test_parameters_that_change_are_written_once_for_a_submission(

@@ -10,36 +10,24 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import attrs
 from wgpu.backends.wgpu_native import lib
 
-from forge3d_core.driver import (
-    Command,
-    Copy,
-    Direction,
-    Dispatch,
-    Download,
-    DownloadRows,
-    Fill,
-    PreparedCommands,
-    Upload,
-    UploadRows,
-)
+from forge3d_core.driver import Command, Direction, Dispatch, PreparedCommands
 from forge3d_core.errors import ForgeError
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
 from forge3d_wgpu.groups import BindGroups
 from forge3d_wgpu.guard import Guard, natives
 from forge3d_wgpu.kernels import LANGUAGE, CompiledKernel, compile_source
-from forge3d_wgpu.lanes import Lanes, Submission
+from forge3d_wgpu.lanes import Lanes
 from forge3d_wgpu.memory import check_adoptable, create_buffer, create_texture
-from forge3d_wgpu.native import Bound
 from forge3d_wgpu.params import Arenas
 from forge3d_wgpu.recording import Recorder, Recording, Translator
 from forge3d_wgpu.staging import WORD, HostBlock
+from forge3d_wgpu.submission import Submission
 from forge3d_wgpu.transfers import Transfers
 
 ROW_PITCH_ALIGNMENT = 256  # WebGPU, "bytesPerRow"
@@ -93,15 +81,7 @@ class WgpuDriver:
         self._arenas = Arenas(self._native)
         self._groups = BindGroups(self._native)
         self._transfers = transfers = Transfers(self._native)
-        translators: dict[type, Translator] = {
-            Upload: transfers.upload,
-            Download: transfers.download,
-            UploadRows: transfers.upload_rows,
-            DownloadRows: transfers.download_rows,
-            Copy: transfers.copy,
-            Fill: transfers.fill,
-            Dispatch: partial(dispatch, self._limits),
-        }
+        translators: dict[type, Translator] = {**transfers.table, Dispatch: partial(dispatch, self._limits)}
         self._recorder = Recorder(self._groups, self._arenas, translators)
         # Weak, so that a device that was dropped rather than closed can be collected.
         self._at_exit = partial(_abandon, weakref.ref(self))
@@ -238,14 +218,10 @@ class WgpuDriver:
             self._lanes.drain(0)
 
 
-NATIVE = attrgetter("native")
-
-
 def dispatch(limits: Limits, recording: Recording, command: Dispatch) -> None:
     """Record a dispatch over whole buffers."""
     kernel: CompiledKernel = command.kernel.native
-    memory = list(map(Bound, map(NATIVE, command.buffers)))
-    recording.run(kernel, memory, command.params, kernel.groups(command.threads, limits))
+    recording.run(kernel, command.buffers, command.params, kernel.groups(command.threads, limits))
 
 
 def _abandon(driver: weakref.ref[WgpuDriver]) -> None:

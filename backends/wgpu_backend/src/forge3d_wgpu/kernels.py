@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -31,11 +31,8 @@ class CompiledKernel:
     native: Any  # GPUComputePipeline
     layout: Any = attrs.field(repr=False)  # GPUBindGroupLayout
     source: KernelSource = attrs.field(repr=False)
-    packing: str = attrs.field(repr=False)  # struct format of the parameters, padded; empty without any
+    pack: Callable[..., bytes] | None = attrs.field(repr=False)  # the parameters, padded; None without any
     pipeline: Any = attrs.field(repr=False)  # what a compute pass is told of it
-
-    def pack(self, params: Sequence[float]) -> bytes:
-        return struct.pack(self.packing, *params)
 
     def groups(self, threads: tuple[int, int, int], limits: Limits) -> tuple[int, int, int]:
         """Return the workgroups of a dispatch; :class:`KernelError` for more than the adapter runs."""
@@ -104,7 +101,7 @@ def compile_source(device: Any, source: KernelSource) -> CompiledKernel:
             compute={"module": module, "entry_point": source.name},
         )
     check_workgroup(device, source, code)
-    packing = "<" + "".join(_PACKED[param.dtype] for param in source.params) if source.params else ""
+    packing = "<" + "".join(_PACKED[param.dtype] for param in source.params)
     packed = struct.calcsize(packing)
-    packing += f"{align_up(packed, _STRUCT_ALIGNMENT) - packed}x" if packed else ""
-    return CompiledKernel(native, layout, source, packing, CALLS.pipeline(native))
+    padded = struct.Struct(f"{packing}{align_up(packed, _STRUCT_ALIGNMENT) - packed}x")
+    return CompiledKernel(native, layout, source, padded.pack if packed else None, CALLS.pipeline(native))

@@ -44,7 +44,7 @@ from forge3d_core.errors import DriverError, ForgeError
 from forge3d_wgpu.errors import LOSSES, NativeErrors, call_all, device_lost, is_alive
 from forge3d_wgpu.guard import Guard, natives
 from forge3d_wgpu.recording import Recording
-from forge3d_wgpu.signals import Signal
+from forge3d_wgpu.submission import Submission
 
 FEEDER_LEASH_SECONDS = 0.25
 """How long the feeder waits before it looks whether it should stop."""
@@ -53,74 +53,6 @@ CHECKUP_SECONDS = 0.1
 """How often a wait makes sure that the device is still there."""
 
 _COMMAND_BUFFERS = ffi.typeof("WGPUCommandBuffer[1]")
-_SUCCESS = 1
-
-
-@attrs.define(eq=False)
-class Submission:
-    """The token of a submission.
-
-    ``recording`` makes the native command buffer; None once that is submitted, or never will be. Not before
-    it is submitted: wgpu-native keeps a command buffer that is finished and not submitted, and its device,
-    for good.
-    """
-
-    recording: Recording | None
-    commands: Sequence[Command]
-    queue: deque[Submission]  # the feeder's
-    accepted: bool = attrs.field(default=False, init=False)  # the call that made it came to its end
-    failure: ForgeError | None = attrs.field(default=None, init=False)
-    done: bool = attrs.field(default=False, init=False)
-    _statuses: list[list[int]] = attrs.field(factory=list, init=False)  # of the callbacks that wgpu owes it
-    _worked: Signal | None = attrs.field(default=None, init=False)
-    _launched: list[bool] = attrs.field(factory=list, init=False)
-
-    @property
-    def launched(self) -> bool:
-        return bool(self._launched)
-
-    @property
-    def waiting(self) -> bool:
-        return not self._launched and self in self.queue
-
-    @property
-    def settled(self) -> bool:
-        """Whether every callback has fired; whether it was for the right reason is another question.
-
-        The signals of blocks are used again: ask no more once it was true.
-        """
-        return bool(self._launched) and all(self._statuses)
-
-    @property
-    def failed(self) -> bool:
-        return any(status[0] != _SUCCESS for status in self._statuses)
-
-    def steps(self, queue: Any, recording: Recording, buffers: Any) -> list[tuple[Any, ...]]:
-        """Return the calls that launch it: none runs any Python code.
-
-        Blocks are mapped again when the work has ended that names them, so their callbacks tell of that;
-        where there is none, the queue's own does.
-        """
-        launch = (self._launched.append, True)
-        submit = (lib.wgpuQueueSubmit, queue, 1, buffers)
-        blocks = recording.blocks.values()
-        if not blocks:
-            self._worked = worked = Signal.take()
-            self._statuses = [worked.statuses]
-            return [launch, submit, (lib.wgpuQueueOnSubmittedWorkDone, queue, worked.worked[0])]
-        statuses, clear, unmap, map_again = [], [], [], []
-        for block in blocks:
-            statuses.append(block.signal.statuses)
-            clear.append(block.clear_step)
-            unmap.append(block.unmap_step)
-            map_again.append(block.map_step)
-        self._statuses = statuses
-        return [*clear, launch, *unmap, submit, *map_again]
-
-    def retire(self) -> None:
-        worked, self._worked, self._statuses = self._worked, None, []
-        if worked is not None:
-            worked.give()
 
 
 @attrs.define(eq=False)
@@ -227,10 +159,8 @@ class Lanes:
             self._closing = True
             with self._order:
                 for submission in self._queued:
-                    if submission is not self._launching:
-                        submission.recording = (
-                            None  # who keeps the token need not keep what it would have run
-                        )
+                    if submission is not self._launching:  # it is kept by its token, what it names is not
+                        submission.recording = None
                 self._queued.clear()
         feeder = self._feeder
         if feeder is not None and feeder is not threading.current_thread():

@@ -85,7 +85,9 @@ class LateRecording(Recording):
         def translate(recording: Recording) -> None:
             recorder.fill(recording, commands)
 
-        late = cls(recorder.groups.calls, recorder.groups, Params(recorder.arenas), kind, translate=translate)
+        groups = recorder.groups
+        params = Params(recorder.arenas, groups.calls)
+        late = cls(groups.calls, groups, params, kind, translate=translate)
         for command in commands:
             if (block := getattr(command, "block", None)) is not None:
                 late.use(block)

@@ -13,9 +13,8 @@ import attrs
 import wgpu
 from wgpu.backends.wgpu_native import ffi, lib
 
-from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
-from forge3d_wgpu.native import Bound
+from forge3d_wgpu.native import Dialect
 
 ARENA_BYTES = 16 * 1024
 _OFFSET_ALIGNMENT = 256  # the most that any adapter asks of a uniform's offset
@@ -67,22 +66,22 @@ class Params:
     """The parameters of one list of commands, each set in a place of its own."""
 
     arenas: Arenas
+    calls: Dialect
     _data: list[bytearray] = attrs.field(factory=list, init=False)
-    _places: dict[bytes, tuple[Bound, int]] = attrs.field(factory=dict, init=False)
+    _places: dict[bytes, tuple[int, Any]] = attrs.field(factory=dict, init=False)
 
-    def place(self, packed: bytes) -> tuple[Bound, int]:
-        """Return where a shader will find ``packed``, a binding and its dynamic offset; equal sets share one.
+    def place(self, packed: bytes) -> tuple[int, Any]:
+        """Return where a shader will find ``packed``: which buffer, and the dynamic offset in it.
 
-        Their binding is the same for all sets of a size in one buffer, so bind groups serve for all of them.
+        Equal sets share one place. Bind groups do not depend on the offset, so they serve for all sets.
         """
         place = self._places.get(packed)
         if place is None:
             if not self._data or len(self._data[-1]) + len(packed) > ARENA_BYTES:
                 self._data.append(bytearray())
             data = self._data[-1]
-            place = Bound(self.arenas.buffer(len(self._data) - 1), 0, len(packed)), len(data)
-            data += packed.ljust(align_up(len(packed), _OFFSET_ALIGNMENT), b"\0")
-            self._places[packed] = place
+            place = self._places[packed] = len(self._data) - 1, self.calls.offset(len(data))
+            data += packed.ljust(-(-len(packed) // _OFFSET_ALIGNMENT) * _OFFSET_ALIGNMENT, b"\0")
         return place
 
     def writes(self) -> list[tuple[Arena, bytes]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from forge3d_core.driver import Command, Dispatch
+from forge3d_core.driver import Command, Dispatch, Memory
 from forge3d_core.errors import ForgeError, KernelError
 from forge3d_wgpu.groups import BindGroups
 from forge3d_wgpu.kernels import CompiledKernel
@@ -28,6 +28,7 @@ class Recording:
     params: Params
     kind: type[ForgeError] = ForgeError  # of errors for which wgpu has no better name
     blocks: dict[int, HostBlock] = attrs.field(factory=dict, init=False)  # that are named, by id
+    _used: dict[tuple[Any, ...], Any] = attrs.field(factory=dict, init=False)  # bind groups
     _steps: list[Step] = attrs.field(factory=list, init=False)
     _pass: list[Dispatched] | None = attrs.field(default=None, init=False)
     dropped: bool = attrs.field(default=False, init=False)  # whether memory of it has gone: make it anew
@@ -58,25 +59,32 @@ class Recording:
     def run(
         self,
         kernel: CompiledKernel,
-        memory: Sequence[Bound],
+        memory: tuple[Memory | Bound, ...],
         values: Sequence[float],
         groups: tuple[int, int, int],
     ) -> None:
-        """Dispatch ``groups`` workgroups."""
-        if kernel.packing:
-            params, start = self.params.place(kernel.pack(values))
-            group, offset = self.groups.get(kernel, (*memory, params)), self.calls.offset(start)
-        else:
-            group, offset = self.groups.get(kernel, memory), self.calls.offset(None)
+        """Dispatch ``groups`` workgroups over all of what a command names, or over parts of buffers."""
+        arena, packed, offset = -1, b"", None
+        if kernel.pack is not None:
+            packed = kernel.pack(*values)
+            arena, offset = self.params.place(packed)
+        used = kernel, memory, arena
+        group = self._used.get(used)
+        if group is None:
+            bound = [part if isinstance(part, Bound) else Bound(part.native) for part in memory]
+            if packed:
+                bound.append(Bound(self.params.arenas.buffer(arena), 0, len(packed)))
+            group = self._used[used] = self.groups.get(kernel, bound)
         if self._pass is None:
             self._pass = []
             self._steps.append(self.calls.compute(self._pass))
-        self._pass.append((kernel.pipeline, group, offset, groups))
+        self._pass.append((kernel.pipeline, group, offset or self.calls.offset(None), groups))
 
     def drop(self) -> None:
         """Let go of all memory; called when any of it is freed."""
         self.dropped = True
         self._steps, self._pass = [], None
+        self._used.clear()
 
     def encode(self, device: Any) -> Any:
         """Return a native command buffer, the caller's to submit and to release."""
@@ -99,8 +107,9 @@ class Recorder:
 
         Raises :class:`KernelError` for a dispatch that wgpu refuses.
         """
+        calls = self.groups.calls
         kind = KernelError if Dispatch in map(type, commands) else ForgeError
-        recording = Recording(self.groups.calls, self.groups, Params(arenas or self.arenas), kind)
+        recording = Recording(calls, self.groups, Params(arenas or self.arenas, calls), kind)
         self.fill(recording, commands)
         return recording
 

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 from wgpu.backends.wgpu_native import ffi, lib
 
-_SUCCESS = 1  # of WGPUMapAsyncStatus and of WGPUQueueWorkDoneStatus
-assert _SUCCESS == lib.WGPUMapAsyncStatus_Success == lib.WGPUQueueWorkDoneStatus_Success
+SUCCESS = 1  # of WGPUMapAsyncStatus and of WGPUQueueWorkDoneStatus
+assert SUCCESS == lib.WGPUMapAsyncStatus_Success == lib.WGPUQueueWorkDoneStatus_Success
 
 _FIRE, _MAPPED, _WORKED, _MAPPED_INFO, _WORKED_INFO = map(
     ffi.typeof,
@@ -76,7 +76,7 @@ class Signal:
 
     def note(self) -> None:
         """Fire: there is nothing to wait for."""
-        self.statuses.append(_SUCCESS)
+        self.statuses.append(SUCCESS)
 
     @property
     def fired(self) -> bool:
@@ -84,4 +84,4 @@ class Signal:
 
     @property
     def failed(self) -> bool:
-        return bool(self.statuses) and self.statuses[0] != _SUCCESS
+        return bool(self.statuses) and self.statuses[0] != SUCCESS

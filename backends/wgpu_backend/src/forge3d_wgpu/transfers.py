@@ -19,7 +19,7 @@ from forge3d_core.units import MIB, align_up
 from forge3d_wgpu.kernels import LANGUAGE, CompiledKernel, compile_source
 from forge3d_wgpu.memory import create_buffer
 from forge3d_wgpu.native import Bound, Rows
-from forge3d_wgpu.recording import Recording
+from forge3d_wgpu.recording import Recording, Translator
 from forge3d_wgpu.staging import WORD
 
 SCRATCH_BYTES = MIB
@@ -93,6 +93,18 @@ class Transfers:
     _merge: CompiledKernel | None = attrs.field(default=None, init=False)
     _fill: CompiledKernel | None = attrs.field(default=None, init=False)
 
+    @property
+    def table(self) -> dict[type, Translator]:
+        """The translation of each type of command."""
+        return {
+            Upload: self.upload,
+            Download: self.download,
+            UploadRows: self.upload_rows,
+            DownloadRows: self.download_rows,
+            Copy: self.copy,
+            Fill: self.fill,
+        }
+
     def upload(self, recording: Recording, command: Upload) -> None:
         source, target = recording.use(command.block), command.target.native
         if command.block_offset % WORD == command.offset % WORD == command.nbytes % WORD == 0:
@@ -133,7 +145,7 @@ class Transfers:
         for start, size in _chunks(offset, nbytes, FILL_BYTES):
             base, window = _window(target, start, size)
             groups = min(-(-(size + WORD) // (WORD * GROUP)), MAX_GROUPS)
-            recording.run(self._fill, [window], (start - base, size, command.value), (groups, 1, 1))
+            recording.run(self._fill, (window,), (start - base, size, command.value), (groups, 1, 1))
 
     def _copy(self, recording: Recording, part: Part) -> None:
         """Copy any bytes: whole words by the copy engine where it can, the rest by merging."""
@@ -166,7 +178,7 @@ class Transfers:
             base, window = _window(part.target, start, size)
             groups = -(-(size + WORD) // (WORD * GROUP))
             values = (start - base, size, ragged)
-            recording.run(self._merge, [Bound(self._scratch), window], values, (groups, 1, 1))
+            recording.run(self._merge, (Bound(self._scratch), window), values, (groups, 1, 1))
 
     def release(self) -> None:
         if self._scratch is not None:
