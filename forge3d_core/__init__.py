@@ -42,6 +42,7 @@ from forge3d_core.hookspecs import hookimpl
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
     Backend,
+    BatchingRing,
     Binding,
     BudgetMetrics,
     BudgetTracker,
@@ -77,6 +78,7 @@ __all__ = [
     "Backend",
     "BackendDenied",
     "BackendError",
+    "BatchingRing",
     "Binding",
     "BudgetError",
     "BudgetExceeded",

@@ -32,7 +32,7 @@ KINDS = {
     "texture": protocols.Texture,
     "kernel": protocols.Kernel,
     "commands": protocols.CommandList,
-    "ring": protocols.StagingRing,
+    "ring": protocols.BatchingRing,
     "slice": protocols.StagingSlice,
     "pool": protocols.ReadbackPool,
     "handle": protocols.ReadbackHandle,

@@ -30,7 +30,7 @@ from forge3d_core.protocols.readback import (
     ReadRegion,
     ReadRequest,
 )
-from forge3d_core.protocols.ring import RingStats, StagingRing, StagingSlice
+from forge3d_core.protocols.ring import BatchingRing, RingStats, StagingRing, StagingSlice, WantedUpload
 
 __all__ = [
     "LANE_ROLES",
@@ -40,6 +40,7 @@ __all__ = [
     "AsyncReadbackConfig",
     "Backend",
     "Backpressure",
+    "BatchingRing",
     "Binding",
     "BudgetMetrics",
     "BudgetTracker",
@@ -73,4 +74,5 @@ __all__ = [
     "Texture",
     "TextureFormat",
     "Timeline",
+    "WantedUpload",
 ]

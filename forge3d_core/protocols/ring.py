@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol, Self, runtime_checkable
 
 import attrs
@@ -181,3 +182,24 @@ class StagingRing(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
+
+
+WantedUpload = tuple[ArrayLike, Buffer | Texture] | tuple[ArrayLike, Buffer | Texture, int]
+"""An item of ``upload_many``: the data, the target, and the offset in a buffer, by default 0."""
+
+
+@runtime_checkable
+class BatchingRing(StagingRing, Protocol):
+    """A ring that takes several uploads in one call.
+
+    Rings of devices that the core assembles are; others need not be.
+    """
+
+    def upload_many(self, uploads: Iterable[WantedUpload], *, timeout: float | None = None) -> FencePoint:
+        """Stage arrays one after the other, submit them together, and return the point that covers them all.
+
+        Each upload is (data, target) or (data, target, offset), with data, target and offset as for
+        ``upload``; a texture is written from its origin. Where all of them fit into blocks that are free
+        they are one submission. All are checked before the first is staged: a call that is refused has
+        changed nothing. Raises as ``upload`` does.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from functools import partial
 from typing import Protocol, Self
 
@@ -12,11 +13,9 @@ from forge3d_core import protocols
 from forge3d_core.arguments import integer, shown
 from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Memory
-from forge3d_core.dtypes import array_of
 from forge3d_core.errors import (
     BudgetError,
     Closed,
-    ForeignObject,
     ForgeError,
     TooLarge,
     UsageError,
@@ -25,11 +24,12 @@ from forge3d_core.errors import (
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation
-from forge3d_core.memory.resources import DeviceBuffer, DeviceMemory, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring.block import Block, Phase, Staged
 from forge3d_core.ring.block_set import BlockSet
+from forge3d_core.ring.request import UploadRequest, upload_requests, uploadable
 from forge3d_core.ring.room import Room
 from forge3d_core.ring.slice import Slice
 from forge3d_core.ring.small_upload import stage_small
@@ -55,9 +55,12 @@ class RingHost(Submitter, Protocol):
     def idle_point(self, lane: str) -> FencePoint: ...
 
 
+@presents(protocols.BatchingRing)
 @presents(protocols.StagingRing)
 class Ring:
     """See :class:`forge3d_core.protocols.StagingRing`.
+
+    A ring that takes several uploads in one call.
 
     The lock of ``waiting`` guards ``state``; nothing is submitted and nothing waited for under it.
     """
@@ -150,22 +153,32 @@ class Ring:
         deadline = NEVER if timeout is None else Deadline.after(timeout)
         if self.life.ended is not None:
             raise copy_exception(self.life.ended)
-        if not isinstance(target, (DeviceBuffer, DeviceTexture)):
-            swapped = "; data comes first: upload(data, target)" if isinstance(data, DeviceMemory) else ""
-            raise ForeignObject(f"{shown(target)} is not memory of this device{swapped}")
-        array = array_of(data)
+        array, memory = uploadable(data, target)
+        return self._upload([UploadRequest(array, memory, offset, origin)], deadline)
+
+    def upload_many(
+        self, uploads: Iterable[protocols.WantedUpload], *, timeout: float | None = None
+    ) -> FencePoint:
+        deadline = NEVER if timeout is None else Deadline.after(timeout)
+        if self.life.ended is not None:
+            raise copy_exception(self.life.ended)
+        return self._upload(upload_requests(uploads, self.check_target), deadline)
+
+    def _upload(self, requests: list[UploadRequest], deadline: Deadline) -> FencePoint:
+        """Stage what is asked for, one after the other, and submit it together."""
         for block in self.state.blocks:
             if block.outstanding:
                 refuse_own("upload", self.state.blocks)
-        if isinstance(target, DeviceTexture) or not stage_small(self, array, target, offset):
-            flights = upload(self, self._host, array, target, (offset, origin), deadline)
-            with self.waiting.lock:
-                self.state.flew(flights)
+        for array, target, offset, origin in requests:
+            if isinstance(target, DeviceTexture) or not stage_small(self, array, target, offset):
+                flights = upload(self, self._host, array, target, (offset, origin), deadline)
+                with self.waiting.lock:
+                    self.state.flew(flights)
         point = self.submit(deadline)
-        if self._queue.refused:
-            self._queue.tell_refused(target.allocation)
-        if array.dtype.kind == "f":
-            target.allocation.uploaded = point, array.dtype
+        for array, target, _, _ in requests:
+            if self._queue.refused:
+                self._queue.tell_refused(target.allocation)
+            target.allocation.uploaded = (point, array.dtype) if array.dtype.kind == "f" else None
         return point
 
     def stats(self) -> RingStats:

@@ -15,6 +15,7 @@ from forge3d_core.errors import BackendError, ForgeError, NoDevice
 from forge3d_core.protocols import (
     LANE_ROLES,
     Backend,
+    BatchingRing,
     Device,
     DeviceInfo,
     DeviceOptions,
@@ -80,6 +81,9 @@ def find_target(spec: str) -> Target:
                 capabilities.add("textures")
             if _reuses_lists(device):
                 capabilities.add("reusable_lists")
+            with device.staging_ring(ring_count=1, buffer_size=256) as ring:
+                if isinstance(ring, BatchingRing):
+                    capabilities.add("upload_many")
     except BackendError:
         raise
     except Exception as error:

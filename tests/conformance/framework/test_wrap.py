@@ -30,7 +30,7 @@ PROTOCOLS: dict[str, type] = {
     "Texture": protocols.Texture,
     "Kernel": protocols.Kernel,
     "Commands": protocols.CommandList,
-    "Ring": protocols.StagingRing,
+    "Ring": protocols.BatchingRing,
     "Slice": protocols.StagingSlice,
     "Pool": protocols.ReadbackPool,
     "Handle": protocols.ReadbackHandle,
@@ -39,7 +39,7 @@ PROTOCOLS: dict[str, type] = {
     "Budget": protocols.BudgetTracker,
     "Reservation": protocols.Reservation,
 }
-NOUN_OF = {protocol: noun for noun, protocol in PROTOCOLS.items()}
+NOUN_OF = {protocols.StagingRing: "Ring", **{protocol: noun for noun, protocol in PROTOCOLS.items()}}
 
 
 def nouns() -> Iterator[tuple[str, type[Proxy]]]:

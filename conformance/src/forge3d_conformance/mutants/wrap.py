@@ -141,7 +141,13 @@ class Layer:
         NOUNS: ClassVar = {"copy": "Commands", "fill": "Commands", "dispatch": "Commands"}
 
     class Ring(Proxy):
-        NOUNS: ClassVar = {"allocate": "Slice", "reserve": "Slice", "advance": "Point", "upload": "Point"}
+        NOUNS: ClassVar = {
+            "allocate": "Slice",
+            "reserve": "Slice",
+            "advance": "Point",
+            "upload": "Point",
+            "upload_many": "Point",
+        }
 
     class Slice(Proxy): ...
 
