@@ -15,8 +15,8 @@ import forge3d_core
 from forge3d_conformance.speed.calls import CallCount, count_calls
 
 BOUNDS = {
-    "reserve + commit + advance + wait": 56,
-    "upload of 4 KiB + wait": 60,
+    "reserve + commit + advance + wait": 42,
+    "upload of 4 KiB + wait": 48,
     "record + submit + wait, one dispatch": 24,
     "read + wait, 4 KiB": 62,
     "submit of an empty list + wait": 20,
