@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
+from forge3d_core.device import assemble
 from forge3d_core.driver import Copy, Dispatch, Fill, PreparedCommands
 from forge3d_core.errors import DeviceLost, KernelError
 from forge3d_cuda.kernels import CompiledKernel, Entry
@@ -173,3 +174,21 @@ def test_an_interrupted_launch_keeps_the_graph_until_it_has_ended(
     runtime.pending.clear()
     assert hollow_driver._lanes.idle
     assert len(runtime.called("graphExecDestroy")) == 1
+
+
+def test_a_reusable_list_of_the_device_is_launched_as_one_and_goes_with_it(
+    hollow_driver: CudaDriver, runtime: Runtime
+) -> None:
+    device = assemble(hollow_driver)
+    buffer = device.create_buffer(512)
+    commands = device.command_list(reusable=True).fill(buffer, 1, nbytes=100).fill(buffer, 2, offset=200)
+    for _ in range(4):
+        device.submit(commands).wait(1.0)
+    assert len(runtime.called("graphLaunch")) == 3
+    assert len(runtime.graphs) == 1
+    device.close()
+    assert not runtime.graphs
+    del device, buffer, commands
+    gc.collect()
+    for taken, given in (("stream", "streamDestroy"), ("event", "eventDestroy")):
+        assert len(runtime.called(f"{taken}CreateWithFlags")) == len(runtime.called(given))
