@@ -30,11 +30,12 @@ if sys.platform == "linux":
     _prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
-def poll_until(query: Callable[[], bool], seconds: float) -> bool:
+def poll_until(query: Callable[[], bool], seconds: float, *, precision: int = 16) -> bool:
     """Ask ``query`` until it is true or ``seconds`` have passed: a driver's ``wait`` by polling.
 
-    Spins for a moment, since most waits are short, then sleeps a sixteenth of the time waited so far:
-    the answer is at most that much late and a long wait costs next to nothing.
+    Spins for a moment, since most waits are short, then sleeps one part in ``precision`` of the time waited
+    so far: the answer is at most that much late and a long wait costs next to nothing. A higher precision
+    suits a query that costs less than a sleep.
     """
     start = time.perf_counter()
     while not query():
@@ -42,18 +43,18 @@ def poll_until(query: Callable[[], bool], seconds: float) -> bool:
         if elapsed >= seconds:
             return query()
         if elapsed > SPIN_SECONDS:
-            return _sleep_until(query, start, seconds)
+            return _sleep_until(query, start, seconds, precision)
     return True
 
 
-def _sleep_until(query: Callable[[], bool], start: float, seconds: float) -> bool:
+def _sleep_until(query: Callable[[], bool], start: float, seconds: float, precision: int) -> bool:
     slack = _timer_slack(PRECISE_NANOSECONDS)
     try:
         while not query():
             elapsed = time.perf_counter() - start
             if elapsed >= seconds:
                 return query()
-            pause = min(max(elapsed / 16, SHORTEST_SLEEP), LONGEST_SLEEP)
+            pause = min(max(elapsed / precision, SHORTEST_SLEEP), LONGEST_SLEEP)
             time.sleep(min(pause, seconds - elapsed))
         return True
     finally:

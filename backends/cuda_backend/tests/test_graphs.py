@@ -74,12 +74,14 @@ def test_it_is_plain_calls_once_and_one_launch_from_then_on(
     assert [*map(without_stream, captured)] == [*map(without_stream, first)]
 
 
-def test_a_single_call_is_worth_no_graph(
-    hollow_driver: CudaDriver, runtime: Runtime, frame: PreparedCommands
+@pytest.mark.parametrize(("length", "again"), [(0, []), (1, ["graphLaunch"])])
+def test_nothing_is_worth_no_graph_and_one_command_is(
+    hollow_driver: CudaDriver, runtime: Runtime, frame: PreparedCommands, length: int, again: list[str]
 ) -> None:
-    del frame[1:]
-    for _ in range(3):
-        assert submit(hollow_driver, runtime, frame) == ["memsetAsync", "eventRecord"]
+    del frame[length:]
+    assert submit(hollow_driver, runtime, frame) == [*["memsetAsync"] * length, "eventRecord"]
+    for _ in range(2):
+        assert submit(hollow_driver, runtime, frame) == [*again, "eventRecord"]
 
 
 def test_translating_again_costs_nothing(

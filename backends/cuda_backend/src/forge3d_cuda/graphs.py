@@ -1,5 +1,7 @@
 """Graphs: a list that is submitted many times costs one launch from its second submission on.
 
+The launch of a graph costs less than that of a kernel, so even one command is worth it.
+
 A list is captured on a stream of its own, which takes no part in anything else: an interrupt in the middle
 leaves no lane capturing. The capture is relaxed: the garbage collector may free memory in this thread
 meanwhile, which CUDA would otherwise refuse.
@@ -16,8 +18,6 @@ import attrs
 from forge3d_core.driver import Command, PreparedCommands
 from forge3d_cuda.handles import Handle
 from forge3d_cuda.transfers import Call
-
-FEWEST = 2  # calls that are worth a graph
 
 
 @attrs.frozen(eq=False)
@@ -37,17 +37,18 @@ class Graphs:
     """
 
     _runtime: Any
-    _translate: Callable[[Sequence[Command]], list[Call]]
 
-    def of(self, commands: PreparedCommands) -> Translation:
+    def of(
+        self, commands: PreparedCommands, translate: Callable[[Sequence[Command]], list[Call]]
+    ) -> Translation:
         """Return the translation of ``commands``: plain calls at first, then the launch of a graph.
 
         CUDA may refuse to capture; then they stay plain calls, which say what is wrong, if anything is.
         """
         made: Translation | None = commands.translation
         if made is None:
-            calls = self._translate(commands)
-            made = Translation(calls, final=len(calls) < FEWEST)
+            calls = translate(commands)
+            made = Translation(calls, final=not calls)
         elif not made.final:
             graph = self._captured(made.calls)
             calls = made.calls if graph is None else [(self._runtime.graphLaunch, (graph.value,))]

@@ -70,13 +70,10 @@ class Lanes:
     _pool: DevicePool
     _lanes: dict[str, Lane]
     _translations: dict[type, Callable[[Any], Call]]
-    _graphs: Graphs = attrs.field(init=False)
+    _graphs: Graphs
     _events: list[Handle] = attrs.field(factory=list)
     events_created: int = 0
     _orphans: list[Orphan] = attrs.field(factory=list)
-
-    def __attrs_post_init__(self) -> None:
-        self._graphs = Graphs(self._runtime, self._translate)
 
     @classmethod
     def on(cls, runtime: Any, pool: DevicePool, limits: Limits, *, shared: bool = False) -> Lanes:
@@ -86,7 +83,8 @@ class Lanes:
             name: Lane(name, Handle(runtime.streamCreateWithFlags(flags), runtime.streamDestroy))
             for name in limits.lanes
         }
-        made = cls(runtime, pool, lanes, {**Transfers.on(runtime).table, Dispatch: dispatch})
+        translations = {**Transfers.on(runtime).table, Dispatch: dispatch}
+        made = cls(runtime, pool, lanes, translations, Graphs(runtime))
         PinnedFreeList.of(runtime).watch(made)
         return made
 
@@ -109,7 +107,7 @@ class Lanes:
             self._retire_orphans()
         lane, graph = self._lanes[name], None
         if type(commands) is PreparedCommands:
-            translation = self._graphs.of(commands)
+            translation = self._graphs.of(commands, self._translate)
             calls, graph = translation.calls, translation.graph
         else:
             calls = self._translate(commands)
