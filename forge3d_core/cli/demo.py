@@ -36,9 +36,12 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the report.")] = Path("demo-out"),
     size: Annotated[str, typer.Option(help="How much elevation data to stream.")] = "64 MiB",
-    tile: Annotated[int, typer.Option(help="Samples along a tile's side, a multiple of 4.")] = 512,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Samples along a tile's side, a multiple of 4; default: bands of whole rows."),
+    ] = None,
     ring_count: Annotated[int, typer.Option(help="Blocks in the staging ring, 1 to 8.")] = 3,
-    buffer_size: Annotated[str, typer.Option(help="Bytes in each block.")] = "4 MiB",
+    buffer_size: Annotated[str, typer.Option(help="Bytes in each block.")] = "16 MiB",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Stream a real elevation model through ring, hillshade kernel and readback pool, and check it.
@@ -85,6 +88,7 @@ def demo(
     summary = {
         **attrs.asdict(report),
         "throughput": report.throughput,
+        "link_throughput": report.link_throughput,
         "correct": report.correct,
         "picture": str(path),
     }
@@ -122,6 +126,12 @@ def save_png(picture: NDArray[np.uint8], path: Path) -> None:
     _image().fromarray(picture).save(path)
 
 
+def _rate(bytes_a_second: float) -> str:
+    if bytes_a_second < 1e10:
+        return f"{bytes_a_second / 1e6:.0f} MB/s"
+    return f"{bytes_a_second / 1e9:.1f} GB/s"
+
+
 def _show(console: Console, report: StreamReport, path: Path) -> None:
     verdict = (
         f"[green]all {report.tiles} tiles agree with numpy[/]"
@@ -135,7 +145,10 @@ def _show(console: Console, report: StreamReport, path: Path) -> None:
     rows = {
         "device": f"[bold]{escape(report.backend)}[/] {escape(report.device)}",
         "kernel": f"{HILLSHADE.name}, {verdict} ({difference})",
-        "streamed": f"{moved} in {report.seconds:.3f} s: [bold]{report.throughput / 1e6:.0f} MB/s[/]",
+        "streamed": f"{moved} in {report.seconds:.3f} s: [bold]{_rate(report.throughput)}[/], where the link "
+        f"alone allows {_rate(report.link_throughput)}",
+        "in flight": f"{report.mean_tiles_in_flight:.1f} tiles on average, "
+        f"{report.peak_tiles_in_flight} at most",
         "ring": f"{ring}, at most {format_bytes(report.peak_bytes_in_flight)} in flight",
         "readback": f"{report.readback_waits} reads had to wait for a block",
         "budget": f"{peak} of {limit} host-visible",

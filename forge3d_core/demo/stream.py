@@ -7,69 +7,41 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core.demo.hillshade import HILLSHADE, PIXELS_PER_THREAD, Light, shade
+from forge3d_core.demo.check import compare
+from forge3d_core.demo.hillshade import HILLSHADE, PIXELS_PER_THREAD, Light
+from forge3d_core.demo.link import link_seconds
 from forge3d_core.demo.terrain import Terrain
-from forge3d_core.errors import UsageError
-from forge3d_core.protocols import Device, ReadbackHandle
+from forge3d_core.demo.tiles import Tile, bands, tiles
+from forge3d_core.protocols import Buffer, Device, ReadbackHandle, ReadbackPool, StagingRing
 
-BORDER = 1  # samples that a tile needs on each side
 DEPTH = 3  # tiles on the device at once: one comes, one is shaded, one leaves
+BAND_BYTES = 16 << 20  # of elevations in a tile where no side is given
+
+Progress = Callable[[str, int, int], None]
 
 
-@attrs.frozen
-class Tile:
-    """A rectangle of the terrain, in samples."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def staged_bytes(self) -> int:
-        """Bytes of its elevations, border included."""
-        return (self.width + 2 * BORDER) * (self.height + 2 * BORDER) * 4
-
-    def stage(self, terrain: Terrain, into: NDArray[np.float32]) -> None:
-        """Copy its elevations and border to ``into``, (height + 2, width + 2).
-
-        Beyond the terrain's edge its last sample is repeated.
-        """
-        rows, columns = terrain.elevation.shape
-        top, left = self.y - BORDER, self.x - BORDER
-        bottom, right = self.y + self.height + BORDER, self.x + self.width + BORDER
-        if top >= 0 and left >= 0 and bottom <= rows and right <= columns:
-            np.copyto(into, terrain.elevation[top:bottom, left:right])
-            return
-        down = np.clip(np.arange(top, bottom), 0, rows - 1)
-        across = np.clip(np.arange(left, right), 0, columns - 1)
-        np.copyto(into, terrain.elevation[np.ix_(down, across)])
-
-    def place(self, picture: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
-        """Put its shade in the picture."""
-        picture[self.y : self.y + self.height, self.x : self.x + self.width] = pixels
-
-
-def tiles(terrain: Terrain, side: int) -> Iterator[Tile]:
-    """Yield the tiles that cover the terrain, at most ``side`` samples a side."""
-    height, width = terrain.elevation.shape
-    if side < PIXELS_PER_THREAD or side % PIXELS_PER_THREAD:
-        raise UsageError(f"a tile's side is a multiple of {PIXELS_PER_THREAD} samples, not {side}")
-    for y in range(0, height, side):
-        for x in range(0, width, side):
-            yield Tile(x, y, min(side, width - x), min(side, height - y))
+def _silent(_phase: str, _done: int, _all: int) -> None:
+    """Tell nothing."""
 
 
 @attrs.frozen
 class StreamReport:
-    """What one run did. Times in seconds, sizes in bytes."""
+    """What one run did. Times in seconds, sizes in bytes.
+
+    ``link_seconds``: what the same bytes would take if they only crossed the link, each way at its speed.
+    ``peak_tiles_in_flight`` and ``mean_tiles_in_flight``: tiles that the device had not finished with, asked
+    each time that one more had been submitted.
+    """
 
     backend: str
     device: str
@@ -77,10 +49,13 @@ class StreamReport:
     bytes_up: int
     bytes_down: int
     seconds: float
+    link_seconds: float
     ring_count: int
     buffer_size: int
     buffer_stalls: int
     peak_bytes_in_flight: int
+    peak_tiles_in_flight: int
+    mean_tiles_in_flight: float
     readback_waits: int
     peak_host_visible_bytes: int
     limit_bytes: int
@@ -93,109 +68,170 @@ class StreamReport:
         return (self.bytes_up + self.bytes_down) / self.seconds
 
     @property
+    def link_throughput(self) -> float:
+        """The bytes a second that the device's link allows for this mix of both ways."""
+        return (self.bytes_up + self.bytes_down) / self.link_seconds
+
+    @property
     def correct(self) -> bool:
         return self.wrong_tiles == 0
+
+
+@attrs.define
+class Flights:
+    """How many tiles the device was at work on, each time that it was asked."""
+
+    peak: int = 0
+    total: int = 0
+    asked: int = 0
+    peak_bytes: int = 0
+
+    def note(self, tiles: int, nbytes: int) -> None:
+        self.peak = max(self.peak, tiles)
+        self.peak_bytes = max(self.peak_bytes, nbytes)
+        self.total += tiles
+        self.asked += 1
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.asked if self.asked else 0.0
+
+
+class TerrainStream:
+    """Shades the tiles of a terrain, as often as it is run.
+
+    The calling thread stages and submits, a second one takes the results home. Thread-safety: one run at a
+    time. Close it, or use it in ``with``.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        terrain: Terrain,
+        plan: Sequence[Tile],
+        light: Light,
+        *,
+        ring_count: int = 3,
+        buffer_size: int | str = "16 MiB",
+    ) -> None:
+        self.flights = Flights()
+        self._device, self._terrain, self._plan = device, terrain, plan
+        self._scales = light.scales(terrain.dx, terrain.dy)
+        self._kernel = device.create_kernel(HILLSHADE)
+        staged = max(tile.window(terrain).nbytes for tile in plan)
+        shaded = max(tile.width * tile.height for tile in plan)
+        with ExitStack() as stack:
+            self._inputs = [self._buffer(stack, staged, f"elevation {i}") for i in range(DEPTH)]
+            self._outputs = [self._buffer(stack, shaded, f"shade {i}") for i in range(DEPTH)]
+            self.ring: StagingRing = stack.enter_context(
+                device.staging_ring(ring_count=ring_count, buffer_size=buffer_size)
+            )
+            self.pool: ReadbackPool = stack.enter_context(
+                device.readback_pool(max_pending_ops=DEPTH, buffer_size=shaded)
+            )
+            self._home = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="forge3d-demo"))
+            self._stack = stack.pop_all()
+
+    def run(self, picture: NDArray[np.uint8], progress: Progress = _silent) -> float:
+        """Shade every tile into ``picture``, (height, width), and return how many seconds it took."""
+        start = time.perf_counter()
+        coming: deque[tuple[ReadbackHandle, Future[None]]] = deque()
+        for number, tile in enumerate(self._plan):
+            if len(coming) == DEPTH:
+                coming.popleft()[1].result()
+            handle = self._submit(number % DEPTH, tile, picture)
+            coming.append((handle, self._home.submit(_land, handle, tile, picture)))
+            flying = sum(not handle.point.done for handle, _ in coming)
+            self.flights.note(flying, self.ring.stats().bytes_in_flight)
+            progress("streaming", number + 1, len(self._plan))
+        for _, landed in coming:
+            landed.result()
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _submit(self, place: int, tile: Tile, picture: NDArray[np.uint8]) -> ReadbackHandle:
+        """Put a tile on its way; the device orders its parts, and what used the same buffers before."""
+        window = tile.window(self._terrain)
+        elevation, shades = self._inputs[place], self._outputs[place]
+        self.ring.upload(window, elevation)
+        words, (rows, pitch) = tile.width // PIXELS_PER_THREAD, window.shape
+        params = (words, tile.height, pitch, rows, *tile.inset, *self._scales)
+        commands = self._device.command_list().dispatch(
+            self._kernel, [elevation, shades], params, threads=(words, tile.height)
+        )
+        self._device.submit(commands)
+        target = tile.of(picture)
+        out = target if target.flags.c_contiguous else None
+        return self.pool.read(shades, shape=(tile.height, tile.width), out=out)
+
+    def _buffer(self, stack: ExitStack, nbytes: int, label: str) -> Buffer:
+        buffer = self._device.create_buffer(nbytes, label=label)
+        stack.callback(buffer.close)
+        return buffer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _land(handle: ReadbackHandle, tile: Tile, picture: NDArray[np.uint8]) -> None:
+    shades, target = handle.wait(), tile.of(picture)
+    if not target.flags.c_contiguous:
+        target[:] = shades
 
 
 def shade_terrain(
     device: Device,
     terrain: Terrain,
     *,
-    side: int = 512,
+    side: int | None = None,
     light: Light | None = None,
     ring_count: int = 3,
-    buffer_size: int | str = "4 MiB",
+    buffer_size: int | str = "16 MiB",
     tolerance: int = 1,
-    progress: Callable[[str, int, int], None] = lambda _phase, _done, _all: None,
+    progress: Progress = _silent,
 ) -> tuple[NDArray[np.uint8], StreamReport]:
     """Shade ``terrain`` on ``device`` and return the picture (height, width) and what it took.
 
-    ``progress(phase, done, all)`` is called for each tile, first while streaming, then while checking
-    against numpy; only the streaming is timed. A tile that differs by more than ``tolerance`` grey
-    levels is wrong. Raises :class:`TooLarge` when a tile does not fit in a block of the ring.
+    Its tiles are squares of ``side`` samples, or else bands of whole rows. ``progress(phase, done, all)`` is
+    called for each tile while streaming, then for pieces of them while checking against numpy; only the
+    streaming is timed. A tile that differs by more than ``tolerance`` grey levels is wrong.
     """
     light = light or Light()
-    plan = list(tiles(terrain, side))
-    picture = np.zeros(terrain.elevation.shape, np.uint8)
-    kernel = device.create_kernel(HILLSHADE)
-    inputs = [device.create_buffer(plan[0].staged_bytes, label=f"elevation {i}") for i in range(DEPTH)]
-    outputs = [device.create_buffer(plan[0].width * plan[0].height, label=f"shade {i}") for i in range(DEPTH)]
-    coming: deque[tuple[Tile, ReadbackHandle]] = deque()
-    flying = 0
-
-    def land() -> None:
-        tile, handle = coming.popleft()
-        tile.place(picture, handle.wait())
-
-    with (
-        device.staging_ring(ring_count=ring_count, buffer_size=buffer_size) as ring,
-        device.readback_pool(max_pending_ops=DEPTH, buffer_size=plan[0].width * plan[0].height) as pool,
-    ):
-        start = time.perf_counter()
-        for number, tile in enumerate(plan):
-            elevation, out = inputs[number % DEPTH], outputs[number % DEPTH]
-            slot = ring.reserve(tile.staged_bytes)
-            tile.stage(terrain, slot.array(np.float32, (tile.height + 2 * BORDER, tile.width + 2 * BORDER)))
-            slot.commit(elevation)
-            staged = ring.advance()
-            commands = device.command_list(label=f"tile {number}").dispatch(
-                kernel,
-                [elevation, out],
-                light.params(tile.width, tile.height, terrain.dx, terrain.dy),
-                threads=(tile.width // PIXELS_PER_THREAD, tile.height),
-            )
-            device.submit(commands, after=[staged])
-            coming.append((tile, pool.read(out, shape=(tile.height, tile.width))))
-            flying = max(flying, ring.stats().bytes_in_flight)
-            if len(coming) == DEPTH:
-                land()
-            progress("streaming", number + 1, len(plan))
-        while coming:
-            land()
-        seconds = time.perf_counter() - start
-        ring_stats, pool_stats = ring.stats(), pool.stats()
+    plan = list(bands(terrain, BAND_BYTES) if side is None else tiles(terrain, side))
+    picture = np.full(terrain.elevation.shape, 0, np.uint8)  # not zeros, whose pages would come while timed
+    with TerrainStream(
+        device, terrain, plan, light, ring_count=ring_count, buffer_size=buffer_size
+    ) as stream:
+        seconds = stream.run(picture, progress)
+        ring, pool, flights = stream.ring.stats(), stream.pool.stats(), stream.flights
         metrics = device.budget.metrics()
-    for buffer in (*inputs, *outputs):
-        buffer.close()
-    wrong, largest = _compare(plan, terrain, light, picture, tolerance, progress)
+    limit = link_seconds(device, ring.bytes_staged, pool.bytes_read)
+    wrong, largest = compare(plan, terrain, light, picture, tolerance, progress)
     report = StreamReport(
         backend=device.info.backend,
         device=device.info.name,
         tiles=len(plan),
-        bytes_up=ring_stats.bytes_staged,
-        bytes_down=pool_stats.bytes_read,
+        bytes_up=ring.bytes_staged,
+        bytes_down=pool.bytes_read,
         seconds=seconds,
-        ring_count=ring_stats.ring_count,
-        buffer_size=ring_stats.buffer_size,
-        buffer_stalls=ring_stats.buffer_stalls,
-        peak_bytes_in_flight=flying,
-        readback_waits=pool_stats.waits,
+        link_seconds=limit,
+        ring_count=ring.ring_count,
+        buffer_size=ring.buffer_size,
+        buffer_stalls=ring.buffer_stalls,
+        peak_bytes_in_flight=flights.peak_bytes,
+        peak_tiles_in_flight=flights.peak,
+        mean_tiles_in_flight=flights.mean,
+        readback_waits=pool.waits,
         peak_host_visible_bytes=metrics.peak_host_visible_bytes,
         limit_bytes=metrics.limit_bytes,
         wrong_tiles=wrong,
         largest_difference=largest,
     )
     return picture, report
-
-
-def _compare(
-    plan: list[Tile],
-    terrain: Terrain,
-    light: Light,
-    picture: NDArray[np.uint8],
-    tolerance: int,
-    progress: Callable[[str, int, int], Any],
-) -> tuple[int, int]:
-    """Return how many tiles differ from numpy by more than ``tolerance``, and the largest difference."""
-    wrong = largest = 0
-    for number, tile in enumerate(plan):
-        window = np.empty((tile.height + 2 * BORDER, tile.width + 2 * BORDER), np.float32)
-        tile.stage(terrain, window)
-        _, _, *scales = light.params(tile.width, tile.height, terrain.dx, terrain.dy)
-        expected = shade(window, *scales).astype(np.int16)
-        got = picture[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
-        difference = int(np.abs(got - expected).max())
-        largest = max(largest, difference)
-        wrong += difference > tolerance
-        progress("checking", number + 1, len(plan))
-    return wrong, largest

@@ -41,8 +41,8 @@ def test_what_is_piped_is_neither_padded_nor_wrapped(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert all(line == line.strip() for line in lines)
-    assert [line.split("  ")[0] for line in lines[:7]] == [
-        *("device", "kernel", "streamed", "ring", "readback", "budget", "picture")
+    assert [line.split("  ")[0] for line in lines[:8]] == [
+        *("device", "kernel", "streamed", "in flight", "ring", "readback", "budget", "picture")
     ]
     clone = Path(__file__).parents[2]
     assert f"pip install -e {clone / 'backends/wgpu_backend'}" in done.stdout
