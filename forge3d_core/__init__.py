@@ -39,6 +39,10 @@ from forge3d_core.errors import (
     WrongType,
 )
 from forge3d_core.hookspecs import hookimpl
+from forge3d_core.memory.process import check_memory_health, global_tracker
+from forge3d_core.memory.profiling import benchmark_memory_patterns, profile_memory_usage
+from forge3d_core.memory.registered import register_buffer, register_texture
+from forge3d_core.pipeline.stream import stream
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
     Backend,
@@ -135,9 +139,16 @@ __all__ = [
     "WrongType",
     "adopt_device",
     "assemble",
+    "benchmark_memory_patterns",
+    "check_memory_health",
+    "global_tracker",
     "hookimpl",
     "load_backend",
     "open_device",
+    "profile_memory_usage",
+    "register_buffer",
+    "register_texture",
+    "stream",
     "wait_all",
     "wait_any",
 ]

@@ -40,6 +40,7 @@ from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import PATIENCE, Teardown, close_elsewhere
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
+from forge3d_core.memory.process import global_tracker
 from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
 from forge3d_core.presentation import line, presents, table
 from forge3d_core.protocols import (
@@ -96,7 +97,7 @@ class AssembledDevice:
             raise UsageError(f"the driver of {info.backend!r} opened a device without limits")
         self.info: DeviceInfo = info
         self.limits: Limits = info.limits
-        self.budget = Ledger(options.budget)
+        self.budget = Ledger(options.budget, process=global_tracker())
         self._gate = CallGuard()
         self.allocator = Allocator(driver, self.budget, self._gate)
         self.copier = HostCopier(gate=self._gate)

@@ -9,15 +9,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.arguments import function, integer, real
+from forge3d_core.arguments import function
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import BudgetError, Forked, UsageError, copy_exception
-from forge3d_core.foreign import from_signal_handler
+from forge3d_core.errors import BudgetError, Forked, copy_exception
 from forge3d_core.lifetime.hold import Reference
 from forge3d_core.memory.entry import (
     Entry,
@@ -28,6 +27,10 @@ from forge3d_core.memory.entry import (
     with_peaks,
     without_entry,
 )
+from forge3d_core.memory.process import ProcessTracker
+from forge3d_core.memory.reclaimers import Reclaimer, ask
+from forge3d_core.memory.reservation import LedgerReservation
+from forge3d_core.memory.watermarks import Watermark, crossings, report, watermark
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
 from forge3d_core.units import MIB, format_bytes, parse_bytes
@@ -39,56 +42,6 @@ SETTLE_SECONDS = 0.005
 """How often a waiting reservation looks for memory that the device has finished with."""
 
 _log = logging.getLogger(__name__)
-
-
-@presents(protocols.Reservation)
-@attrs.define(eq=False)
-class LedgerReservation:
-    """See :class:`forge3d_core.protocols.Reservation`. Dropped unreleased, it gives back when collected."""
-
-    _tracker: Ledger
-    _entry: Entry
-
-    @property
-    def nbytes(self) -> int:
-        return self._entry.nbytes
-
-    @property
-    def kind(self) -> MemoryKind:
-        return self._entry.kind
-
-    @property
-    def heap(self) -> Heap:
-        return self._entry.heap
-
-    @property
-    def released(self) -> bool:
-        return not self._entry.held
-
-    def __repr__(self) -> str:
-        entry = self._entry
-        what = f"reservation of {format_bytes(entry.nbytes)} {entry.heap} for a {entry.kind}"
-        return line(what, "" if entry.held else "released")
-
-    def grant(self) -> None:
-        """See :meth:`Ledger.grant`."""
-        self._tracker.grant(self._entry)
-
-    def release(self) -> None:
-        self._tracker.release(self._entry)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
-
-
-@attrs.define(eq=False)
-class _Watermark:
-    fraction: float
-    callback: Callable[[BudgetMetrics], None]
-    above: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -120,18 +73,23 @@ class Ledger:
         alias="limit",
     )
     settle: Callable[[], None] = attrs.field(default=lambda: None)
+    _process: ProcessTracker = attrs.field(factory=ProcessTracker, alias="process")
+    shares: bool = attrs.field(default=True)  # whether its limit counts for that of the process
     _held: dict[weakref.ref[Any] | None, Entry] = attrs.field(factory=dict, init=False)  # or more
     _pending: set[Entry] = attrs.field(factory=set, init=False)  # and perhaps some that are so no more
     _waiting: deque[_Ticket] = attrs.field(factory=deque, init=False)
     _abandoned: deque[weakref.ref[Any]] = attrs.field(factory=deque, init=False)
-    _reclaimers: list[Callable[[int], int]] = attrs.field(factory=list, init=False)
-    _watermarks: list[_Watermark] = attrs.field(factory=list, init=False)
+    _reclaimers: list[Reclaimer] = attrs.field(factory=list, init=False)
+    _watermarks: list[Watermark] = attrs.field(factory=list, init=False)
     _ended: Exception | None = attrs.field(default=None, init=False)
     _pid: int = attrs.field(factory=os.getpid, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _changed: threading.Condition = attrs.field(
         init=False, default=attrs.Factory(lambda self: threading.Condition(self._lock), takes_self=True)
     )
+
+    def __attrs_post_init__(self) -> None:
+        self._process.add(self)
 
     def __repr__(self) -> str:
         now = self._now
@@ -153,9 +111,9 @@ class Ledger:
         self._usable()
         with self._lock:
             self._change(lambda now: attrs.evolve(now, limit_bytes=limit))
-            crossed = self._crossings()
+            crossed = crossings(self._watermarks, self._figures)
             self._changed.notify_all()
-        self._report(crossed)
+        report(crossed, self._figures)
 
     def reserve(
         self,
@@ -178,7 +136,7 @@ class Ledger:
             crossed = self._obtain(entry, deadline)
             if crossed is None:
                 raise self._refused(entry)
-            self._report(crossed)
+            report(crossed, self._figures)
         except BaseException:
             reservation.release()  # taken already, if it is a watermark's callback that ends the program
             raise
@@ -189,12 +147,23 @@ class Ledger:
         self._usable()
         self._catch_up()
         now = self._now
-        if not fits(now, entry):
-            raise refusal(now, entry)
+        if not (fits(now, entry) and self._room(entry)):
+            raise self._refusal(entry)
 
     def metrics(self) -> BudgetMetrics:
         self._catch_up()
         return self._now
+
+    @property
+    def now(self) -> BudgetMetrics:
+        """The figures as they are noted, without catching up with anything."""
+        return self._now
+
+    def give_back(self, nbytes: int) -> int:
+        """Have the reclaimers give back ``nbytes``; return how many they did."""
+        given = ask(list(self._reclaimers), nbytes)
+        self._catch_up()  # what a reclaimer let go may just be going back on another thread
+        return given
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> Callable[[], None]:
         function("a reclaimer", reclaim)
@@ -204,16 +173,12 @@ class Ledger:
         return lambda: self._forget(self._reclaimers, reclaim)
 
     def on_watermark(self, fraction: float, callback: Callable[[BudgetMetrics], None]) -> Callable[[], None]:
-        function("a watermark's callback", callback)
-        fraction = real("a watermark, a fraction of the limit,", fraction)
-        if not 0 < fraction <= 1:
-            raise UsageError(f"a watermark is a fraction of the limit in (0, 1], not {fraction!r}")
+        mark = watermark(fraction, callback)
         self._usable()
-        mark = _Watermark(fraction, callback)
         with self._lock:
             self._watermarks.append(mark)
-            crossed = self._crossings()
-        self._report(crossed)
+            crossed = crossings(self._watermarks, self._figures)
+        report(crossed, self._figures)
         return lambda: self._forget(self._watermarks, mark)
 
     def grant(self, entry: Entry) -> None:
@@ -232,7 +197,7 @@ class Ledger:
             if self._change(lambda now: without_entry(now, entry) if entry.held else None, entry):
                 self._held.pop(entry.owner, None)
                 entry.owner = None
-                self._crossings()  # falling only re-arms
+                crossings(self._watermarks, self._figures)  # falling only re-arms
                 self._changed.notify_all()
 
     def end(self, error: Exception) -> None:
@@ -247,6 +212,7 @@ class Ledger:
         leaked = [entry for entry in list(self._held.values()) if entry.held]
         for entry in leaked:
             self.release(entry)
+        self._process.remove(self)
         return len(leaked), sum(entry.nbytes for entry in leaked)
 
     def _change(
@@ -293,14 +259,14 @@ class Ledger:
             with contextlib.suppress(ValueError):
                 self._abandoned.remove(gone)
 
-    def _obtain(self, entry: Entry, deadline: Deadline) -> list[_Watermark] | None:
+    def _obtain(self, entry: Entry, deadline: Deadline) -> list[Watermark] | None:
         """Take ``entry``, in its turn if it may wait; return the marks that it crossed, None if refused."""
         if entry.heap == "device_local" or not deadline.left():
             return self._try(entry)
         ticket = _Ticket(threading.current_thread())
         try:
             self._waiting.append(ticket)
-            while entry.nbytes <= self.limit:
+            while entry.nbytes <= min(self.limit, self._process.limit):
                 self._usable()
                 # A reclaimer, or a finalizer, that reserves does not wait for its own thread.
                 first = self._waiting[0].thread is ticket.thread
@@ -320,70 +286,55 @@ class Ledger:
             with self._lock:
                 self._changed.notify_all()
 
-    def _try(self, entry: Entry) -> list[_Watermark] | None:
+    def _try(self, entry: Entry) -> list[Watermark] | None:
         """Take ``entry`` if it fits, perhaps once the reclaimers have given back; None if it does not."""
         crossed = self._take(entry)
         if crossed is None and self._reclaim(entry):
             crossed = self._take(entry)
         return crossed
 
-    def _take(self, entry: Entry) -> list[_Watermark] | None:
-        with self._lock:
+    def _take(self, entry: Entry) -> list[Watermark] | None:
+        with self._lock, self._process.lock:
             self._usable()
             self._held[entry.owner] = entry
             if entry.pending:
                 self._pending.add(entry)
-            if self._change(
+            if self._room(entry) and self._change(
                 lambda now: with_entry(now, entry, self._pending) if fits(now, entry) else None, entry
             ):
-                return self._crossings()
+                self._process.note()
+                return crossings(self._watermarks, self._figures)
             self._held.pop(entry.owner, None)
             return None
 
     def _reclaim(self, entry: Entry) -> bool:
-        """Ask the reclaimers for what ``entry`` lacks; whether any was asked."""
+        """Ask the reclaimers for what ``entry`` lacks, then those of other devices; whether any was asked."""
         now = self._now
         wanted = now.host_visible_bytes + entry.nbytes - now.limit_bytes
-        asked = False
-        for reclaim in list(self._reclaimers) if entry.nbytes <= now.limit_bytes else ():
-            if wanted <= 0:
-                break
-            asked = True
-            try:
-                wanted -= integer("what a reclaimer gave back", reclaim(wanted))
-            except (
-                Exception
-            ) as error:  # one that cannot give back, or count, keeps nobody from asking the next
-                if from_signal_handler(error):
-                    raise
-                _log.exception("a reclaimer that was asked for %s failed", format_bytes(wanted))
-        if asked:
-            self._catch_up()  # what a reclaimer let go may just be going back on another thread
+        if entry.nbytes > now.limit_bytes:
+            return False
+        asked = wanted > 0 and bool(self.give_back(wanted) or self._reclaimers)
+        if not (asked and self._process.room(entry.nbytes)):
+            lacking = self._process.lacking(entry.nbytes)
+            asked = (lacking > 0 and self._process.reclaim(lacking, self)) or asked
         return asked
 
     def _refused(self, entry: Entry) -> BudgetError:
         """Count a refusal and return it."""
         with self._lock:
             self._change(lambda now: attrs.evolve(now, refusals=now.refusals + 1))
-        return refusal(self._now, entry)
+        return self._refusal(entry)
 
-    def _crossings(self) -> list[_Watermark]:
-        crossed = []
-        for mark in self._watermarks:
-            now = self._now
-            above = now.host_visible_bytes >= mark.fraction * now.limit_bytes and now.host_visible_bytes > 0
-            if above is not mark.above:
-                mark.above = above
-                if above:
-                    crossed.append(mark)
-        return crossed
+    def _refusal(self, entry: Entry) -> BudgetError:
+        now = self._now
+        return refusal(now, entry) if not fits(now, entry) else self._process.refusal(entry.nbytes)
 
-    def _report(self, crossed: list[_Watermark]) -> None:
-        for mark in crossed:
-            try:
-                mark.callback(self._now)
-            except Exception:  # the caller asked for memory, not for somebody's callback
-                _log.exception("the callback of watermark %s failed", mark.fraction)
+    def _room(self, entry: Entry) -> bool:
+        """Whether the process has room as well; the process's lock is held where it is taken."""
+        return entry.heap == "device_local" or self._process.room(entry.nbytes)
+
+    def _figures(self) -> BudgetMetrics:
+        return self._now
 
     def _forget(self, listeners: list[Any], one: Any) -> None:
         if self._pid != os.getpid():

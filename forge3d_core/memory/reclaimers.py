@@ -1,0 +1,32 @@
+"""Who is asked for memory before a budget refuses: caches that give back what they only keep for later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from forge3d_core.arguments import integer
+from forge3d_core.foreign import from_signal_handler
+from forge3d_core.units import format_bytes
+
+_log = logging.getLogger(__name__)
+
+Reclaimer = Callable[[int], int]
+
+
+def ask(reclaimers: Iterable[Reclaimer], wanted: int) -> int:
+    """Ask one after the other for what is still wanted of ``wanted`` bytes; return how many were given back.
+
+    What a reclaimer raises is logged, and the next is asked.
+    """
+    given = 0
+    for reclaim in reclaimers:
+        if given >= wanted:
+            break
+        try:
+            given += integer("what a reclaimer gave back", reclaim(wanted - given))
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            _log.exception("a reclaimer that was asked for %s failed", format_bytes(wanted - given))
+    return given
