@@ -7,12 +7,15 @@ are to go is in ``docs/performance.md``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import FrameType
 
+import numpy as np
 import pytest
 
 import forge3d_core
 from forge3d_conformance.speed.calls import CallCount, count_calls
+from forge3d_core import BatchingRing, ReadbackHandle
 
 BOUNDS = {
     "reserve + commit + advance + wait": 42,
@@ -38,25 +41,105 @@ def test_what_is_counted_is_what_is_bounded(counts: dict[str, CallCount]) -> Non
     assert counts.keys() == BOUNDS.keys()
 
 
-def test_a_read_costs_the_same_however_many_are_pending() -> None:
+def calls_of(call: Callable[[], object]) -> int:
+    """Return how many functions the calling thread enters for one call."""
     calls = 0
 
     def note(_frame: FrameType, event: str, _argument: object) -> None:
         nonlocal calls
         calls += event == "call"
 
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_a_read_costs_the_same_however_many_are_pending() -> None:
     with forge3d_core.open_device("host") as device:
         source = device.create_buffer(4096)
         with device.readback_pool(max_pending_ops=256, buffer_size=4096) as pool:
             for handle in [pool.read(source) for _ in range(256)]:  # the first use of each block
                 handle.wait()
-            counts, handles = [], []
-            for _ in range(256):
-                calls, before = 0, sys.getprofile()
-                sys.setprofile(note)
-                try:
-                    handles.append(pool.read(source))
-                finally:
-                    sys.setprofile(before)
-                counts.append(calls)
+            handles: list[ReadbackHandle] = []
+            counts = [calls_of(lambda: handles.append(pool.read(source))) for _ in range(256)]
     assert max(counts) <= 1.1 * min(counts) + 16  # what the device has finished meanwhile is noted, too
+
+
+SLICES = 10_000
+
+
+def test_a_slice_costs_the_same_over_a_rings_life() -> None:
+    """The first of 10^4 and the last, each of a block that the ring has had before."""
+    with forge3d_core.open_device("host") as device:
+        buffer = device.create_buffer(256)
+        with device.staging_ring(buffer_size=4096) as ring:
+
+            def stage() -> None:
+                ring.reserve(256).commit(buffer)
+                ring.advance()
+
+            def least() -> int:
+                return min(calls_of(stage) for _ in range(16) if device.wait_idle() is None)
+
+            for _ in range(8):
+                stage()
+            first = least()
+            for _ in range(SLICES):
+                stage()
+            assert least() <= 1.1 * first
+
+
+def test_a_slice_costs_the_same_however_many_are_in_one_advance() -> None:
+    """They are one submission, whose own calls do not grow with them."""
+    with forge3d_core.open_device("host") as device:
+        buffer = device.create_buffer(SLICES)
+        with device.staging_ring(buffer_size=SLICES * device.limits.staging_alignment) as ring:
+            costs = {}
+            for slices in (1, 100, SLICES):
+
+                def stage(slices: int = slices) -> None:
+                    for place in range(slices):
+                        ring.reserve(1).commit(buffer, place)
+
+                staging, advancing = calls_of(stage), calls_of(ring.advance)
+                costs[slices] = staging / slices, advancing
+                device.wait_idle()
+            each, submitting = zip(*costs.values(), strict=True)
+            assert max(each[1:]) <= each[0], costs
+            assert max(submitting) <= submitting[0] + 2, costs
+            assert ring.stats().submissions == len(costs)
+
+
+def test_a_slice_that_is_written_costs_a_few_calls_more(counts: dict[str, CallCount]) -> None:
+    """Its memory is lent, looked after and taken back: in the common case, with one view in a variable."""
+    with forge3d_core.open_device("host") as device:
+        buffer = device.create_buffer(256)
+        with device.staging_ring(buffer_size=4096) as ring:
+
+            def stage() -> None:
+                slot = ring.reserve(256)
+                view = slot.view
+                view[:] = 1
+                slot.commit(buffer)
+                ring.advance().wait()
+
+            for _ in range(8):
+                stage()
+            more = min(calls_of(stage) for _ in range(8)) - counts["reserve + commit + advance + wait"].calls
+            assert more <= 24
+
+
+def test_many_uploads_at_once_cost_less_each() -> None:
+    with forge3d_core.open_device("host") as device:
+        buffer, data = device.create_buffer(64 * 256), np.ones(256, np.uint8)
+        uploads = [(data, buffer, place * 256) for place in range(64)]
+        with device.staging_ring() as ring:
+            assert isinstance(ring, BatchingRing)
+            for _ in range(8):
+                ring.upload_many(uploads).wait()
+            calls = min(calls_of(lambda: ring.upload_many(uploads)) for _ in range(8))
+            assert calls <= 64 * 19

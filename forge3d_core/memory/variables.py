@@ -27,11 +27,11 @@ class Variables:
 
         Not those that are shared with closures, which other calls, and other threads, have too.
         """
-        names = [name for name, value in self.values.items() if id(value) in ones]
-        if not names:
-            return 0
-        shared = (*self._code.co_cellvars, *self._code.co_freevars)
-        return sum([name not in shared for name in names])
+        count, code = 0, self._code
+        for name, value in self.values.items():
+            if id(value) in ones and name not in code.co_cellvars and name not in code.co_freevars:
+                count += 1
+        return count
 
     def references(self, one: object) -> int:
         return self.copies * self.naming({id(one)})

@@ -23,6 +23,7 @@ from forge3d_core.memory.variables import variables
 
 # What `sys.getrefcount` counts for an array that only the loan knows: where it keeps it, and the argument.
 _OWN_REFERENCES = 2
+_BYTE = np.dtype(np.uint8)
 _CALLS = 32  # how many callers may have an array as a variable before memory is rather moved
 
 
@@ -95,7 +96,8 @@ class Loan:
         """Lend the memory as bytes: the same array each time."""
         lent, place = self._lent, self._whole
         if place is None or place >= len(lent):
-            self.array()
+            room = 0 if self._root is None else self._root.nbytes
+            self._lend(_BYTE, (room,), (1,))
             self._whole = place = len(lent) - 1
         return lent[place]
 
@@ -116,11 +118,13 @@ class Loan:
         if math.prod(wanted) and (rows - 1) * pitch + row > room:
             raise UsageError(f"{item} of shape {shown(shape)} does not fit in the {room} bytes lent")
         inner = [item.itemsize * math.prod(wanted[axis + 1 :]) for axis in range(1, len(wanted))]
-        strides = (pitch, *inner)[: len(wanted)]
+        return self._lend(item, wanted, (pitch, *inner)[: len(wanted)])
+
+    def _lend(self, item: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]) -> NDArray[Any]:
         root = self._root  # only here: an error that is kept would keep it, and look like an array derived
         if root is None:
             raise StateError("this host-visible memory was taken back")  # by another thread, just now
-        lent: NDArray[Any] = np.ndarray(wanted, item, buffer=root, strides=strides)
+        lent: NDArray[Any] = np.ndarray(shape, item, buffer=root, strides=strides)
         lent.flags.writeable = root.flags.writeable
         self._lent.append(lent)
         return lent
@@ -133,17 +137,22 @@ class Loan:
         other thread, and no call that is over or has yet to go on, has those. Any other reference may be one.
         Raises :class:`ViewHeld` where arrays were derived.
         """
-        self._refuse_derived()
-        lent, base = self._lent, getattr(self._root, "base", None)  # not the root: see array()
-        if base is None or not lent:
+        lent, base = self._lent, getattr(self._root, "base", None)  # not the root: see _lend()
+        if base is None:
+            return False
+        if sys.getrefcount(self._root) > _OWN_REFERENCES + len(lent):
+            self._refuse_derived()
+        if not lent:
             return False
         if _references_below(base) > _BELOW:
             return True
         del base
-        left = sum([sys.getrefcount(lent[place]) - _OWN_REFERENCES for place in range(len(lent))])
+        left, ones = 0, set()
+        for place in range(len(lent)):  # no name for the array, which would be a reference more
+            left += sys.getrefcount(lent[place]) - _OWN_REFERENCES
+            ones.add(id(lent[place]))
         if not left:
             return False
-        ones = {id(array) for array in lent}
         for call in islice(variables(caller), _CALLS):
             try:
                 left -= call.naming(ones)
@@ -155,11 +164,13 @@ class Loan:
 
     def take_back(self) -> None:
         """Empty what was handed out, or raise :class:`ViewHeld` and change nothing."""
-        self._refuse_derived()
+        if self._root is not None and sys.getrefcount(self._root) > _OWN_REFERENCES + len(self._lent):
+            self._refuse_derived()
         self.surrender()
 
     def _refuse_derived(self) -> None:
-        if (derived := self._derived()) > 0:
+        derived = sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
+        if derived > 0:
             raise ViewHeld(
                 f"{derived} array(s) derived from this memory are still alive and would outlive it; "
                 "drop them first (del), or ask .array(dtype, shape) for the shape instead of reshaping"
@@ -172,7 +183,7 @@ class Loan:
         the GIL and writes to where the array pointed when it began. It refers to the array, as an alias does.
         """
         if self._root is not None:
-            derived = self._derived() > 0
+            derived = sys.getrefcount(self._root) > _OWN_REFERENCES + len(self._lent)
             users = self._holds if derived else self._stale
             inner: NDArray[np.uint8] = self._root.base.obj  # type: ignore[union-attr]
             users.add(Reference(inner, users.discard))  # gone by itself, and at once, if nothing is left
@@ -185,11 +196,6 @@ class Loan:
         self._lending.token = None  # each time: an interrupt may have come before
         _lendings.discard(self._lending)
 
-    def _derived(self) -> int:
-        if self._root is None:
-            return 0
-        return sys.getrefcount(self._root) - _OWN_REFERENCES - len(self._lent)
-
 
 def _references_below(base: object) -> int:
     """Return how often what lies from the root's base to the inner array is referred to, that included."""
@@ -200,6 +206,7 @@ def _references_below(base: object) -> int:
 
 # Where an array keeps the address of its extents: ``PyArrayObject_fields`` of numpy's C API, behind the
 # object's head, has the address of the data, the number of dimensions, and this.
+_address, _extent = ctypes.c_void_p, ctypes.c_ssize_t
 _EXTENTS = object.__basicsize__ + 2 * ctypes.sizeof(ctypes.c_void_p)
 
 
@@ -212,7 +219,10 @@ def _extents_are_there() -> bool:
     data, dimensions = ctypes.c_void_p.from_address(fields), ctypes.c_int.from_address(fields + pointer)
     if (data.value, dimensions.value) != (sample.__array_interface__["data"][0], 2):
         return False
-    _first_extent(sample).value = 2
+    address = _address.from_address(id(sample) + _EXTENTS).value
+    if address is None:
+        return False
+    _extent.from_address(address).value = 2
     return sample.shape == (2, 5)
 
 
@@ -224,19 +234,14 @@ def _empty(lent: NDArray[Any], inner: NDArray[np.uint8]) -> None:
     """
     lent.flags.writeable = False
     if lent.ndim and _EXTENTS_KNOWN:
-        _first_extent(lent).value = 0
+        address = _address.from_address(id(lent) + _EXTENTS).value
+        _extent.from_address(address).value = 0  # type: ignore[arg-type]
         return
     # numpy's own protocol for giving an array new contents; it drops the base.
     shape, zeros = ((0,), b"") if lent.ndim else ((), bytes(lent.itemsize))
     lent.__setstate__((1, shape, lent.dtype, False, zeros))  # type: ignore[arg-type]
     lent.flags.writeable = False
     weakref.finalize(lent, lambda _inner: None, inner).atexit = False
-
-
-def _first_extent(array: NDArray[Any]) -> ctypes.c_ssize_t:
-    address = ctypes.c_void_p.from_address(id(array) + _EXTENTS).value
-    assert address is not None
-    return ctypes.c_ssize_t.from_address(address)
 
 
 _EXTENTS_KNOWN = _extents_are_there()

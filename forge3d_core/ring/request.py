@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from forge3d_core.arguments import integer, sequence, shown
 from forge3d_core.dtypes import array_of
@@ -14,10 +14,12 @@ from forge3d_core.formats import check_texels
 from forge3d_core.memory.resources import DeviceBuffer, DeviceMemory, DeviceTexture
 
 Target = DeviceBuffer | DeviceTexture
+Check = Callable[[Target], None]
+"""Raises unless the target is one of the ring's."""
 
 
 class UploadRequest(NamedTuple):
-    """One upload; ``offset`` is for buffers, ``origin`` for textures."""
+    """One upload, checked: all of ``array`` fits at ``offset`` of a buffer, or ``origin`` of a texture."""
 
     array: NDArray[Any]
     target: Target
@@ -25,34 +27,36 @@ class UploadRequest(NamedTuple):
     origin: tuple[int, int] = (0, 0)
 
 
-def uploadable(data: ArrayLike, target: object) -> tuple[NDArray[Any], Target]:
-    """Return the array that ``data`` stands for, and ``target`` as memory of the core's."""
+def upload_request(
+    data: Any, target: object, offset: Any, origin: tuple[int, int], check: Check
+) -> UploadRequest:
+    """Return what ``upload`` is asked for, or raise why it cannot be."""
     if not isinstance(target, (DeviceBuffer, DeviceTexture)):
         swapped = "; data comes first: upload(data, target)" if isinstance(data, DeviceMemory) else ""
         raise ForeignObject(f"{shown(target)} is not memory of this device{swapped}")
-    return array_of(data), target
+    array = array_of(data)
+    check(target)
+    if type(offset) is not int:
+        offset = integer("offset", offset)
+    if isinstance(target, DeviceBuffer):
+        if offset < 0 or offset + array.nbytes > target.nbytes:
+            target.region(offset, array.nbytes)  # which raises
+        return UploadRequest(array, target, offset)
+    if offset:
+        raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
+    check_texels(array, target.format)
+    origin, _ = target.rectangle(origin, (array.shape[1], array.shape[0]))
+    return UploadRequest(array, target, 0, origin)
 
 
-def upload_requests(
-    uploads: Iterable[tuple[Any, ...]], check_target: Callable[[Target], None]
-) -> list[UploadRequest]:
+def upload_requests(uploads: Iterable[Any], check: Check) -> list[UploadRequest]:
     """Return what ``upload_many`` is asked for; raises if one of them cannot be, and none is staged."""
-    return [_request(one, check_target) for one in sequence("what upload_many takes", uploads)]
+    return [_of_tuple(one, check) for one in sequence("what upload_many takes", uploads)]
 
 
-def _request(one: Any, check_target: Callable[[Target], None]) -> UploadRequest:
+def _of_tuple(one: Any, check: Check) -> UploadRequest:
     if not isinstance(one, tuple) or not 2 <= len(one) <= 3:
         raise WrongType(
             f"an upload of upload_many is (data, target) or (data, target, offset), not {shown(one)}"
         )
-    array, target = uploadable(one[0], one[1])
-    check_target(target)
-    offset = integer("offset", one[2]) if len(one) == 3 else 0
-    if isinstance(target, DeviceBuffer):
-        target.region(offset, array.nbytes)
-    else:
-        if offset:
-            raise UsageError("a texture takes no byte offset; upload(..., origin=(x, y)) goes by texels")
-        check_texels(array, target.format)
-        target.rectangle((0, 0), (array.shape[1], array.shape[0]))
-    return UploadRequest(array, target, offset)
+    return upload_request(one[0], one[1], one[2] if len(one) == 3 else 0, (0, 0), check)

@@ -29,7 +29,7 @@ from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring.block import Block, Phase, Staged
 from forge3d_core.ring.block_set import BlockSet
-from forge3d_core.ring.request import UploadRequest, upload_requests, uploadable
+from forge3d_core.ring.request import UploadRequest, upload_request, upload_requests
 from forge3d_core.ring.room import Room
 from forge3d_core.ring.slice import Slice
 from forge3d_core.ring.small_upload import stage_small
@@ -153,8 +153,7 @@ class Ring:
         deadline = NEVER if timeout is None else Deadline.after(timeout)
         if self.life.ended is not None:
             raise copy_exception(self.life.ended)
-        array, memory = uploadable(data, target)
-        return self._upload([UploadRequest(array, memory, offset, origin)], deadline)
+        return self._upload([upload_request(data, target, offset, origin, self.check_target)], deadline)
 
     def upload_many(
         self, uploads: Iterable[protocols.WantedUpload], *, timeout: float | None = None

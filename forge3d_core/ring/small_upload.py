@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core.arguments import integer
 from forge3d_core.driver import Memory, Upload
 from forge3d_core.foreign import view_of
 from forge3d_core.memory.allocator import Allocation
-from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer
 from forge3d_core.ring.block import Block, Staged
 from forge3d_core.ring.room import Room
 from forge3d_core.ring.state import RingState
@@ -28,24 +27,17 @@ class SmallUploadHost(Protocol):
     room: Room
     state: RingState
 
-    def check_target(self, target: DeviceBuffer | DeviceTexture) -> None: ...
-
     def staged(self, block: Block, target: Allocation, memory: Memory) -> Staged: ...
 
 
 def stage_small(ring: SmallUploadHost, array: NDArray[Any], target: DeviceBuffer, offset: int) -> bool:
-    """Copy and commit what is small, if there is room at once and no other thread waits for it.
+    """Copy and commit what is small and was checked, if there is room at once and no thread waits for it.
 
     Else return False, and nothing has changed.
     """
     nbytes = array.nbytes
     if not 0 < nbytes <= min(SMALL_BYTES, ring.buffer_size) or not array.flags.c_contiguous:
         return False
-    ring.check_target(target)
-    if type(offset) is not int:
-        offset = integer("offset", offset)
-    if offset < 0 or offset + nbytes > target.nbytes:
-        target.region(offset, nbytes)  # which raises
     flat = array.reshape(-1).view(np.uint8)
     return ring.room.take(nbytes, partial(_copy_in, ring, flat, target, offset)) is True
 
