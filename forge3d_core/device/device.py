@@ -21,6 +21,7 @@ from forge3d_core.arguments import integer, keywords, shown
 from forge3d_core.device.closing import Closing, close_driver
 from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
+from forge3d_core.device.lane import DeviceLane, lanes_by_name
 from forge3d_core.device.submission import NO_POINTS, Submitter, unknown_lane
 from forge3d_core.driver import Driver, PreparedCommands
 from forge3d_core.errors import (
@@ -60,18 +61,6 @@ from forge3d_core.timeline.timeline import Point, Timeline
 from forge3d_core.transfer.copying import HostCopier
 from forge3d_core.transfer.transfers import Transfers
 from forge3d_core.units import parse_bytes
-
-
-@presents(protocols.Lane)
-@attrs.frozen(eq=False)
-class DeviceLane:
-    """See :class:`forge3d_core.protocols.Lane`."""
-
-    name: str
-    timeline: Timeline
-
-    def __repr__(self) -> str:
-        return line(f"lane {shown(self.name)}: {self.timeline.counts}")
 
 
 def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledDevice:
@@ -114,13 +103,10 @@ class AssembledDevice:
         self._timelines = {
             name: Timeline(name, driver, self._failed, self._look) for name in self.limits.lanes
         }
-        lanes = {name: DeviceLane(name, timeline) for name, timeline in self._timelines.items()}
-        for role in protocols.LANE_ROLES:  # a program names these, whatever lanes the device has
-            lanes.setdefault(role, lanes[self.limits.lanes[0]])
-        self._lanes = lanes
-        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(lanes)
+        self._lanes = lanes_by_name(self._timelines)
+        self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
         self._kernels = Kernels(driver, self._gate, self.limits)
-        by_name = {name: lane.timeline for name, lane in lanes.items()}
+        by_name = {name: lane.timeline for name, lane in self._lanes.items()}
         self.submit_commands = Submitter(
             driver, self.life, self._gate, self.allocator, by_name, self._notice_loss
         ).submit

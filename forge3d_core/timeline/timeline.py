@@ -6,20 +6,24 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.arguments import at_least, function, shown
+from forge3d_core.arguments import at_least, shown
 from forge3d_core.deadline import NEVER, Deadline, seconds
 from forge3d_core.errors import FenceTimeout, ForgeError, Forked, UsageError, copy_exception
 from forge3d_core.foreign import from_signal_handler, keep, translated
 from forge3d_core.forking import renew_in_child
 from forge3d_core.presentation import line, presents
-from forge3d_core.timeline.points import Settled, settled
+from forge3d_core.timeline.point import Point
+from forge3d_core.timeline.points import Settled
+from forge3d_core.timeline.signals import Signals
 from forge3d_core.timeline.watcher import Watcher
+
+__all__ = ["Point", "Timeline"]
 
 LEASH_SECONDS = 0.05
 """How long a leader waits in the driver before it looks up: a close or a loss elsewhere wakes it by then."""
@@ -27,54 +31,6 @@ LEASH_SECONDS = 0.05
 LOOK_SECONDS = 0.25
 """How often a sleeping wait looks up: for a loss, while nothing is in flight, or for a leader that was
 interrupted and could not say so."""
-
-
-class Signals(Protocol):
-    """The part of a driver that a timeline needs."""
-
-    def query(self, token: Any) -> bool: ...
-
-    def wait(self, token: Any, seconds: float) -> bool: ...
-
-    def retire(self, token: Any) -> None: ...
-
-
-@presents(protocols.FencePoint)
-class Point:
-    """See :class:`forge3d_core.protocols.FencePoint`."""
-
-    __slots__ = ("__weakref__", "timeline", "value")
-
-    def __init__(self, timeline: Timeline, value: int) -> None:
-        self.timeline = timeline
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return other is self or (
-            isinstance(other, Point) and other.timeline is self.timeline and other.value == self.value
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.timeline, self.value))
-
-    def __repr__(self) -> str:
-        return line(
-            f"point {shown(self.value)} of lane {shown(self.timeline.name)}", self.timeline.tell(self.value)
-        )
-
-    @property
-    def done(self) -> bool:
-        return self.timeline.last_known >= self.value or self.timeline.passed(self.value)
-
-    def wait(self, timeout: float | None = None) -> None:
-        self.timeline.wait(self.value, timeout)
-
-    def on_done(self, callback: Settled) -> None:
-        function("a point's callback", callback)
-        self.timeline.watch(self, callback)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return settled(self).__await__()
 
 
 @presents(protocols.Timeline)
