@@ -52,8 +52,7 @@ def mutant(name: str, *, breaks: str, because: str, requires: tuple[str, ...] = 
 
 def mutants() -> tuple[Mutant, ...]:
     """Return every mutant that ships with the suite, by name."""
-    from forge3d_conformance import mutants as package
-
+    package = importlib.import_module(__name__.rpartition(".")[0])
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     return tuple(sorted(_registry.values(), key=lambda mutant: mutant.name))
