@@ -20,6 +20,7 @@ from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
 from forge3d_core.protocols.readback import (
     AsyncReadbackConfig,
     Backpressure,
+    BatchingPool,
     Lease,
     PoolOptions,
     ReadArguments,
@@ -29,6 +30,7 @@ from forge3d_core.protocols.readback import (
     ReadbackStream,
     ReadRegion,
     ReadRequest,
+    WantedRead,
 )
 from forge3d_core.protocols.ring import BatchingRing, RingStats, StagingRing, StagingSlice, WantedUpload
 
@@ -40,6 +42,7 @@ __all__ = [
     "AsyncReadbackConfig",
     "Backend",
     "Backpressure",
+    "BatchingPool",
     "BatchingRing",
     "Binding",
     "BudgetMetrics",
@@ -74,5 +77,6 @@ __all__ = [
     "Texture",
     "TextureFormat",
     "Timeline",
+    "WantedRead",
     "WantedUpload",
 ]

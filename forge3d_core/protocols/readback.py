@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack, runtime_checkable
 
 import attrs
@@ -305,3 +305,36 @@ class ReadbackPool(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+WantedRead = Buffer | Texture | ReadRequest | tuple[Buffer | Texture, ReadRegion]
+"""An item of ``read_many``."""
+
+
+@runtime_checkable
+class BatchingPool(ReadbackPool, Protocol):
+    """A pool that starts several reads in one call.
+
+    Pools of devices that the core assembles are; others need not be.
+    """
+
+    def read_many(
+        self,
+        reads: Iterable[WantedRead],
+        after: Iterable[FencePoint] = (),
+    ) -> Sequence[ReadbackHandle]:
+        """Start many reads in one submission and return their handles, in order: all start, or none.
+
+        An item is a source, a pair of a source and what ``read`` takes as keywords, or a
+        :class:`ReadRequest`. The reads lie behind each other in one block, of ``buffer_size`` or what they
+        need together, and count as one of ``max_pending_ops`` until the last of them is over: many small
+        results cost one map or one event. Each handle is otherwise like one of ``read``. Raises as ``read``
+        does, and :class:`WrongType` for an item of another kind.
+        """
+
+    async def read_many_async(
+        self,
+        reads: Iterable[WantedRead],
+        after: Iterable[FencePoint] = (),
+    ) -> Sequence[ReadbackHandle]:
+        """Like ``read_many``, but a wait for a free block does not block the running asyncio loop."""

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from forge3d_core import protocols
 from forge3d_core.arguments import keywords, sequence, shown
 from forge3d_core.errors import WrongType
 from forge3d_core.memory.resources import DeviceMemory
-from forge3d_core.protocols import Limits, ReadRegion, ReadRequest
+from forge3d_core.protocols import Limits, ReadRegion, ReadRequest, WantedRead
 from forge3d_core.readback.handle import Handle
-
-Source = protocols.Buffer | protocols.Texture
-Wanted = Source | ReadRequest | tuple[Source, ReadRegion]
 
 PART_ALIGNMENT = 64
 """Where each part of a block begins, so that a lease shows items of any dtype where they are aligned."""
 
 
-def requests(reads: Iterable[Wanted]) -> list[ReadRequest]:
+def requests(reads: Iterable[WantedRead]) -> list[ReadRequest]:
     """Return what is to be read. Raises :class:`WrongType` for what is no source, pair or request."""
     return [_request(read) for read in sequence("what read_many takes", reads)]
 

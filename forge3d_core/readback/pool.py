@@ -23,11 +23,12 @@ from forge3d_core.protocols import (
     ReadbackStats,
     ReadRegion,
     ReadRequest,
+    WantedRead,
 )
 from forge3d_core.protocols.readback import ORIGIN
 from forge3d_core.readback import coroutines
 from forge3d_core.readback.backpressure import Backpressure
-from forge3d_core.readback.batch import Wanted, pack, requests
+from forge3d_core.readback.batch import pack, requests
 from forge3d_core.readback.blocks import Blocks
 from forge3d_core.readback.handle import Handle
 from forge3d_core.readback.region import Region
@@ -63,9 +64,9 @@ class PoolHost(Protocol):
     def idle_point(self, lane: str) -> Point: ...
 
 
-@presents(protocols.ReadbackPool)
+@presents(protocols.BatchingPool)
 class Pool:
-    """See :class:`forge3d_core.protocols.ReadbackPool`.
+    """See :class:`forge3d_core.protocols.BatchingPool`.
 
     A read has a block from its submission until its bytes have *landed*: until they are taken, or a later
     read needs the block and moves them out, which gives the same array as ``wait`` afterwards. So a caller
@@ -123,7 +124,7 @@ class Pool:
             await self._read_async([handle], handle.region.block_bytes, after)
         return handle
 
-    def read_many(self, reads: Iterable[Wanted], after: Iterable[FencePoint] = ()) -> list[Handle]:
+    def read_many(self, reads: Iterable[WantedRead], after: Iterable[FencePoint] = ()) -> list[Handle]:
         handles = [self._handle(request) for request in requests(reads)]
         filled, nbytes = pack(handles, self._limits)
         if filled:
@@ -131,7 +132,7 @@ class Pool:
         return handles
 
     async def read_many_async(
-        self, reads: Iterable[Wanted], after: Iterable[FencePoint] = ()
+        self, reads: Iterable[WantedRead], after: Iterable[FencePoint] = ()
     ) -> list[Handle]:
         handles = [self._handle(request) for request in requests(reads)]
         filled, nbytes = pack(handles, self._limits)

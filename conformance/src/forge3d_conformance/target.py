@@ -15,6 +15,7 @@ from forge3d_core.errors import BackendError, ForgeError, NoDevice
 from forge3d_core.protocols import (
     LANE_ROLES,
     Backend,
+    BatchingPool,
     BatchingRing,
     Device,
     DeviceInfo,
@@ -84,6 +85,9 @@ def find_target(spec: str) -> Target:
             with device.staging_ring(ring_count=1, buffer_size=256) as ring:
                 if isinstance(ring, BatchingRing):
                     capabilities.add("upload_many")
+            with device.readback_pool(pre_allocate=False) as pool:
+                if isinstance(pool, BatchingPool):
+                    capabilities.add("read_many")
     except BackendError:
         raise
     except Exception as error:

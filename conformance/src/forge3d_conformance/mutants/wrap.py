@@ -152,7 +152,13 @@ class Layer:
     class Slice(Proxy): ...
 
     class Pool(Proxy):
-        NOUNS: ClassVar = {"read": "Handle", "read_async": "Handle", "stream": "Stream"}
+        NOUNS: ClassVar = {
+            "read": "Handle",
+            "read_async": "Handle",
+            "read_many": "Handle",
+            "read_many_async": "Handle",
+            "stream": "Stream",
+        }
 
     class Handle(Proxy):
         NOUNS: ClassVar = {"point": "Point", "lease": "Lease"}
@@ -180,6 +186,8 @@ class Layer:
             return value
         if isinstance(value, Mapping):
             return MappingProxyType({key: self.wrap(noun, inner) for key, inner in value.items()})
+        if isinstance(value, list):
+            return [self.wrap(noun, inner) for inner in value]
         if isinstance(value, Coroutine):
             return self._later(noun, value)
         with self._lock:
