@@ -29,7 +29,13 @@ def test_the_right_one_is_conformant(forge3d: Forge3d, tmp_path: Path) -> None:
     assert report.verdict is Verdict.CONFORMANT
     assert report.backend.distribution == "stranger-backend"
     unsupported = {r.id: r.reason or "" for r in report.clauses if r.state is State.UNSUPPORTED}
-    assert unsupported.keys() == {"ring.no-head-of-line", "device.foreign-error", "readback.many"}
+    assert unsupported.keys() == {
+        "ring.no-head-of-line",
+        "device.foreign-error",
+        "device.replay",
+        "readback.many",
+        "ring.batch",
+    }
     assert "concurrent_lanes" in unsupported["ring.no-head-of-line"]  # it has one queue, and says so
     assert "driver" in unsupported["device.foreign-error"]  # it is not made of a driver of ours
     verified = forge3d("verify", tmp_path)
