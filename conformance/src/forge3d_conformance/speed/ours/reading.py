@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from forge3d_conformance.speed.contestant import Runner
 from forge3d_conformance.speed.ours.operands import Maker, Operands
+from forge3d_core.protocols.readback import ReadRequest
 
 IN_FLIGHT = 512
 TASKS = 50
@@ -31,6 +33,19 @@ def _read_many(on: Operands, nbytes: int) -> Runner:
 
     def call() -> None:
         for handle in [pool.read(source) for _ in range(IN_FLIGHT)]:
+            handle.wait()
+
+    return Runner(call, operations=IN_FLIGHT)
+
+
+def _read_batch(on: Operands, nbytes: int) -> Runner:
+    """The same reads in one call of the pool's."""
+    source = on.buffer(nbytes)
+    pool: Any = on.pool(IN_FLIGHT, nbytes)
+    reads = [ReadRequest(source)] * IN_FLIGHT
+
+    def call() -> None:
+        for handle in pool.read_many(reads):
             handle.wait()
 
     return Runner(call, operations=IN_FLIGHT)
@@ -94,6 +109,7 @@ READING: Mapping[str, Maker] = {
     "read": _read,
     "read-into": _read_into,
     "read-many": _read_many,
+    "read-batch": _read_batch,
     "read-asyncio": _read_asyncio,
     "read-among-100": partial(_read_among, 100),
     "read-among-10000": partial(_read_among, 10_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from forge3d_conformance.speed.contestant import Runner
 from forge3d_conformance.speed.ours.operands import Maker, Operands
@@ -31,6 +32,15 @@ def _submit_list(on: Operands, _nbytes: int) -> Runner:
     return Runner(call, on.idle, LIST_LENGTH)
 
 
+def _submit_again(length: int, on: Operands, _nbytes: int) -> Runner:
+    """A list recorded once and submitted many times, as that of a frame is."""
+    device, kernel, buffer = on.device, on.kernel, on.buffer()
+    commands = device.command_list(reusable=True)
+    for _ in range(length):
+        commands.dispatch(kernel, [buffer], [1, 256], threads=256)
+    return Runner(lambda: device.submit(commands), on.idle, length)
+
+
 def _submit_empty(on: Operands, _nbytes: int) -> Runner:
     device = on.device
     return Runner(lambda: device.submit(device.command_list()).wait())
@@ -51,6 +61,8 @@ def _passed_point(on: Operands, _nbytes: int) -> Runner:
 SUBMITTING: Mapping[str, Maker] = {
     "submit": _submit,
     "submit-list": _submit_list,
+    "submit-again": partial(_submit_again, 1),
+    "submit-list-again": partial(_submit_again, LIST_LENGTH),
     "submit-empty": _submit_empty,
     "signal-query": _signal_query,
     "passed-point": _passed_point,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from forge3d_conformance.speed.contestant import Runner
 from forge3d_conformance.speed.ours.operands import Maker, Operands
@@ -53,9 +54,18 @@ def _upload_batch(on: Operands, nbytes: int) -> Runner:
     return Runner(call, operations=BATCH)
 
 
+def _upload_many(on: Operands, nbytes: int) -> Runner:
+    """Many arrays in one call of the ring's."""
+    target, data = on.buffer(nbytes * BATCH), payload(nbytes)
+    ring: Any = on.ring()
+    uploads = [(data, target, place * nbytes) for place in range(BATCH)]
+    return Runner(lambda: ring.upload_many(uploads).wait(), operations=BATCH)
+
+
 UPLOADING: Mapping[str, Maker] = {
     "stage": _stage,
     "staged-upload": _staged_upload,
     "upload": _upload,
     "upload-batch": _upload_batch,
+    "upload-many": _upload_many,
 }
