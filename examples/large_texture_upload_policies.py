@@ -13,14 +13,14 @@ WIDTH, HEIGHT = 1000, 700  # rows of 4000 bytes: not a multiple of the 256 that 
 
 
 def chunked(device: forge3d.Device, pool: forge3d.ReadbackPool, image: np.ndarray) -> None:
-    """Let the ring chunk: a 2.7 MiB picture through 192 KiB of host-visible memory."""
+    """Let the ring chunk: what is too large for its blocks goes through chunks of the device's own."""
     with device.create_texture(WIDTH, HEIGHT) as texture:
         with device.staging_ring(ring_count=3, buffer_size="64 KiB") as ring:
             ring.upload(image, texture)
             stats = ring.stats()
         assert (pool.read(texture).wait() == image).all()
-    print(f"chunked: {stats.submissions} submissions, {stats.buffer_stalls} stalls")
-    assert stats.submissions > image.nbytes // (64 * KIB)
+    print(f"chunked: {image.nbytes // KIB} KiB, {stats.buffer_stalls} stalls")
+    assert device.budget.metrics().within_budget
 
 
 def tiled(device: forge3d.Device, pool: forge3d.ReadbackPool, image: np.ndarray) -> None:
