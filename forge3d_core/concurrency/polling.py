@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 SPIN_SECONDS = 30e-6
-SHORTEST_SLEEP = 20e-6
+MIN_WAITED = 320e-6  # sleeps are as if this had been waited already
 LONGEST_SLEEP = 5e-3
 
 PRECISE_NANOSECONDS = 1000
@@ -54,7 +54,7 @@ def _sleep_until(query: Callable[[], bool], start: float, seconds: float, precis
             elapsed = time.perf_counter() - start
             if elapsed >= seconds:
                 return query()
-            pause = min(max(elapsed / precision, SHORTEST_SLEEP), LONGEST_SLEEP)
+            pause = min(max(elapsed, MIN_WAITED) / precision, LONGEST_SLEEP)
             time.sleep(min(pause, seconds - elapsed))
         return True
     finally:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from forge3d_core.concurrency import polling
-from forge3d_core.concurrency.polling import LONGEST_SLEEP, PRECISE_NANOSECONDS, SHORTEST_SLEEP, poll_until
+from forge3d_core.concurrency.polling import LONGEST_SLEEP, MIN_WAITED, PRECISE_NANOSECONDS, poll_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the slack of timers is Linux's")
 
@@ -49,15 +49,17 @@ def test_so_does_one_that_raises(asleep: list[int]) -> None:
 
 
 @pytest.mark.parametrize("precision", [16, 64])
+@pytest.mark.parametrize("tick", [0.0001, 0.001])
 def test_it_sleeps_for_a_part_of_the_time_waited(
-    asleep: list[int], monkeypatch: pytest.MonkeyPatch, precision: int
+    asleep: list[int], monkeypatch: pytest.MonkeyPatch, precision: int, tick: float
 ) -> None:
     slept: list[float] = []
+    clock = itertools.count(step=tick)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(time, "sleep", slept.append)
     assert poll_until(lambda: len(slept) == 90, 1.0, precision=precision)
-    waited = [0.001 * (2 + i) for i in range(90)]  # the clock goes on by a millisecond when it is read
-    assert slept == pytest.approx([min(max(w / precision, SHORTEST_SLEEP), LONGEST_SLEEP) for w in waited])
-    assert slept[-1] < LONGEST_SLEEP or precision == 16
+    waited = [max(tick * (2 + i), MIN_WAITED) for i in range(90)]
+    assert slept == pytest.approx([min(waited_so_far / precision, LONGEST_SLEEP) for waited_so_far in waited])
 
 
 def test_time_that_has_passed_is_asked_once_more(asleep: list[int]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forge3d_core.driver import Dispatch
 from forge3d_core.protocols import TextureFormat
-from forge3d_cuda.kernels import CompiledKernel
+from forge3d_cuda.kernels import CompiledKernel, dispatch
 from forge3d_cuda.memory import _contiguous, texture_shape
 from forge3d_cuda.staging import PAGE, Staging
 
@@ -30,7 +30,7 @@ def test_the_grid_covers_all_threads_and_no_empty_group(
     entry: Any = SimpleNamespace(launch=None)
     kernel = CompiledKernel(entry, "k", workgroup, (), (10_000, 10_000, 10_000))
     program: Any = SimpleNamespace(native=kernel)
-    grid = kernel.plan(Dispatch(program, (), (), threads))[1][0]
+    grid = dispatch(Dispatch(program, (), (), threads))[1][0]
     for count, size, groups in zip(threads, workgroup, grid, strict=True):
         assert (groups - 1) * size < count <= groups * size
 

@@ -74,29 +74,13 @@ class CompiledKernel:
     max_groups: tuple[int, int, int] = attrs.field(repr=False)
     # workgroups that run together, in each dimension; 0: as they come
     cluster: tuple[int, ...] = attrs.field(default=_NO_CLUSTER, repr=False)
-    _low_bits: int = attrs.field(init=False, repr=False)  # those that an aligned address lacks
+    low_bits: int = attrs.field(init=False, repr=False)  # those that an aligned address lacks
 
-    @_low_bits.default
+    @low_bits.default
     def _of_the_alignments(self) -> int:
         return max(self.alignments, default=1) - 1
 
-    def plan(self, command: Dispatch) -> Call:
-        """Return the launch that ``command`` is; raises ``KernelError`` for one that cannot be."""
-        x, y, z = command.threads
-        width, height, depth = self.workgroup
-        x, y, z = grid = -(-x // width), -(-y // height), -(-z // depth)
-        most_x, most_y, most_z = self.max_groups
-        bits, addresses = 0, []
-        for memory in command.buffers:
-            address = memory.native.data.ptr
-            bits |= address
-            addresses.append(address)
-        too_many = x > most_x or y > most_y or z > most_z
-        if too_many or bits & self._low_bits or self.cluster is not _NO_CLUSTER:
-            self._check(grid, addresses)
-        return self.entry.launch, (grid, self.workgroup, (*addresses, *command.params))
-
-    def _check(self, grid: tuple[int, int, int], addresses: Sequence[int]) -> None:
+    def check(self, grid: tuple[int, int, int], addresses: Sequence[int]) -> None:
         """Raise ``KernelError`` for a launch that CUDA would refuse or that would take the device down."""
         if any(n > most for n, most in zip(grid, self.max_groups, strict=True)):
             raise KernelError(
@@ -195,4 +179,16 @@ def _check_workgroup(source: KernelSource, most: int) -> None:
 def dispatch(command: Dispatch) -> Call:
     """Return the launch that ``command`` is; raises ``KernelError`` for one that cannot be."""
     kernel: CompiledKernel = command.kernel.native
-    return kernel.plan(command)
+    x, y, z = command.threads
+    width, height, depth = kernel.workgroup
+    x, y, z = grid = -(-x // width), -(-y // height), -(-z // depth)
+    most_x, most_y, most_z = kernel.max_groups
+    bits, addresses = 0, []
+    for memory in command.buffers:
+        address = memory.native.data.ptr
+        bits |= address
+        addresses.append(address)
+    too_many = x > most_x or y > most_y or z > most_z
+    if too_many or bits & kernel.low_bits or kernel.cluster is not _NO_CLUSTER:
+        kernel.check(grid, addresses)
+    return kernel.entry.launch, (grid, kernel.workgroup, (*addresses, *command.params))

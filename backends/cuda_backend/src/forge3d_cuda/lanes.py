@@ -111,7 +111,7 @@ class Lanes:
             calls, graph = translation.calls, translation.graph
         else:
             calls = self._translate(commands)
-        event = self._take_event()
+        event = self._events.pop() if self._events else self._new_event()  # only this thread takes one
         stream = lane.stream.value
         enqueued = 0
         try:
@@ -177,11 +177,7 @@ class Lanes:
             else:
                 self._orphans.append(orphan)
 
-    def _take_event(self) -> Handle:
-        try:
-            return self._events.pop()
-        except IndexError:
-            pass
+    def _new_event(self) -> Handle:
         try:
             event = self._runtime.eventCreateWithFlags(self._runtime.eventDisableTiming)
         except RuntimeError as error:
