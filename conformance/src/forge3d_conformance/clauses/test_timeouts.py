@@ -22,7 +22,7 @@ from forge3d_core.protocols import AsyncReadbackConfig
 BLOCK = 4096
 
 REFUSED: tuple[Any, ...] = (math.nan, np.float32("nan"), "1", True, 1j)
-AT_ONCE: tuple[Any, ...] = (-1, -math.inf, np.float64(-0.5), np.int8(0))
+AT_ONCE: tuple[Any, ...] = (1e-9, 0.0004, -1, -math.inf, np.float64(-0.5), np.int8(0))
 FOR_EVER: tuple[Any, ...] = (None, math.inf, 1e300, 10**400, np.float32("inf"))
 
 
