@@ -104,8 +104,8 @@ def test_a_submission_takes_as_long_beside_those_who_wait(bench: Bench) -> None:
         bench.result(waiter, "a wait for what was held")
     if beside > max(LEAST, DEARER * alone):
         raise Tardy(
-            f"{MANY} submissions take {beside:.3f} s beside two threads that wait for {lane!r}, and {alone:.3f} s "
-            "without them: they wait for a lock that a wait holds"
+            f"{MANY} submissions take {beside:.3f} s beside two threads that wait for {lane!r}, and "
+            f"{alone:.3f} s without them: they wait for a lock that a wait holds"
         )
 
 

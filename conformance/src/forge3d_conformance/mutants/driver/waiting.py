@@ -70,7 +70,7 @@ class SixtyFourInFlight(Waiting):
 
 @driver_mutant("wait-holds-lock", breaks="device.nonblocking", because="a lock that a wait holds")
 class WaitHoldsLock(MutantDriver):
-    """A wait holds the lock that a submission needs for as long as it waits."""
+    """A wait holds the lock that a submission needs, for 50 ms at the least."""
 
     def __init__(self, device: Any) -> None:
         super().__init__(device)
@@ -78,7 +78,7 @@ class WaitHoldsLock(MutantDriver):
 
     def wait(self, token: Any, seconds: float) -> Any:
         with self.lock:
-            return self.driver.wait(token, min(seconds, ENDLESS))
+            return self.driver.wait(token, min(max(seconds, 0.05), ENDLESS))
 
     def submit(self, lane: str, commands: Sequence[Any], after: Sequence[Any]) -> Any:
         with self.lock:
