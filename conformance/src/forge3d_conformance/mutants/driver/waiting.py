@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,20 +65,3 @@ class SixtyFourInFlight(Waiting):
         if len(self.flying) >= 64:
             self.driver.wait(self.flying[0], ENDLESS)
         return super().submit(lane, commands, after)
-
-
-@driver_mutant("wait-holds-lock", breaks="device.nonblocking", because="a lock that a wait holds")
-class WaitHoldsLock(MutantDriver):
-    """A wait holds the lock that a submission needs, for 50 ms at the least."""
-
-    def __init__(self, device: Any) -> None:
-        super().__init__(device)
-        self.lock = threading.Lock()
-
-    def wait(self, token: Any, seconds: float) -> Any:
-        with self.lock:
-            return self.driver.wait(token, min(max(seconds, 0.05), ENDLESS))
-
-    def submit(self, lane: str, commands: Sequence[Any], after: Sequence[Any]) -> Any:
-        with self.lock:
-            return self.driver.submit(lane, commands, after)
