@@ -88,6 +88,10 @@ class FakeSitePackages:
         self.ring.allocate(156)
         self.ring.advance(PATIENCE)
 
+    def many(self) -> None:
+        data = np.full(40, 9, np.uint8)
+        self.ring.upload_many([(data, self.buffer, place * 40) for place in range(7)], timeout=PATIENCE)
+
     def submit(self) -> None:
         self.device.submit(self.device.command_list().fill(self.buffer, 5))
         self.device.wait_idle(PATIENCE)
@@ -140,7 +144,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[AssembledDevice]:
         gc.collect()
 
 
-CALLS = ("upload", "rows", "stage", "let_go", "submit", "read", "lease", "allocate", "make", "reserve")
+RINGS = ("upload", "rows", "many", "stage", "let_go")
+CALLS = (*RINGS, "submit", "read", "lease", "allocate", "make", "reserve")
 
 
 @pytest.mark.parametrize("call", CALLS)
