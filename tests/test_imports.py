@@ -260,7 +260,6 @@ OWN_ROOMS = {
         "params",
         "recording",
         "signals",
-        "submission",
         "workgroup",
     },
     "forge3d_cuda": {"current", "graphs", "handles"},

@@ -14,9 +14,10 @@ from forge3d_core.units import align_up
 from forge3d_cuda import kernels
 from forge3d_cuda.current import BoundThreads, OnDevice
 from forge3d_cuda.errors import translate
-from forge3d_cuda.lanes import Lanes, Submission
+from forge3d_cuda.lanes import Lanes
 from forge3d_cuda.memory import GRANULE, DevicePool, texture_shape
 from forge3d_cuda.staging import HostBlock, Staging
+from forge3d_cuda.submission import Submission
 
 WAIT_PRECISION = 64
 """A wait ends at most this part of it late: a query costs 0.2 µs, a sleep 5 and what it sleeps."""
