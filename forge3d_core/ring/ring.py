@@ -271,7 +271,7 @@ class Ring:
         """Keep a block's memory while ``user`` lives."""
         self._host.allocator.pin((block.allocation,), user)
 
-    def settled(self) -> None:
+    def proceed(self) -> None:
         """Go on where a slice was waited for. What cannot be submitted is for ``advance`` to say."""
         if self.waiting.line or self.waiting.asleep:
             self.waiting.wake()

@@ -47,7 +47,7 @@ class SliceHost(Protocol):
 
     def pin(self, block: Block, user: object) -> None: ...
 
-    def settled(self) -> None: ...
+    def proceed(self) -> None: ...
 
 
 @presents(protocols.StagingSlice, array="slice.view, or slice.array(dtype, shape)")
@@ -118,7 +118,7 @@ class Slice:
                 staged = ring.staged(block, target.allocation, target.memory)
                 ring.state.commit(block, self._lent, command, staged, nbytes)
         if block.phase is Phase.SEALED or waiting.line or waiting.asleep:
-            ring.settled()
+            ring.proceed()
 
     def commit_rows(
         self,
@@ -151,7 +151,7 @@ class Slice:
             pitch = align_up(row, alignment)  # no second row, and an API may have a limit of its own
         command = UploadRows(block.allocation.native, self.offset, pitch, target.memory, origin, size)
         self._commit_shown(self._loan, target.allocation, command, sys._getframe(1))
-        ring.settled()
+        ring.proceed()
 
     def fill(self, write: Callable[[NDArray[np.uint8]], object]) -> None:
         """Have the ring's own code use the bytes, outside the loan; close leaves them while it does."""
@@ -173,7 +173,7 @@ class Slice:
                 if self._loan is not None:
                     self._loan.take_back()
                 ring.state.release(block, self._lent)
-            ring.settled()
+            ring.proceed()
 
     def revoke(self) -> None:
         """Take the memory away, now; derived arrays keep it alive."""
