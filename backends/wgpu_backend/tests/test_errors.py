@@ -43,3 +43,17 @@ def test_other_errors_pass() -> None:
 
     with pytest.raises(ZeroDivisionError), NativeErrors("testing"):
         raise ZeroDivisionError
+
+
+def test_a_scope_that_an_interrupt_left_open_hears_nothing_of_later_calls() -> None:
+    from wgpu.backends.wgpu_native import _api
+
+    from forge3d_wgpu.errors import NativeErrors
+
+    stack = _api.error_handler._get_proxy_stack()
+    outer = NativeErrors("failing")
+    with outer:
+        NativeErrors("left open").__enter__()
+    assert not stack
+    with pytest.raises(ForgeError, match="failing"), outer:
+        outer.message, outer.type = "no", "Validation"

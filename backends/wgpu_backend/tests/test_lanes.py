@@ -8,10 +8,13 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+import wgpu
 
 from forge3d_core.driver import Download, Fill, Upload
 from forge3d_core.errors import DeviceLost, DriverError, ForgeError
 from forge3d_core.units import MIB
+from forge3d_wgpu import lanes as lanes_module
+from forge3d_wgpu.errors import NativeErrors
 from forge3d_wgpu.lanes import Lanes
 
 
@@ -137,6 +140,27 @@ def test_work_that_completed_before_the_loss_stays_complete(rig: Any) -> None:
     rig.finish(token)
     rig.driver.native.destroy()
     assert rig.driver.query(token)
+
+
+def test_a_loss_that_any_call_finds_is_known_before_the_next_submission(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No submission looks by itself, and wgpu-native ends the process on one to a lost device."""
+    memory, looks = rig.buffer(64), []
+
+    def look(_device: Any) -> bool:
+        looks.append(True)
+        return False
+
+    monkeypatch.setattr(lanes_module, "is_alive", look)
+    monkeypatch.setattr(rig.driver._lanes, "_checked", float("inf"))  # it is not the time to look
+    rig.run(Fill(memory, 0, 64, 1))
+    assert not looks
+    with pytest.raises(DeviceLost), NativeErrors("allocating elsewhere"):
+        raise wgpu.GPUValidationError("Parent device is lost")
+    with pytest.raises(DeviceLost):
+        rig.submit(Fill(memory, 0, 64, 2))
+    assert looks == [True]
 
 
 def test_many_threads_may_wait_for_one_submission(rig: Any) -> None:

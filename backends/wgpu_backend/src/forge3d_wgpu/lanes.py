@@ -106,11 +106,12 @@ class Lanes:
         """Whether the submission is complete. Raises what made it fail, or :class:`DeviceLost`."""
         if submission.done:
             return True
-        if not submission.settled:
+        settled = submission.settled
+        if not settled:
             self.poll()
+            settled = submission.settled
         if submission.failure is not None:
             raise submission.failure
-        settled = submission.settled
         failed = settled and submission.failed
         self.check_up(at_once=failed)
         if not settled:

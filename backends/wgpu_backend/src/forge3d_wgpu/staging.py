@@ -21,7 +21,7 @@ from forge3d_core.driver import Direction
 from forge3d_core.errors import ForgeError
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors, call_all
-from forge3d_wgpu.signals import Signal
+from forge3d_wgpu.signals import SUCCESS, Signal
 
 WORD = 4
 """WebGPU copies and maps whole words."""
@@ -91,16 +91,17 @@ class HostBlock:
     unmap_step: Step = attrs.field(init=False)  # takes the memory from the host
     map_step: Step = attrs.field(init=False)  # asks for it again, behind the work that has been submitted
     mapping: MappedMemory | None = attrs.field(default=None, init=False)  # the newest that was shown
+    _range: tuple[Any, int, int] = attrs.field(init=False)  # the native buffer and all of its bytes
     _claim: Claim | None = attrs.field(default=None, init=False)  # the newest submission since then
     _array: NDArray[np.uint8] | None = attrs.field(default=None, init=False)  # over the mapping
     _kept: Kept | None = attrs.field(init=False, default=attrs.Factory(lambda self: Kept(self.native), True))
 
     def __attrs_post_init__(self) -> None:
-        buffer, mode = self.native._internal, _MODES[self.direction]
-        info = self.signal.mapped[0]
+        buffer, nbytes, info = self.native._internal, align_up(self.nbytes, WORD), self.signal.mapped[0]
+        self._range = buffer, 0, nbytes
         self.clear_step = self.signal.clear_step
         self.unmap_step = (lib.wgpuBufferUnmap, buffer)
-        self.map_step = (lib.wgpuBufferMapAsync, buffer, mode, 0, align_up(self.nbytes, WORD), info)
+        self.map_step = (lib.wgpuBufferMapAsync, buffer, _MODES[self.direction], 0, nbytes, info)
 
     @classmethod
     def create(
@@ -147,14 +148,15 @@ class HostBlock:
     def _show(self) -> None:
         """Have an array over the memory; wgpu says where that is, each time that it is mapped."""
         claim = self._claim
-        if claim is not None:
+        if claim is not None and not claim.done:
             if claim.accepted and self._busy(claim):
                 raise self._unmapped()
             self._await_claim()
         # wgpu-native ends the process when it is asked for the memory of a buffer that is not mapped.
-        if self.native is None or self._kept is None or not self.signal.fired or self.signal.failed:
+        statuses = self.signal.statuses
+        if self._kept is None or not statuses or statuses[0] != SUCCESS:
             raise self._unmapped()
-        pointer = lib.wgpuBufferGetMappedRange(self.native._internal, 0, align_up(self.nbytes, WORD))
+        pointer = lib.wgpuBufferGetMappedRange(*self._range)
         if self._array is None or self.mapping is None or self.mapping.pointer != pointer:
             writable = self.direction == "upload"
             self._array = None  # first: it shows what was

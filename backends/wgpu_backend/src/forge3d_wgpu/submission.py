@@ -52,7 +52,8 @@ class Submission:
 
     @property
     def failed(self) -> bool:
-        return any(status[0] != SUCCESS for status in self._statuses)
+        """Whether any callback told of anything but success."""
+        return self._statuses.count([SUCCESS]) != len(self._statuses)
 
     def steps(self, queue: Any, recording: Recording, buffers: Any) -> list[tuple[Any, ...]]:
         """Return the calls that launch it: none runs any Python code.
