@@ -25,7 +25,6 @@ from forge3d_core.demo.tiles import Tile, bands, tiles
 from forge3d_core.protocols import Buffer, Device, ReadbackHandle, ReadbackPool, StagingRing
 
 DEPTH = 3  # tiles on the device at once: one comes, one is shaded, one leaves
-BAND_BYTES = 16 << 20  # of elevations in a tile where no side is given
 
 Progress = Callable[[str, int, int], None]
 
@@ -204,7 +203,7 @@ def shade_terrain(
     streaming is timed. A tile that differs by more than ``tolerance`` grey levels is wrong.
     """
     light = light or Light()
-    plan = list(bands(terrain, BAND_BYTES) if side is None else tiles(terrain, side))
+    plan = list(bands(terrain) if side is None else tiles(terrain, side))
     picture = np.full(terrain.elevation.shape, 0, np.uint8)  # not zeros, whose pages would come while timed
     with TerrainStream(
         device, terrain, plan, light, ring_count=ring_count, buffer_size=buffer_size

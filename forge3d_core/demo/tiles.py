@@ -14,6 +14,8 @@ from forge3d_core.errors import UsageError
 
 BORDER = 1  # samples that a tile needs on each side
 SAMPLE_BYTES = 4
+BANDS = 16
+MIN_BAND, MAX_BAND = 4 << 20, 64 << 20  # bytes
 
 
 @attrs.frozen
@@ -65,10 +67,14 @@ def tiles(terrain: Terrain, side: int) -> Iterator[Tile]:
             yield Tile(x, y, min(side, width - x), min(side, height - y))
 
 
-def bands(terrain: Terrain, nbytes: int) -> Iterator[Tile]:
+def bands(terrain: Terrain, nbytes: int | None = None) -> Iterator[Tile]:
     """Yield tiles of whole rows, of about ``nbytes`` of elevations, that cover the terrain.
 
-    Their windows lie in one piece in the terrain, and their shades in the picture, so they move as they are.
+    By default a sixteenth of it, from 4 to 64 MiB: enough of them to overlap, each large enough to be copied
+    by many threads. Their windows lie in one piece in the terrain, and their shades in the picture, so they
+    move as they are.
     """
     height, width = terrain.elevation.shape
+    if nbytes is None:
+        nbytes = min(max(terrain.nbytes // BANDS, MIN_BAND), MAX_BAND)
     yield from Tile(0, 0, width, height).cut(nbytes // SAMPLE_BYTES)

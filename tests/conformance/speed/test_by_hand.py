@@ -117,7 +117,7 @@ def test_an_error_on_a_thread_of_the_crew_is_told() -> None:
     crew.close()
 
 
-@pytest.mark.parametrize("operation", ["launch", "hand-copy", "copy", "both", "mark", "frames"])
+@pytest.mark.parametrize("operation", ["launch", "hand-copy", "copy", "both", "mark", "frames", "demo"])
 def test_a_thread_does_what_it_is_handed(operation: str) -> None:
     thread = HostThread()
     runner = thread.runner(operation, 4096)

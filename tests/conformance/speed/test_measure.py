@@ -28,7 +28,7 @@ def device() -> Iterator[Device]:
 
 
 OPERATIONS = sorted(MAKERS)
-LONG = {"read-among-10000", "overlap-2-5-2", "overlap-3-3-3", "ideal-2-5-2", "ideal-3-3-3"}
+LONG = {"demo", "read-among-10000", "overlap-2-5-2", "overlap-3-3-3", "ideal-2-5-2", "ideal-3-3-3"}
 """Operations that take seconds, which only a measurement should spend."""
 
 

@@ -83,6 +83,11 @@ def test_frames_cost_what_they_cost_by_hand(bench: Bench) -> None:
     hold_to_targets(bench, "perf.tax")
 
 
+@pytest.mark.clause("perf.demo")
+def test_the_demo_is_as_fast_as_by_hand(bench: Bench) -> None:
+    hold_to_targets(bench, "perf.demo")
+
+
 @pytest.mark.clause("perf.growth")
 def test_a_read_costs_the_same_among_many(bench: Bench) -> None:
     hold_to_targets(bench, "perf.growth")

@@ -68,6 +68,11 @@ class UploadOwnedManyTimes(RepeatedUploads):
     """An upload of pageable memory goes up many times."""
 
 
+@mutant("perf.demo/many-times", breaks="perf.demo", because=MISSED)
+class DemoManyTimes(RepeatedUploads):
+    """Each band of the terrain goes up many times."""
+
+
 @mutant("perf.upload-small/many-times", breaks="perf.upload-small", because=MISSED)
 class UploadSmallManyTimes(RepeatedUploads):
     """A small upload goes up many times."""

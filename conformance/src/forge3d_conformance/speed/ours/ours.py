@@ -10,6 +10,7 @@ import attrs
 
 from forge3d_conformance.kernels import INCREMENT
 from forge3d_conformance.speed.contestant import Runner, unknown
+from forge3d_conformance.speed.ours.demo import DEMO
 from forge3d_conformance.speed.ours.operands import Maker, Operands
 from forge3d_conformance.speed.ours.overlapping import OVERLAPPING
 from forge3d_conformance.speed.ours.reading import READING
@@ -18,7 +19,7 @@ from forge3d_conformance.speed.ours.submitting import SUBMITTING
 from forge3d_conformance.speed.ours.uploading import UPLOADING
 from forge3d_core.protocols import Device, KernelSource
 
-MAKERS: Mapping[str, Maker] = {**SUBMITTING, **UPLOADING, **READING, **STREAMING, **OVERLAPPING}
+MAKERS: Mapping[str, Maker] = {**SUBMITTING, **UPLOADING, **READING, **STREAMING, **OVERLAPPING, **DEMO}
 
 
 class Ours:

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from forge3d_conformance.kernels import INCREMENT
 from forge3d_conformance.speed.contestant import Runner, unknown
 from forge3d_conformance.speed.payload import payload
+from forge3d_conformance.speed.peers.cuda_demo import CudaDemo
 from forge3d_conformance.speed.peers.cuda_frames import FRAMES, CudaFrames
 from forge3d_conformance.speed.peers.cuda_workers import DISABLE_TIMING, DOWN, UP, CudaWorkers
+from forge3d_conformance.speed.terrain import blank, check, hills
+from forge3d_core.demo import bands
 from forge3d_core.protocols import Device
 
 ROW, PITCH = 4004, 4096  # bytes of a row that needs padding, and of one that has it
@@ -42,6 +45,7 @@ class Cupy:
             "rows": self._rows,
             "record-query": self._record_and_query,
             "frames": self._frames,
+            "demo": self._demo,
         }
 
     def runner(self, operation: str, nbytes: int) -> Runner:
@@ -146,6 +150,14 @@ class Cupy:
             runtime.eventQuery(event)
 
         return Runner(call, self._stream.synchronize, close=lambda: runtime.eventDestroy(event))
+
+    def _demo(self, nbytes: int) -> Runner:
+        terrain = hills(nbytes)
+        plan, picture = list(bands(terrain)), blank(terrain)
+        demo = CudaDemo(self._cupy, terrain, plan)
+        demo.run(picture)
+        check(plan, terrain, picture)
+        return Runner(lambda: demo.run(picture), close=demo.close)
 
     def _frames(self, nbytes: int) -> Runner:
         """Pinned memory up, a kernel, pinned memory down: three streams in a row, three frames under way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -12,7 +13,12 @@ from numpy.typing import NDArray
 
 from forge3d_conformance.kernels import INCREMENT
 from forge3d_conformance.speed.contestant import Runner, unknown
+from forge3d_conformance.speed.terrain import blank, check, hills
+from forge3d_core.demo import HILLSHADE, Light, Tile, bands
+from forge3d_core.demo.hillshade import PIXELS_PER_THREAD
 from forge3d_core.protocols import Device
+
+Stages = tuple[Callable[[], object], ...]
 
 FRAMES = 12
 DEPTH = 3
@@ -67,6 +73,8 @@ class HostThread:
                 return Runner(lambda: self._worker.mark().locked(), self._worker.wait)
             case "frames":
                 return self._frames(nbytes)
+            case "demo":
+                return self._demo(nbytes)
         raise unknown(self.name, operation)
 
     def close(self) -> None:
@@ -110,6 +118,54 @@ class HostThread:
 
         return Runner(call)
 
+    def _demo(self, nbytes: int) -> Runner:
+        """Three threads in a row: a band is copied, shaded by the host's kernel, and copied home."""
+        terrain = hills(nbytes)
+        plan, picture = list(bands(terrain)), blank(terrain)
+        kernel: Any = HILLSHADE.sources["host"]
+        scales = Light().scales(terrain.dx, terrain.dy)
+        largest = max(tile.window(terrain).size for tile in plan)
+        elevations = [np.zeros(largest, np.float32) for _ in range(DEPTH)]
+        shades = [np.zeros(largest, np.uint8) for _ in range(DEPTH)]
+
+        def stages(place: int, tile: Tile) -> Stages:
+            window = tile.window(terrain)
+            elevation, shade, (rows, pitch) = elevations[place], shades[place], window.shape
+            sizes = (tile.width // PIXELS_PER_THREAD, tile.height, pitch, rows, *tile.inset)
+            return (
+                lambda: np.copyto(elevation[: window.size], window.reshape(-1)),
+                lambda: kernel((), elevation, shade, *sizes, *scales),
+                lambda: np.copyto(tile.of(picture).reshape(-1), shade[: tile.width * tile.height]),
+            )
+
+        def call() -> None:
+            self._in_a_row([stages(number % DEPTH, tile) for number, tile in enumerate(plan)])
+
+        call()
+        check(plan, terrain, picture)
+        return Runner(call)
+
+    def _in_a_row(self, work: list[Stages]) -> None:
+        """Do each item's stages on three threads, three items under way at once."""
+        coming: deque[threading.Lock] = deque()
+        for stages in work:
+            if len(coming) == DEPTH:
+                coming.popleft().acquire()
+            coming.append(self._start(stages))
+        for lock in coming:
+            lock.acquire()
+
+    def _start(self, stages: Stages) -> threading.Lock:
+        up, compute, down = stages
+        self._worker.hand(up)
+        uploaded = self._worker.mark()
+        self._other.hand(uploaded.acquire)
+        self._other.hand(compute)
+        computed = self._other.mark()
+        self._third.hand(computed.acquire)
+        self._third.hand(down)
+        return self._third.mark()
+
     def _frames(self, nbytes: int) -> Runner:
         """Three threads in a row: copy, kernel, copy; three frames under way at once."""
         kernel: Any = INCREMENT.sources["host"]
@@ -117,7 +173,7 @@ class HostThread:
         source, target = np.full(nbytes, 7, np.uint8), np.zeros(nbytes, np.uint8)
         data = [np.zeros(words, np.uint32) for _ in range(DEPTH)]
 
-        def stages(frame: NDArray[np.uint32]) -> tuple[Callable[[], object], ...]:
+        def stages(frame: NDArray[np.uint32]) -> Stages:
             return (
                 lambda: np.copyto(frame.view(np.uint8), source),
                 lambda: kernel((words, 1, 1), frame, 1, words),
@@ -126,25 +182,8 @@ class HostThread:
 
         work = [stages(frame) for frame in data]
 
-        def start(stages: tuple[Callable[[], object], ...]) -> threading.Lock:
-            up, compute, down = stages
-            self._worker.hand(up)
-            uploaded = self._worker.mark()
-            self._other.hand(uploaded.acquire)
-            self._other.hand(compute)
-            computed = self._other.mark()
-            self._third.hand(computed.acquire)
-            self._third.hand(down)
-            return self._third.mark()
-
         def call() -> None:
-            coming: list[threading.Lock] = []
-            for number in range(FRAMES):
-                if len(coming) == DEPTH:
-                    coming.pop(0).acquire()
-                coming.append(start(work[number % DEPTH]))
-            for lock in coming:
-                lock.acquire()
+            self._in_a_row([work[number % DEPTH] for number in range(FRAMES)])
 
         return Runner(call, operations=FRAMES)
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from forge3d_conformance.speed.contestant import Runner, unknown
 from forge3d_conformance.speed.payload import payload
+from forge3d_conformance.speed.peers.wgpu_demo import WgpuDemo
 from forge3d_conformance.speed.peers.wgpu_frames import DEPTH, FRAMES, Dispatch, Place
+from forge3d_conformance.speed.terrain import blank, check, hills
+from forge3d_core.demo import bands
 from forge3d_core.protocols import Device
 
 WORD = 16
@@ -32,6 +35,7 @@ class WgpuPy:
             "submit-poll": self._submit_poll,
             "unmap-copy-submit": self._unmap_copy_submit,
             "frames": self._frames,
+            "demo": self._demo,
             "write-buffer": self._write_buffer,
             "read-buffer": self._read_buffer,
             "staged-up": self._staged_up,
@@ -103,6 +107,14 @@ class WgpuPy:
                 place.land()
 
         return Runner(call, operations=FRAMES)
+
+    def _demo(self, nbytes: int) -> Runner:
+        terrain = hills(nbytes)
+        plan, picture = list(bands(terrain)), blank(terrain)
+        demo = WgpuDemo(self._wgpu, self._device, terrain, plan)
+        demo.run(picture)
+        check(plan, terrain, picture)
+        return Runner(lambda: demo.run(picture), close=demo.close)
 
     def _place(self, nbytes: int) -> Place:
         usage, memory = self._wgpu.BufferUsage, self._storage(nbytes)
