@@ -1,8 +1,7 @@
-"""Interrupts: what a call does that a signal's handler has cut short.
+"""What is done about a call of the driver that a signal's handler has cut short.
 
-An exception out of a signal handler comes where a function is entered, where a call into C has returned, or
-where a loop jumps back; never between two plain assignments. What the core promises, and the primitives
-that keep it, are in ``docs/decisions/0018-ends.md``; this module has the one that is code.
+What the core promises of interrupts, and why each of its primitives keeps that, is in
+``docs/decisions/0020-ends.md``.
 """
 
 from __future__ import annotations

@@ -220,10 +220,9 @@ class Ledger:
     ) -> bool:
         """Put what ``step`` makes of the figures in their place; False if it makes None of them.
 
-        The caller has the lock, which keeps other threads out, but neither an interrupt nor the
-        collector, whose finalizers may give memory back on this very thread. Both come only where
-        something is called. So ``step`` is pure, what it made of figures that have changed meanwhile
-        is made again, and nothing is called between that look and the last assignment.
+        The caller has the lock, and a finalizer that runs on this very thread may change the figures all the
+        same. So ``step`` is pure, and what it made of figures that have changed meanwhile is made again. The
+        last look and the assignments are one step (``docs/decisions/0020-ends.md``).
         """
         while (after := step(before := self._now)) is not None:
             if self._now is before:
