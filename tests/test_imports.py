@@ -47,7 +47,7 @@ LAYERS = [
     {"config"},
     {"selection"},
     {"host"},
-    {"demo"},
+    {"demo", "simulation"},
     {"cli", "__main__"},
 ]
 
@@ -207,6 +207,7 @@ PUBLIC = "a public call with its protocol's keywords"
 MANY_PARAMETERS = {
     "forge3d_core.readback.pool.read": PUBLIC,
     "forge3d_core.cli.demo.demo": "a command and its options",
+    "forge3d_core.cli.simulate.simulate": "a command and its options",
     "forge3d_conformance.commands.conformance.conformance": "a command and its options",
     "forge3d_core.plugins.registry.statuses": "a public call of keywords",
     "forge3d_core.demo.stream.shade_terrain": "a public call of keywords",

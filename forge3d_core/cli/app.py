@@ -14,6 +14,7 @@ from forge3d_core.cli.backends import backends
 from forge3d_core.cli.contributed import contribute
 from forge3d_core.cli.demo import demo
 from forge3d_core.cli.explain import explain
+from forge3d_core.cli.simulate import simulate
 from forge3d_core.config import ConfigWarning
 from forge3d_core.errors import ForgeError
 from forge3d_core.hookspecs import API
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(backends)
 app.command()(explain)
 app.command()(demo)
+app.command()(simulate)
 
 
 def _version(wanted: bool) -> None:

@@ -23,6 +23,7 @@ from forge3d_core.plugins.registry import REGISTRY, Registry
 from forge3d_core.printable import described, shown
 from forge3d_core.protocols import Device, FencePoint
 from forge3d_core.selection.decision import Decision, Request, decide, nothing_opens
+from forge3d_core.selection.simulated import simulator
 
 NEVER = 2**63 - 1
 """A timeline value that no device lives to reach."""
@@ -46,7 +47,8 @@ def open_device(
     Raises the :class:`BackendError` that says why there is no device and what would help,
     :class:`UsageError` for a bad argument and :class:`ConfigError` for a bad source.
     """
-    request = Request.of(configuration(backend=backend, budget=budget, drain_timeout=drain_timeout))
+    wanted = simulator() or backend
+    request = Request.of(configuration(backend=wanted, budget=budget, drain_timeout=drain_timeout))
     if request.spec.automatic:
         device = _open_automatic(request, registry)
     else:
