@@ -72,6 +72,10 @@ class HostBlock(Protocol):
         take back is an alias that numpy does not count, so memory that an array from here still shows,
         derived or not, stays until that array is gone, whether the block is submitted, freed or the
         driver closed; bytes that such an alias reads or writes meanwhile are nobody's.
+
+        With ``limits.mapped_copies`` the driver lets the host and the device use a block at once: then a
+        view is asked for, and kept, whatever is outstanding, and one thread reads the bytes that have come
+        while the device copies others. Uploads and readbacks may name any block then.
         """
 
 

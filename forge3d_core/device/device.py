@@ -107,9 +107,8 @@ class AssembledDevice:
         self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
         self._kernels = Kernels(driver, self._gate, self.limits)
         by_name = {name: lane.timeline for name, lane in self._lanes.items()}
-        self.submit_commands = Submitter(
-            driver, self.life, self._gate, self.allocator, by_name, self._notice_loss
-        ).submit
+        submitter = Submitter(driver, self.life, self._gate, self.allocator, by_name, self._notice_loss)
+        self.submit_commands, self.submit_parts = submitter.submit, submitter.submit_parts
         used = [*self.allocator.holdings, self._kernels.compiled]
         self._deferred = DeferredClose(info.name, partial(close_driver, self._gate, driver), used)
         self._lost: Exception | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from forge3d_core.device.order import NO_TOKENS, explicit_waits, tokens
 from forge3d_core.driver import Command, Driver
@@ -75,6 +76,40 @@ class Submitter:
                     if reads or writes:
                         note_uses(point, reads, writes)
                     return point
+                except BaseException as error:
+                    self._cut_short(error, timeline, reads, writes)
+                    raise
+            finally:
+                allocator.submitting = NOTHING
+
+    def submit_parts(
+        self,
+        lane: str,
+        parts: Iterable[Sequence[Command]],
+        reads: Collection[Allocation],
+        writes: Collection[Allocation],
+        after: Iterable[FencePoint] = NO_POINTS,
+    ) -> list[Point]:
+        """Submit work in parts, each with a point of its own, and nothing of other threads in between."""
+        timeline = self._timelines[lane]
+        explicit = () if after is NO_POINTS else explicit_waits(after, self._timelines.values())
+        points: list[Point] = []
+        with self._lock:
+            if (ended := self._life.ended) is not None:
+                raise copy_exception(ended)
+            self._gate.check()
+            allocator = self._allocator
+            try:
+                allocator.submitting = reads, writes  # before tokens() looks at ``freed``
+                behind: Sequence[Any] = tokens(timeline, reads, writes, explicit)
+                timeline.check()
+                try:
+                    for commands in parts:
+                        point = timeline.enqueue(self._driver.submit, timeline.name, commands, behind)
+                        note_uses(point, reads, writes)
+                        points.append(point)
+                        behind = NO_TOKENS  # the lane has the first part before the others
+                    return points
                 except BaseException as error:
                     self._cut_short(error, timeline, reads, writes)
                     raise

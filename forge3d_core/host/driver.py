@@ -55,6 +55,7 @@ def describe(options: HostOptions, selector: str = "0") -> DeviceInfo:
             row_pitch_alignment=options.pitch,
             languages=(LANGUAGE,),
             lanes=options.lanes,
+            mapped_copies=True,
         ),
     )
 

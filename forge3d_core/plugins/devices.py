@@ -79,6 +79,7 @@ def _limits(read: _Reader) -> Limits:
         languages=read.texts("languages"),
         lanes=read.texts("lanes"),
         concurrent_lanes=read.flag("concurrent_lanes"),
+        mapped_copies=read.flag("mapped_copies"),
     )
 
 

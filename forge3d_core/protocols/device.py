@@ -62,6 +62,8 @@ class Limits(Figures):
     languages: tuple[str, ...] = ()  # kernel languages, best first: "host", "wgsl", "cuda"
     lanes: tuple[str, ...] = attrs.field(default=LANE_ROLES, converter=_lanes)  # at least one, of any name
     concurrent_lanes: bool = True  # False: the lanes are logical, one native queue runs them in order
+    # whether the device copies from and to host-visible memory while the host has it in use
+    mapped_copies: bool = False
 
     def __repr__(self) -> str:
         return line(

@@ -6,20 +6,22 @@ import enum
 import time
 import weakref
 from _thread import RLock
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
-from forge3d_core.deadline import seconds
+from forge3d_core.deadline import Deadline, seconds
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, copy_exception
 from forge3d_core.foreign import view_of
+from forge3d_core.lifetime.hold import Hold, note
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
-from forge3d_core.readback.landing import land
+from forge3d_core.protocols import FencePoint
+from forge3d_core.readback.landing import land, result_of, ways
 from forge3d_core.readback.lease import BlockLease, Lender, OwnedLease
 from forge3d_core.readback.region import Region
 from forge3d_core.readback.results import Results
@@ -27,6 +29,7 @@ from forge3d_core.readback.state import Slot
 from forge3d_core.timeline.points import Settled, forget, known, wait_callback
 from forge3d_core.timeline.timeline import Point
 from forge3d_core.transfer.copying import HostCopier
+from forge3d_core.transfer.landing import BulkLanding, Piece
 from forge3d_core.units import format_bytes
 
 INLINE_BYTES = 64 * 1024
@@ -84,6 +87,7 @@ class Handle:
         "_reached",
         "_result",
         "_state",
+        "pieces",
         "place",
         "point",
         "region",
@@ -97,6 +101,7 @@ class Handle:
         self.region = region
         self.slot: Slot | None = None
         self.place = 0
+        self.pieces: Sequence[Piece] = ()  # of a large read; each has a point of its own
         self._pool = pool
         self._state = FLYING
         self._result: NDArray[Any] | None = None
@@ -120,7 +125,10 @@ class Handle:
         if type(self._pool.life.ended) is Forked:
             self._refuse_in_child()
         if self._state is FLYING:
-            self._wait(timeout)
+            if self.pieces:
+                self._land_pieces(None if timeout is None else Deadline.after(timeout))
+            else:
+                self._wait(self.point, timeout)
         elif timeout is not None:
             seconds(timeout)  # what is no number is refused, whether there is a wait or not
         return self._get()
@@ -136,7 +144,7 @@ class Handle:
     def lease(self, timeout: float | None = None) -> BlockLease:
         self._refuse_in_child()
         if self._state is FLYING:
-            self._wait(timeout)
+            self._wait(self.point, timeout)
         elif timeout is not None:
             seconds(timeout)
         with self._lock:
@@ -304,11 +312,41 @@ class Handle:
                     slot.view = view
             return land(self.region, view, self.place, pool.results, pool.copier)
 
-    def _wait(self, timeout: float | None) -> None:
-        """Wait for the point, or until the read is over in another way: a cancel cannot settle the point."""
-        point = self.point
+    def _land_pieces(self, deadline: Deadline | None) -> None:
+        """Move pieces out of the block as they come, while the device copies the rest.
+
+        No lock is held meanwhile, so another thread may cancel the read or land it. The block is held: it
+        is not used again before this has ended. The bytes count if the read is not over by then.
+        """
+        slot, user = self.slot, Hold()
+        copier, whole = self._pool.copier, False
         try:
-            point.timeline.wait(point.value, timeout, self._is_over)
+            if slot is None:
+                return
+            note(slot.allocation.holds, user)
+            if self._state is not FLYING or self.slot is not slot:
+                return  # over just before, and the block may be another's
+            result = result_of(self.region, self._pool.results)
+            with copier.gate.passing():
+                target, source = ways(self.region, result, view_of(slot.allocation.native), self.place)
+
+            def wait(point: FencePoint) -> bool:
+                self._wait(point, None if deadline is None else deadline.timeout)
+                return self._state is FLYING
+
+            landing = BulkLanding(target, source, self.pieces, copier.gate, wait)
+            whole = landing.run(copier.crew, copier.threads - 1)
+        finally:
+            del user  # not left to the frame, which an error that the caller keeps would keep
+        with self._lock:
+            if whole and self._state is FLYING:
+                self._result, self._state, self._awaiting = result, LANDED, None
+                self._leave(slot)
+
+    def _wait(self, point: FencePoint, timeout: float | None) -> None:
+        """Wait for a point, or until the read is over in another way: a cancel cannot settle the point."""
+        try:
+            self.point.timeline.wait(point.value, timeout, self._is_over)
         except FenceTimeout:
             if self._state is FLYING:
                 raise  # it may still come

@@ -20,22 +20,32 @@ def land(
     ``view`` is the whole block, in which the read's part begins at ``place``. The guard of the device is
     passed: the block does not go meanwhile.
     """
-    nbytes, pitch = region.nbytes, region.row_pitch
-    if region.out is not None:
-        result = region.out
-    elif nbytes < REUSED_BYTES:
-        result = np.empty(region.shape, region.dtype)
+    result = result_of(region, results)
+    target, source = ways(region, result, view, place)
+    if region.nbytes < 2 * PARALLEL_BYTES:
+        np.copyto(target, source)
     else:
-        result = results.array(region)
-    start = place + region.lead
+        copier.copy(target, source)
+    return result
+
+
+def result_of(region: Region, results: Results) -> NDArray[Any]:
+    """Return the array that the bytes go to."""
+    if region.out is not None:
+        return region.out
+    if region.nbytes < REUSED_BYTES:
+        return np.empty(region.shape, region.dtype)
+    return results.array(region)
+
+
+def ways(
+    region: Region, result: NDArray[Any], view: NDArray[np.uint8], place: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the bytes of ``result`` and those of the block that belong there: 1-d, or by rows."""
+    nbytes, pitch, start = region.nbytes, region.row_pitch, place + region.lead
     if pitch is None:
         source = view[start : start + nbytes]
     else:
         height = region.size[1]
         source = np.ndarray((height, nbytes // height), np.uint8, view.data, offset=start, strides=(pitch, 1))
-    target = result.reshape(-1).view(np.uint8).reshape(source.shape)
-    if nbytes < 2 * PARALLEL_BYTES:
-        np.copyto(target, source)
-    else:
-        copier.copy(target, source)
-    return result
+    return result.reshape(-1).view(np.uint8).reshape(source.shape), source

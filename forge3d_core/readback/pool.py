@@ -37,7 +37,12 @@ from forge3d_core.readback.state import PoolState, Slot
 from forge3d_core.readback.stream import Stream
 from forge3d_core.timeline.timeline import Point
 from forge3d_core.transfer.copying import HostCopier
+from forge3d_core.transfer.landing import Piece
+from forge3d_core.transfer.transfers import Transfers
 from forge3d_core.units import format_bytes
+
+PIECES_BYTES = 2 * 1024**2
+"""From here on a read is submitted in pieces, where the device lets the host see those that have come."""
 
 CLOSED = "the readback pool was closed; make another with device.readback_pool()"
 
@@ -47,6 +52,7 @@ class PoolHost(Protocol):
 
     allocator: Allocator
     copier: HostCopier
+    transfers: Transfers
     life: Life
 
     @property
@@ -60,6 +66,15 @@ class PoolHost(Protocol):
         writes: list[Allocation],
         after: Iterable[FencePoint] = (),
     ) -> Point: ...
+
+    def submit_parts(
+        self,
+        lane: str,
+        parts: Iterable[Sequence[Command]],
+        reads: list[Allocation],
+        writes: list[Allocation],
+        after: Iterable[FencePoint] = (),
+    ) -> list[Point]: ...
 
     def idle_point(self, lane: str) -> Point: ...
 
@@ -244,12 +259,31 @@ class Pool:
     def _start(self, slot: Slot, handles: Sequence[Handle], after: Iterable[FencePoint]) -> None:
         """Submit reads into the block that was lent to them."""
         allocation = slot.allocation
+        if len(handles) == 1 and handles[0].region.nbytes >= PIECES_BYTES and self._limits.mapped_copies:
+            self._start_pieces(slot, handles[0], after)
+            return
         commands: list[Command] = []
         sources: dict[Allocation, None] = {}
         for handle in handles:
             commands.append(handle.region.command(allocation.native, handle.place))
             sources[handle.region.allocation] = None
         point = self._host.submit_commands(self.lane, commands, list(sources), [allocation], after)
+        self._started(slot, handles, point)
+
+    def _start_pieces(self, slot: Slot, handle: Handle, after: Iterable[FencePoint]) -> None:
+        """Submit a large read in pieces, each with a point: the first lands while the others are copied."""
+        region, native = handle.region, slot.allocation.native
+        stops = region.cut(self._host.transfers.tuning.cut(region.nbytes, region.nbytes).chunk, self._limits)
+        starts = [0, *stops[:-1]]
+        commands = [
+            [region.piece(native, handle.place, start, stop)]
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+        points = self._host.submit_parts(self.lane, commands, [region.allocation], [slot.allocation], after)
+        handle.pieces = list(map(Piece, starts, stops, points))
+        self._started(slot, [handle], points[-1])
+
+    def _started(self, slot: Slot, handles: Sequence[Handle], point: Point) -> None:
         if self.blocks.started(slot, handles, point) is not None:  # what ended the pool has not seen them
             for handle in handles:
                 self._give_up(handle)

@@ -158,6 +158,27 @@ class Region:
         assert isinstance(memory, TextureMemory)
         return DownloadRows(memory, self.origin, self.size, block, place, self.row_pitch)
 
+    def cut(self, most: int, limits: Limits) -> list[int]:
+        """Return where pieces of up to about ``most`` bytes end: bytes, or rows of a texture.
+
+        In the block each piece begins where the driver wants a copy to begin.
+        """
+        if self.row_pitch is None:
+            step = align_up(most, max(limits.copy_alignment, 1))
+            return [*range(step - self.lead, self.nbytes, step), self.nbytes]
+        unit = limits.staging_alignment // math.gcd(self.row_pitch, limits.staging_alignment)
+        rows, height = align_up(max(1, most // self.row_pitch), unit), self.size[1]
+        return [*range(rows, height, rows), height]
+
+    def piece(self, block: HostBlock, place: int, start: int, stop: int) -> Command:
+        """Return the copy of one of those pieces into the read's part of ``block``."""
+        memory = self.memory
+        if self.row_pitch is None:
+            return Download(memory, self.offset + start, block, place + self.lead + start, stop - start)
+        assert isinstance(memory, TextureMemory)
+        origin, size = (self.origin[0], self.origin[1] + start), (self.size[0], stop - start)
+        return DownloadRows(memory, origin, size, block, place + start * self.row_pitch, self.row_pitch)
+
     def bytes_in(self, view: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
         """Return the run of a block's bytes that holds the read, padding between rows included."""
         start = place + self.lead

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from forge3d_core.lifetime.hold import Reference
 from forge3d_core.readback.region import Region
+from forge3d_core.transfer.pages import fresh_memory
 from forge3d_core.units import align_up
 
 REUSED_BYTES = 256 * 1024
@@ -85,7 +86,7 @@ class Results:
                 if oldest in self._idle:
                     self._idle.remove(oldest)
                 del self._known[oldest]
-        return np.empty(nbytes, np.uint8)
+        return fresh_memory(nbytes)
 
     def _bytes_known(self) -> int:
         return sum([shown.memory.nbytes for shown in self._known])

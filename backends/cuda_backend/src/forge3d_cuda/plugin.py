@@ -72,6 +72,7 @@ def _describe(properties: dict[str, Any], index: int, version: str) -> DeviceInf
             max_groups=tuple(properties["maxGridSize"]),
             max_group_threads=properties["maxThreadsPerBlock"],
             languages=(LANGUAGE,),
+            mapped_copies=True,
         ),
     )
 

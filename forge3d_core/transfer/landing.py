@@ -1,0 +1,87 @@
+"""Large reads on their way to the caller: pieces leave the block while the device copies the rest."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.protocols import FencePoint
+from forge3d_core.transfer.workers import Crew, Job
+
+
+@attrs.frozen(eq=False)
+class Piece:
+    """Items ``start`` to ``stop`` along the first axis of a read; they are there once ``point`` is done."""
+
+    start: int
+    stop: int
+    point: FencePoint
+
+
+@attrs.define(eq=False)
+class BulkLanding:
+    """Moves the pieces of a read from ``source``, in host-visible memory, to ``target``.
+
+    Workers move what has come; the calling thread waits for the next piece, by ``wait``, which says whether
+    to go on.
+    """
+
+    target: NDArray[Any]
+    source: NDArray[Any]
+    pieces: Sequence[Piece]
+    guard: CallGuard
+    wait: Callable[[FencePoint], bool]
+    _todo: deque[Piece] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._todo = deque(self.pieces)
+
+    def run(self, crew: Crew, helpers: int) -> bool:
+        """Move all pieces; False where ``wait`` said so. However it ends, no worker is at it afterwards."""
+        job = Job(self._help, min(helpers, len(self.pieces) - 1))
+        try:
+            crew.begin(job)
+            while job.failure is None and self._todo:
+                if not self._lead():
+                    return False
+                crew.rouse(job)
+        finally:
+            crew.end(job)
+        while self._todo:  # what a worker had put back
+            if not self._lead():
+                return False
+        return True
+
+    def _help(self) -> bool:
+        """Move a piece that has come; False where there is none."""
+        try:
+            piece = self._todo.popleft()
+        except IndexError:
+            return False
+        if not piece.point.done:
+            self._todo.appendleft(piece)
+            return False
+        self._move(piece)
+        return True
+
+    def _lead(self) -> bool:
+        """Move a piece, whatever has to be waited for."""
+        try:
+            piece = self._todo.popleft()
+        except IndexError:
+            return True
+        if not self.wait(piece.point):
+            return False
+        self._move(piece)
+        return True
+
+    def _move(self, piece: Piece) -> None:
+        run = slice(piece.start, piece.stop)
+        with self.guard.passing():
+            np.copyto(self.target[run], self.source[run])
