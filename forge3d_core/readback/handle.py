@@ -323,7 +323,7 @@ class Handle:
         try:
             if slot is None:
                 return
-            note(slot.allocation.holds, user)
+            note(slot.allocation.stale, user)
             if self._state is not FLYING or self.slot is not slot:
                 return  # over just before, and the block may be another's
             result = result_of(self.region, self._pool.results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from forge3d_core.transfer.workers import default_threads
+from forge3d_core.transfer.workers import processors
 from forge3d_core.units import KIB, MIB, align_up
 
 STEP = 64 * KIB
@@ -24,23 +24,24 @@ class Tuning:
     """What suits a machine.
 
     ``threshold``: bytes from which a transfer goes through chunks. ``share``: bytes for which a further
-    worker pays. ``smallest``, ``largest``: a chunk; the largest should stay in a core's cache. ``depth``:
-    chunks for each thread, so that the device copies from one while the thread fills another.
+    worker pays: to wake one takes as long as to copy some hundred KiB. ``smallest``, ``largest``: a chunk; to
+    hand one over takes as long, and one that is too large leaves the cache before the device has read it.
+    ``depth``: chunks for each thread, so that the device copies from one while the thread fills another.
     """
 
     threshold: int = MIB
-    share: int = MIB
-    smallest: int = 256 * KIB
-    largest: int = 4 * MIB
+    share: int = 4 * MIB
+    smallest: int = 2 * MIB
+    largest: int = 8 * MIB
     depth: int = 2
-    helpers: int = attrs.field(factory=default_threads)
+    helpers: int = attrs.field(factory=lambda: max(1, min(8, processors() // 2)))
 
     def cut(self, nbytes: int, room: int) -> Cut:
         """Return how a transfer of ``nbytes`` is best cut whose chunks together should take ``room`` bytes.
 
         Every thread gets several parts of equal size. Where room is short threads go first, and then bytes.
         """
-        threads = min(self.helpers + 1, nbytes // self.share, room // (self.depth * self.smallest))
+        threads = min(self.helpers + 1, nbytes // self.share + 1, room // (self.depth * self.smallest))
         chunks = self.depth * max(threads, 1)
         even = align_up(-(-nbytes // chunks), STEP)
         chunk = max(STEP, min(max(self.smallest, even), self.largest, room // chunks // STEP * STEP))
