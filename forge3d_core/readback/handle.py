@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import time
 import weakref
 from _thread import RLock
 from collections.abc import Generator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,58 +15,24 @@ from forge3d_core import protocols
 from forge3d_core.deadline import Deadline, seconds
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, copy_exception
 from forge3d_core.foreign import view_of
-from forge3d_core.lifetime.hold import Hold, note
-from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint
-from forge3d_core.readback.landing import land, result_of, ways
-from forge3d_core.readback.lease import BlockLease, Lender, OwnedLease
+from forge3d_core.readback.host import HandleHost, ReadState
+from forge3d_core.readback.landing import land, land_pieces
+from forge3d_core.readback.lease import BlockLease, OwnedLease
 from forge3d_core.readback.region import Region
-from forge3d_core.readback.results import Results
 from forge3d_core.readback.state import Slot
 from forge3d_core.timeline.points import Settled, forget, known, wait_callback
 from forge3d_core.timeline.timeline import Point
-from forge3d_core.transfer.copying import HostCopier
-from forge3d_core.transfer.landing import BulkLanding, Piece
+from forge3d_core.transfer.landing import Piece
 from forge3d_core.units import format_bytes
 
 INLINE_BYTES = 64 * 1024
 """Up to here a coroutine copies on its own loop; more would hold up the loop's other tasks."""
 
 
-class HandleBlocks(Lender, Protocol):
-    """The blocks of a pool, which a read tells what becomes of it, once or again."""
-
-    def landed(self, handle: Handle, slot: Slot) -> None: ...
-
-    def leased_out(self, handle: Handle, slot: Slot, lease: BlockLease | None = None) -> None: ...
-
-    def cancelled(self, handle: Handle, slot: Slot) -> None: ...
-
-    def failed(self, handle: Handle, slot: Slot) -> None: ...
-
-
-class HandleHost(Protocol):
-    """What a read needs of its pool, which lives as long."""
-
-    life: Life
-    copier: HostCopier
-    results: Results
-
-    @property
-    def blocks(self) -> HandleBlocks: ...
-
-
-class _State(enum.Enum):
-    FLYING = "flying"  # has a block, bytes perhaps there already
-    LANDED = "landed"  # bytes are in the result array
-    LEASED = "leased"  # a lease has the block, or had it and was released
-    CANCELLED = "cancelled"  # the device may still write the block
-    FAILED = "failed"  # its submission did, or moving the bytes out of the block
-
-
-FLYING, LANDED, LEASED, CANCELLED, FAILED = _State
+FLYING, LANDED, LEASED, CANCELLED, FAILED = ReadState
 
 
 @presents(protocols.ReadbackHandle, array="handle.wait()")
@@ -245,13 +210,13 @@ class Handle:
     def _leave(self, slot: Slot) -> None:
         """Tell the pool what has become of the read; the lock is held. Interrupted, it may be told again."""
         match self._state:
-            case _State.LANDED:
+            case ReadState.LANDED:
                 self._pool.blocks.landed(self, slot)
-            case _State.FAILED:
+            case ReadState.FAILED:
                 self._pool.blocks.failed(self, slot)
-            case _State.CANCELLED:
+            case ReadState.CANCELLED:
                 self._pool.blocks.cancelled(self, slot)
-            case _State.LEASED:
+            case ReadState.LEASED:
                 self._pool.blocks.leased_out(self, slot)
                 return  # the owned copy that wait gives is made from it
         self.slot = None
@@ -278,9 +243,9 @@ class Handle:
             return result
         with self._lock:
             match self._state:
-                case _State.LEASED:
+                case ReadState.LEASED:
                     return self._copy_leased()
-                case _State.CANCELLED:
+                case ReadState.CANCELLED:
                     raise Cancelled(
                         "this readback was cancelled (or its pool closed) before its bytes were taken"
                     )
@@ -315,31 +280,19 @@ class Handle:
     def _land_pieces(self, deadline: Deadline | None) -> None:
         """Move pieces out of the block as they come, while the device copies the rest.
 
-        No lock is held meanwhile, so another thread may cancel the read or land it. The block is held: it
-        is not used again before this has ended. The bytes count if the read is not over by then.
+        No lock is held meanwhile, so another thread may cancel the read or land it: the bytes count if the
+        read is not over by then.
         """
-        slot, user = self.slot, Hold()
-        copier, whole = self._pool.copier, False
-        try:
-            if slot is None:
-                return
-            note(slot.allocation.stale, user)
-            if self._state is not FLYING or self.slot is not slot:
-                return  # over just before, and the block may be another's
-            result = result_of(self.region, self._pool.results)
-            with copier.gate.passing():
-                target, source = ways(self.region, result, view_of(slot.allocation.native), self.place)
 
-            def wait(point: FencePoint) -> bool:
-                self._wait(point, None if deadline is None else deadline.timeout)
-                return self._state is FLYING
+        def wait(point: FencePoint) -> bool:
+            self._wait(point, None if deadline is None else deadline.timeout)
+            return self._state is FLYING
 
-            landing = BulkLanding(target, source, self.pieces, copier.gate, wait)
-            whole = landing.run(copier.crew, copier.threads - 1)
-        finally:
-            del user  # not left to the frame, which an error that the caller keeps would keep
+        if (slot := self.slot) is None:
+            return
+        result = land_pieces(self, slot, self._pool.results, self._pool.copier, wait)
         with self._lock:
-            if whole and self._state is FLYING:
+            if result is not None and self._state is FLYING:
                 self._result, self._state, self._awaiting = result, LANDED, None
                 self._leave(slot)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.foreign import view_of
+from forge3d_core.lifetime.hold import Hold, note
+from forge3d_core.protocols import FencePoint
 from forge3d_core.readback.region import Region
 from forge3d_core.readback.results import REUSED_BYTES, Results
+from forge3d_core.readback.state import Slot
 from forge3d_core.transfer.copying import PARALLEL_BYTES, HostCopier
+from forge3d_core.transfer.landing import BulkLanding, Piece
 
 
 def land(
@@ -27,6 +33,40 @@ def land(
     else:
         copier.copy(target, source)
     return result
+
+
+class PiecedRead(Protocol):
+    """A read whose bytes come in pieces."""
+
+    region: Region
+    place: int
+    pieces: Sequence[Piece]
+    slot: Slot | None
+
+
+def land_pieces(
+    read: PiecedRead,
+    slot: Slot,
+    results: Results,
+    copier: HostCopier,
+    wait: Callable[[FencePoint], bool],
+) -> NDArray[Any] | None:
+    """Return the bytes of a read as their pieces come, or None where ``wait`` says that it is over.
+
+    The block of ``slot`` is not used again before this has ended, whatever becomes of the read meanwhile.
+    """
+    user = Hold()
+    try:
+        note(slot.allocation.stale, user)
+        if read.slot is not slot:
+            return None  # over just before, and the block may be another's
+        result = result_of(read.region, results)
+        with copier.gate.passing():
+            target, source = ways(read.region, result, view_of(slot.allocation.native), read.place)
+        landing = BulkLanding(target, source, read.pieces, copier.gate, wait)
+        return result if landing.run(copier.crew, copier.threads - 1) else None
+    finally:
+        del user  # not left to the frame, which an error that the caller keeps would keep
 
 
 def result_of(region: Region, results: Results) -> NDArray[Any]:

@@ -68,7 +68,7 @@ def test_a_hundred_reads_share_two_blocks(device: AssembledDevice, pool: Pool) -
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("held", [True, False])
 def test_reads_that_are_cancelled_anywhere_leave_nothing_behind(
-    device: AssembledDevice, pool: Pool, seed: int, held: bool
+    device: AssembledDevice, pool: Pool, until: Callable[..., None], seed: int, held: bool
 ) -> None:
     draw = random.Random(seed)
     buffer = device.create_buffer(BYTES)
@@ -97,7 +97,7 @@ def test_reads_that_are_cancelled_anywhere_leave_nothing_behind(
     device.wait_idle(10)
     assert not pool.blocks.line.places
     assert [pool.read(buffer).wait(10).nbytes for _ in range(4)] == [BYTES] * 4
-    assert pool.stats().pending_operations == 0
+    until(lambda: pool.stats().pending_operations == 0)  # a worker may still be landing what was cancelled
     for lane in device.lanes.values():
         watcher = lane.timeline._watcher
         assert watcher is None or not watcher._callbacks
