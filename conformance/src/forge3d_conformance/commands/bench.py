@@ -12,6 +12,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from forge3d_conformance.commands.output import complain, console
 from forge3d_conformance.report import Aim
 from forge3d_conformance.speed.compare import compare
+from forge3d_conformance.speed.html import need_matplotlib, render
+from forge3d_conformance.speed.html.page import figure
 from forge3d_conformance.speed.measure import measure, select_rows
 from forge3d_conformance.speed.results import Measured, SpeedReport, dump, read
 from forge3d_core import open_device
@@ -40,6 +42,10 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.0, max=60.0, help="For each operation and size.")] = 1.5,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result there.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a page with plots there (takes matplotlib)."),
+    ] = None,
     beside: Annotated[
         Path | None,
         typer.Option("--compare", metavar="FILE", help="Show what changed since this earlier result."),
@@ -53,7 +59,10 @@ def bench(
     try:
         then = read(beside) if beside is not None else None
         if json is not None:
-            json.touch()  # a file that cannot be written is told now, not after the measurement
+            json.touch()  # what cannot be written is told now, not after the measurement
+        if html is not None:
+            need_matplotlib()
+            html.mkdir(parents=True, exist_ok=True)
         report = _run(backend, size or (), operation or (), seconds)
     except (ForgeError, OSError) as error:
         complain(str(error))
@@ -67,6 +76,10 @@ def bench(
         _show_changes(out, then, report)
     if json is not None:
         json.write_text(dump(report), "utf-8")
+    if html is not None:
+        page = html / f"bench-{report.backend}.html"
+        page.write_text(render(report), "utf-8")
+        out.print(f"page: {page}", markup=False, soft_wrap=True)
     if any(row.aim is Aim.MISSED for row in report.rows):
         raise typer.Exit(MISSED)
 
@@ -128,8 +141,8 @@ def _cells(row: Measured) -> tuple[str, ...]:
         f"{row.low:.2f} to {row.high:.2f}",
         "" if row.target is None else f"{'≥' if row.better == 'higher' else '≤'} {row.target:g}",
         "" if row.aim is None else row.aim.value,
-        _figure(row, row.ours_seconds),
-        _figure(row, row.raw_seconds),
+        figure(row, row.ours_seconds),
+        figure(row, row.raw_seconds),
     )
 
 
@@ -148,10 +161,3 @@ def _show_changes(out: Console, then: SpeedReport, now: SpeedReport) -> None:
             out.print(
                 f"{count.operation}: {before[count.operation]} → {count.calls} Python calls", markup=False
             )
-
-
-def _figure(row: Measured, seconds: float) -> str:
-    """Return a rate for what is judged by its speed and moves much, else a time."""
-    if row.size >= 1_000_000 and row.better == "higher":
-        return f"{row.size / seconds / 1e9:.2f} GB/s"
-    return f"{seconds * 1e6:.1f} µs" if seconds < 1e-2 else f"{seconds * 1e3:.1f} ms"

@@ -28,27 +28,27 @@ def _read_into(on: Operands, nbytes: int) -> Runner:
     return Runner(lambda: pool.read(source, out=out).wait())
 
 
-def _read_many(on: Operands, nbytes: int) -> Runner:
-    source, pool = on.buffer(nbytes), on.pool(IN_FLIGHT, nbytes)
+def _read_many(flying: int, on: Operands, nbytes: int) -> Runner:
+    source, pool = on.buffer(nbytes), on.pool(flying, nbytes)
 
     def call() -> None:
-        for handle in [pool.read(source) for _ in range(IN_FLIGHT)]:
+        for handle in [pool.read(source) for _ in range(flying)]:
             handle.wait()
 
-    return Runner(call, operations=IN_FLIGHT)
+    return Runner(call, operations=flying)
 
 
-def _read_batch(on: Operands, nbytes: int) -> Runner:
+def _read_batch(flying: int, on: Operands, nbytes: int) -> Runner:
     """The same reads in one call of the pool's."""
     source = on.buffer(nbytes)
-    pool: Any = on.pool(IN_FLIGHT, nbytes)
-    reads = [ReadRequest(source)] * IN_FLIGHT
+    pool: Any = on.pool(flying, nbytes)
+    reads = [ReadRequest(source)] * flying
 
     def call() -> None:
         for handle in pool.read_many(reads):
             handle.wait()
 
-    return Runner(call, operations=IN_FLIGHT)
+    return Runner(call, operations=flying)
 
 
 def _read_asyncio(on: Operands, nbytes: int) -> Runner:
@@ -108,8 +108,12 @@ def _texture(on: Operands, nbytes: int) -> Runner:
 READING: Mapping[str, Maker] = {
     "read": _read,
     "read-into": _read_into,
-    "read-many": _read_many,
-    "read-batch": _read_batch,
+    "read-many-8": partial(_read_many, 8),
+    "read-many-64": partial(_read_many, 64),
+    "read-many": partial(_read_many, IN_FLIGHT),
+    "read-batch-8": partial(_read_batch, 8),
+    "read-batch-64": partial(_read_batch, 64),
+    "read-batch": partial(_read_batch, IN_FLIGHT),
     "read-asyncio": _read_asyncio,
     "read-among-100": partial(_read_among, 100),
     "read-among-10000": partial(_read_among, 10_000),
