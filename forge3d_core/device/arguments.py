@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Container, Sequence
 from operator import index
 from typing import Any
 
@@ -14,6 +15,7 @@ from forge3d_core.arguments import shown
 from forge3d_core.device.kernels import RANGES, CompiledKernel
 from forge3d_core.errors import KernelError, UsageError
 from forge3d_core.memory.allocation import Allocation
+from forge3d_core.memory.resources import DeviceBuffer
 from forge3d_core.protocols import KernelSource, Param
 
 WANTED = {
@@ -22,6 +24,7 @@ WANTED = {
     "f4": "an f4, a number of at most 3.4e38 or an explicit inf or nan",
 }
 F4 = struct.Struct("<f")
+MAX_F4 = float(np.finfo(np.float32).max)
 
 
 def scalar(kernel: str, param: Param, value: Any) -> int | float:
@@ -29,8 +32,8 @@ def scalar(kernel: str, param: Param, value: Any) -> int | float:
 
     Raises :class:`KernelError`.
     """
-    if isinstance(value, (int, float, np.integer, np.floating, np.bool_)) or _scalar_array(value):
-        number = nearest_f4(value) if param.dtype == "f4" else _whole(value)
+    if isinstance(value, (float, int, np.integer, np.floating, np.bool_)) or _scalar_array(value):
+        number = _nearest_f4(value) if param.dtype == "f4" else _whole(value)
         if number is not None and (param.dtype == "f4" or number in RANGES[param.dtype]):
             return number
     raise KernelError(
@@ -38,7 +41,7 @@ def scalar(kernel: str, param: Param, value: Any) -> int | float:
     )
 
 
-def nearest_f4(value: Any) -> float | None:
+def _nearest_f4(value: Any) -> float | None:
     """Return the nearest f4; None for a number that has none, so that no backend makes it infinite."""
     try:
         (nearest,) = F4.unpack(F4.pack(value))
@@ -62,19 +65,25 @@ def thread_counts(kernel: CompiledKernel, threads: int | tuple[int, ...]) -> tup
     return counts
 
 
-def check_floats(source: KernelSource, position: int, allocation: Allocation) -> None:
-    """Refuse floats of one size, as they were uploaded, for a kernel that reads floats of another."""
-    binding = source.bindings[position]
-    if allocation.uploaded is None or binding.access == "write":
-        return
-    point, dtype = allocation.uploaded
-    wanted = np.dtype(binding.dtype)
-    if wanted.kind != "f" or wanted == dtype or allocation.write != point:
-        return
-    raise KernelError(
-        f"kernel {source.name!r} reads {binding.name!r} as {wanted.name}, and what was uploaded there is "
-        f"{dtype}; upload data.astype({wanted.name!r}), or data.view('u1') if its bytes are {wanted.name}"
-    )
+def check_floats(
+    source: KernelSource, buffers: Sequence[DeviceBuffer], written: Container[Allocation]
+) -> None:
+    """Refuse floats of one size, as they were uploaded, for a kernel that reads floats of another.
+
+    ``written`` holds what the list writes before. Raises :class:`KernelError`.
+    """
+    for binding, buffer in zip(source.bindings, buffers, strict=True):
+        allocation = buffer.allocation
+        if allocation.uploaded is None or binding.access == "write" or allocation in written:
+            continue
+        point, dtype = allocation.uploaded
+        wanted = np.dtype(binding.dtype)
+        if wanted.kind == "f" and wanted != dtype and allocation.write == point:
+            raise KernelError(
+                f"kernel {source.name!r} reads {binding.name!r} as {wanted.name}, and what was uploaded "
+                f"there is {dtype}; upload data.astype({wanted.name!r}), or data.view('u1') if its bytes are "
+                f"{wanted.name}"
+            )
 
 
 def _scalar_array(value: object) -> bool:

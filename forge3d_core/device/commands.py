@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import attrs
 
 from forge3d_core import protocols
 from forge3d_core.arguments import integer, sequence, shown
-from forge3d_core.device.arguments import check_floats, nearest_f4, scalar, thread_counts
+from forge3d_core.device.arguments import F4, MAX_F4, check_floats, scalar, thread_counts
 from forge3d_core.device.kernels import CompiledKernel
 from forge3d_core.driver import Command, Copy, Dispatch, Fill, Memory
 from forge3d_core.errors import (
@@ -129,40 +129,39 @@ class RecordedCommands:
             self._refuse()
         if not isinstance(kernel, CompiledKernel) or kernel.owner is not owner:
             raise ForeignObject(f"{shown(kernel)} was not made by this device's create_kernel")
-        bound = tuple(buffers) if type(buffers) is list else sequence("buffers", buffers)
+        bound: Sequence[Any] = buffers if type(buffers) in (list, tuple) else sequence("buffers", buffers)
+        memories: list[Memory] = []
+        uploaded = False
         for buffer in bound:
             if type(buffer) is not DeviceBuffer or buffer.owned is None or buffer.owner is not owner:
-                self._buffer(buffer)
+                buffer = self._buffer(buffer)
+            memories.append(buffer.memory)
+            uploaded = uploaded or buffer.allocation.uploaded is not None
         given = params if type(params) in (tuple, list) else sequence("params", params)
         if len(bound) != len(kernel.writes) or len(given) != len(kernel.ranges):
             raise _mismatch(kernel, len(bound), len(given))
         values: list[int | float] = []
-        for value, whole in zip(given, kernel.ranges, strict=True):
-            if whole is None and type(value) is float:
-                value = nearest_f4(value)
-            if type(value) is not (float if whole is None else int) or (
-                whole is not None and value not in whole
-            ):
-                position = len(values)
-                value = scalar(kernel.source.name, kernel.source.params[position], given[position])
+        for whole in kernel.ranges:
+            value = given[len(values)]
+            if whole is None and type(value) is float and -MAX_F4 <= value <= MAX_F4:
+                (value,) = F4.unpack(F4.pack(value))
+            elif whole is None or type(value) is not int or value not in whole:
+                value = scalar(kernel.source.name, kernel.source.params[len(values)], value)
             values.append(value)
         most = kernel.max_threads
         if type(threads) is int and 0 < threads <= most[0]:
             extent = threads, 1, 1
         else:
             extent = thread_counts(kernel, threads)
-        memories: list[Memory] = []
-        for buffer in bound:
-            allocation = buffer.allocation
-            if allocation.uploaded is not None and allocation not in self.writes:
-                check_floats(kernel.source, len(memories), allocation)
-            memories.append(buffer.memory)
+        if uploaded:
+            check_floats(kernel.source, bound, self.writes)
+        named, reads, writes = self.named, self.reads, self.writes
         for buffer, written in zip(bound, kernel.writes, strict=True):
-            self.named[buffer] = None
+            named[buffer] = None
             if written:
-                self.writes[buffer.allocation] = None
+                writes[buffer.allocation] = None
             else:
-                self.reads[buffer.allocation] = None
+                reads[buffer.allocation] = None
         self.commands.append(Dispatch(kernel, tuple(memories), tuple(values), extent))
         return self
 
@@ -173,11 +172,9 @@ class RecordedCommands:
         for buffer in self.named:
             if buffer.owned is None:
                 buffer.check()
-        reads = self.reads.keys() - self.writes.keys()
         before, self._submitted = self._submitted, True
         try:
-            commands = self.commands if self.reusable else list(self.commands)
-            return submit(lane, commands, reads, tuple(self.writes), after)
+            return submit(lane, self.commands, self.reads, self.writes, after)
         except BaseException:
             self._submitted = before  # nothing was submitted, so the list still can be
             raise

@@ -16,7 +16,7 @@ class Valued(protocols.Timeline, Protocol):
 
     last_known: int
 
-    def passed(self, value: int) -> bool: ...
+    def poll(self) -> None: ...
 
     def wait(
         self, value: int, timeout: float | None = None, over: Callable[[], bool] | None = None
@@ -54,7 +54,10 @@ class Point:
 
     @property
     def done(self) -> bool:
-        return self.timeline.last_known >= self.value or self.timeline.passed(self.value)
+        timeline = self.timeline
+        if timeline.last_known < self.value:
+            timeline.poll()
+        return timeline.last_known >= self.value
 
     def wait(self, timeout: float | None = None) -> None:
         self.timeline.wait(self.value, timeout)

@@ -150,8 +150,11 @@ class Timeline:
         """
         unretired: Exception | None = None
         try:
-            while (head := self._head()) is not None and self.failure is None:
-                value, token = head
+            while self._pending and self.failure is None:
+                try:
+                    value, token = self._pending[0]
+                except IndexError:
+                    break  # another thread has taken the last
                 if not self.signals.query(token):
                     break
                 if self._pass(value):
@@ -277,13 +280,6 @@ class Timeline:
             f"lane {self.name!r} belongs to process {self._pid}, the parent; GPU state does not survive "
             "a fork: wait there, or open a device in the child"
         )
-
-    def _head(self) -> tuple[int, Any] | None:
-        """Return the oldest submission that is not known to be complete, with its token."""
-        try:
-            return self._pending[0]
-        except IndexError:
-            return None
 
     def _pass(self, value: int) -> bool:
         """Complete ``value`` if it is next; then the caller retires its token."""
