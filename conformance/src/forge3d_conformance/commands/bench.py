@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +16,15 @@ from forge3d_conformance.report import Aim
 from forge3d_conformance.speed.compare import compare
 from forge3d_conformance.speed.html import need_matplotlib, render
 from forge3d_conformance.speed.html.page import figure
-from forge3d_conformance.speed.measure import measure, select_rows
+from forge3d_conformance.speed.measure import Tell, measure, select_rows
 from forge3d_conformance.speed.results import Measured, SpeedReport, dump, read
-from forge3d_core import open_device
-from forge3d_core.errors import ForgeError
+from forge3d_conformance.speed.together import measure_together
+from forge3d_core import load_backend, open_device
+from forge3d_core.errors import ForgeError, NoDevice, UsageError
 
 MISSED = 1
 NO_RESULT = 2
+BUDGET = "4 GiB"
 
 _STYLES = {Aim.MET.value: "green", Aim.MISSED.value: "red", Aim.INCONCLUSIVE.value: "yellow"}
 
@@ -41,6 +45,9 @@ def bench(
         typer.Option(metavar="NAME", help="Only this operation of ours; may be repeated."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.0, max=60.0, help="For each operation and size.")] = 1.5,
+    devices: Annotated[
+        int, typer.Option(min=1, max=16, help="Measure so many devices of the backend at once.")
+    ] = 1,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result there.")] = None,
     html: Annotated[
         Path | None,
@@ -63,7 +70,10 @@ def bench(
         if html is not None:
             need_matplotlib()
             html.mkdir(parents=True, exist_ok=True)
-        report = _run(backend, size or (), operation or (), seconds)
+        if devices > 1:
+            report = _run_together(backend, devices, seconds)
+        else:
+            report = _run(backend, size or (), operation or (), seconds)
     except (ForgeError, OSError) as error:
         complain(str(error))
         raise typer.Exit(NO_RESULT) from error
@@ -90,24 +100,36 @@ def _run(
     operations: tuple[str, ...] | list[str],
     seconds: float,
 ) -> SpeedReport:
-    with (
-        open_device(backend, budget="4 GiB") as device,
-        Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        ) as progress,
-    ):
-        task = progress.add_task("begin", total=None)
+    with open_device(backend, budget=BUDGET) as device, _progress() as tell:
         rows = select_rows(device.info.backend, device.info.kind, sizes, operations)
-        return measure(
-            device,
-            rows,
-            seconds,
-            lambda ours, nbytes: progress.update(task, description=f"{ours}, {nbytes} bytes"),
+        return measure(device, rows, seconds, tell)
+
+
+def _run_together(backend: str | None, count: int, seconds: float) -> SpeedReport:
+    if backend is None:
+        raise UsageError(f"--devices {count} needs --backend, whose devices they are")
+    plugin = load_backend(backend)
+    infos = plugin.backend.probe()
+    if len(infos) < count:
+        names = ", ".join(info.name for info in infos) or "none"
+        raise NoDevice(
+            f"--devices {count}: {plugin.name} has {len(infos)} here: {names}", backend=plugin.name
         )
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(open_device(f"{plugin.name}:{info.selector}", budget=BUDGET))
+            for info in infos[:count]
+        ]
+        return measure_together(opened, seconds, stack.enter_context(_progress()))
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """Show on the terminal what is being measured."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("begin", total=None)
+        yield lambda ours, nbytes: progress.update(task, description=f"{ours}, {nbytes} bytes")
 
 
 def _show(out: Console, report: SpeedReport) -> None:
