@@ -32,7 +32,7 @@ RAW: Mapping[str, Mapping[str, str]] = {
     "wgpu": {"staged-upload": "wgpu-py/staged-up", "lease": "wgpu-py/staged-down"},
     "host": {"staged-upload": "thread/copy", "lease": "thread/copy", "duplex": "thread/both"},
 }
-"""By backend, what the raw API does on every device at once; an operation without one stands beside one device."""
+"""By backend, what the raw API does on every device at once, where it has such a thing."""
 
 CLAUSES: Mapping[str, str] = {
     "staged-upload": "perf.upload-pinned",
