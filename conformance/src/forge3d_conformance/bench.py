@@ -296,6 +296,11 @@ class Bench:
         }
         return child.run(textwrap.dedent(source), settings, CHILD, environment)
 
+    def forget(self) -> None:
+        """Drop what is known of holds that are over and of devices that were lost."""
+        self._holds.close()
+        self._lost.clear()
+
     def renew(self) -> None:
         """Close everything and start over, for another attempt; what this one left in flight is no matter."""
         with warnings.catch_warnings():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ EXIT_SECONDS = 2.0
 """What the contract gives the interpreter to end, with work in flight."""
 
 PROBE = """
-import json, locale, os, random, signal, sys, threading
+import json, locale, logging, os, random, signal, sys, threading, warnings
 from forge3d_conformance.child import backend
 import numpy as np
 
@@ -35,6 +36,11 @@ def state():
         "locale": locale.setlocale(locale.LC_ALL),
         "exception hooks": [str(sys.excepthook), str(threading.excepthook)],
         "module search path": list(sys.path),
+        "warning filters": [str(one) for one in warnings.filters],
+        "logging": [logging.root.level, [str(one) for one in logging.root.handlers], logging.root.disabled],
+        "switch interval": sys.getswitchinterval(),
+        "files of the user's home": sorted({*os.listdir(os.environ["HOME"])} - {".cache"}),
+        "files of the working directory": sorted(os.listdir()),
     }
 
 def handles():
@@ -283,7 +289,8 @@ def told(bench: Bench, ended: Ended) -> Any:
 
 @pytest.mark.clause("device.no-side-effects")
 def test_a_probe_leaves_no_trace(bench: Bench) -> None:
-    seen = told(bench, bench.child(PROBE))
+    with TemporaryDirectory(prefix="forge3d-home-") as home:
+        seen = told(bench, bench.child(f"import os; os.chdir({home!r})\n" + PROBE, HOME=home))
     bench.check(not seen["changed"], f"a probe changed the process: {', '.join(seen['changed'])}")
     for name, (was, now) in seen["grown"].items():
         bench.check(False, f"three more probes took {name} from {was} to {now}")

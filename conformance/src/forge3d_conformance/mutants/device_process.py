@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+import warnings
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -47,6 +49,26 @@ class ProbeKeepsAHandle(Layer):
     class Backend(Layer.Backend):
         def probe(self) -> Any:
             os.open(os.devnull, os.O_RDONLY)
+            return self.target.probe()
+
+
+@mutant("device.probe-silences-warnings", breaks="device.no-side-effects", because="warning filters")
+class ProbeSilencesWarnings(Layer):
+    """Probing has all warnings ignored."""
+
+    class Backend(Layer.Backend):
+        def probe(self) -> Any:
+            warnings.simplefilter("ignore")
+            return self.target.probe()
+
+
+@mutant("device.probe-writes-a-file", breaks="device.no-side-effects", because="files of the user's home")
+class ProbeWritesAFile(Layer):
+    """Probing leaves a file in the user's home."""
+
+    class Backend(Layer.Backend):
+        def probe(self) -> Any:
+            Path.home().joinpath(".probed").write_text("once", "utf-8")
             return self.target.probe()
 
 
