@@ -140,6 +140,7 @@ class Rig:
             return Dispatch(kernel, (data,), (16, step), (16, 1, 1))
 
         lists: dict[str, list[Command]] = {
+            "nothing": [],
             "clear": [Fill(data, 0, 4096, 0)],
             "fill": [Fill(data, 0, 4, 3)],
             "dispatch": [add(1)],

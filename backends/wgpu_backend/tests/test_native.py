@@ -17,10 +17,19 @@ from forge3d_core.formats import texture_format
 from forge3d_wgpu import native
 from forge3d_wgpu.native import DirectCalls, PublicCalls, choose
 
-NATIVE_BOUNDS = {"clear": 7, "fill": 12, "dispatch": 12, "256 dispatches": 267, "upload": 8, "download": 8}
+NATIVE_BOUNDS = {
+    "nothing": 1,
+    "clear": 7,
+    "fill": 12,
+    "dispatch": 12,
+    "256 dispatches": 267,
+    "upload": 8,
+    "download": 8,
+}
 """Of a submission in the steady state, on an idle device; of which four are encoder and command buffer."""
 
 PYTHON_BOUNDS = {
+    "nothing": 26,
     "clear": 31,
     "fill": 42,
     "dispatch": 39,
@@ -43,9 +52,9 @@ def test_a_submission_makes_no_more_native_calls(native_calls: Counter[str], cou
         rig.run(*commands.lists[kind])
     native_calls.clear()
     token = rig.submit(*commands.lists[kind])
-    assert native_calls["wgpuQueueSubmit"] == 1
+    assert native_calls["wgpuQueueSubmit"] == (kind != "nothing")
     assert native_calls["wgpuQueueWriteBuffer"] == 0  # its parameters are there
-    assert 6 <= native_calls.total() <= NATIVE_BOUNDS[kind], native_calls
+    assert 1 <= native_calls.total() <= NATIVE_BOUNDS[kind], native_calls
     rig.driver._lanes._checked = float("inf")  # a look at the device now and then is beside the point
     native_calls.clear()
     rig.driver.query(token)

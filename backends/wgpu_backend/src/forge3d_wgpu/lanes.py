@@ -208,14 +208,16 @@ class Lanes:
         submission.commands = ()
 
     def _submit(self, submission: Submission, recording: Recording, commands: Any) -> None:
-        queue, buffers = self.device.queue._internal, self._buffers
-        buffers[0] = commands
+        queue = self.device.queue._internal
         writes = recording.params.writes()
-        steps = [(self._newest.append, submission), *submission.steps(queue, recording, buffers)]
+        submit: list[tuple[Any, ...]] = []
         for arena, data in writes:
-            steps.insert(0, arena.write_step(queue, data))
-        steps.append((lib.wgpuCommandBufferRelease, commands))
-        call_all(steps)
+            submit.append(arena.write_step(queue, data))
+        if commands is not None:
+            self._buffers[0] = commands
+            submit.append((lib.wgpuQueueSubmit, queue, 1, self._buffers))
+            submit.append((lib.wgpuCommandBufferRelease, commands))
+        call_all([(self._newest.append, submission), *submission.steps(queue, recording, submit)])
         for arena, data in writes:
             arena.note(data)
 

@@ -44,7 +44,8 @@ class Recording:
 
     def copy(self, source: Any, source_offset: int, target: Any, target_offset: int, nbytes: int) -> None:
         """Copy whole words between two buffers."""
-        self.add(self.calls.copy(source, source_offset, target, target_offset, nbytes))
+        self._pass = None
+        self._steps.append(self.calls.copy(source, source_offset, target, target_offset, nbytes))
 
     def clear(self, target: Any, offset: int, nbytes: int) -> None:
         """Clear whole words."""
@@ -87,8 +88,8 @@ class Recording:
         self._used.clear()
 
     def encode(self, device: Any) -> Any:
-        """Return a native command buffer, the caller's to submit and to release."""
-        return self.calls.encode(device, self._steps)
+        """Return a native command buffer, the caller's to submit and to release; None without commands."""
+        return self.calls.encode(device, self._steps) if self._steps else None
 
 
 Translator = Callable[[Recording, Any], None]

@@ -55,19 +55,20 @@ class Submission:
         """Whether any callback told of anything but success."""
         return self._statuses.count([SUCCESS]) != len(self._statuses)
 
-    def steps(self, queue: Any, recording: Recording, buffers: Any) -> list[tuple[Any, ...]]:
-        """Return the calls that launch it: none runs any Python code.
+    def steps(
+        self, queue: Any, recording: Recording, submit: Sequence[tuple[Any, ...]]
+    ) -> list[tuple[Any, ...]]:
+        """Return the calls that launch it, ``submit`` among them: none runs any Python code.
 
         Blocks are mapped again when the work has ended that names them, so their callbacks tell of that;
         where there is none, the queue's own does.
         """
         launch = (self._launched.append, True)
-        submit = (lib.wgpuQueueSubmit, queue, 1, buffers)
         blocks = recording.blocks.values()
         if not blocks:
             self._worked = worked = Signal.take()
             self._statuses = [worked.statuses]
-            return [launch, submit, (lib.wgpuQueueOnSubmittedWorkDone, queue, worked.worked[0])]
+            return [launch, *submit, (lib.wgpuQueueOnSubmittedWorkDone, queue, worked.worked[0])]
         statuses, clear, unmap, map_again = [], [], [], []
         for block in blocks:
             statuses.append(block.signal.statuses)
@@ -75,7 +76,7 @@ class Submission:
             unmap.append(block.unmap_step)
             map_again.append(block.map_step)
         self._statuses = statuses
-        return [*clear, launch, *unmap, submit, *map_again]
+        return [*clear, launch, *unmap, *submit, *map_again]
 
     def retire(self) -> None:
         worked, self._worked, self._statuses = self._worked, None, []

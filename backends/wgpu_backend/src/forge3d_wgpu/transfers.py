@@ -126,7 +126,7 @@ class Transfers:
             command.offset - ragged,
             recording.use(command.block),
             command.block_offset - ragged,
-            align_up(command.nbytes + ragged, WORD),
+            -(-(command.nbytes + ragged) // WORD) * WORD,
         )
 
     def upload_rows(self, recording: Recording, command: UploadRows) -> None:
