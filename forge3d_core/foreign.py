@@ -1,4 +1,4 @@
-"""What a driver raises that is no error of forge3d's, and how an error is kept without anybody's frames."""
+"""What a driver raises that is no error of forge3d's, and how an error is kept without callers' frames."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def from_signal_handler(error: BaseException) -> bool:
 
 
 def keep(error: BaseException) -> None:
-    """Make an error fit to be kept: its tracebacks hold the frames, so the locals, of all who called.
+    """Make an error fit to be kept: its tracebacks hold the frames, so the locals, of all callers.
 
     The traceback of its cause stays as text, in a note of ``error``.
     """

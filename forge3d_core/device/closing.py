@@ -93,7 +93,7 @@ class Closing:
         try:
             leaked, nbytes = self.budget.close()
         finally:  # a reservation that is kept must not keep the rest alive
-            self.budget.settle = lambda: None
+            self.budget.sweep = lambda: None
         if leaked:
             self._remarks.append(
                 f"{leaked} reservation(s) of {format_bytes(nbytes)} were not released: use with blocks"

@@ -101,7 +101,7 @@ class AssembledDevice:
             )
         )
         self._timelines = {
-            name: Timeline(name, driver, self._failed, self._look) for name in self.limits.lanes
+            name: Timeline(name, driver, self._failed, self._check_driver) for name in self.limits.lanes
         }
         self._lanes = lanes_by_name(self._timelines)
         self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
@@ -128,8 +128,8 @@ class AssembledDevice:
         self._state = threading.RLock()
         self._ending = Teardown()
         self._closed = False  # last: from now on there is something to close
-        # The ledger must not keep the device alive: it settles through the allocator alone.
-        self.budget.settle = self.allocator.sweep
+        # The ledger must not keep the device alive: it catches up through the allocator alone.
+        self.budget.sweep = self.allocator.sweep
         # In a garbage cycle every finalizer runs before one of them can save anything. With a root of its
         # own the driver is never part of the device's cycle: its native objects stay for close to release.
         weakref.finalize(self, _let_go, driver).atexit = False
@@ -284,7 +284,7 @@ class AssembledDevice:
 
     def __del__(self) -> None:
         if not hasattr(self, "_closed") or self._pid != os.getpid() or sys.is_finalizing():
-            return  # in an interpreter that ends, the lanes' threads are gone and nobody could be waited for
+            return  # in an interpreter that ends, the lanes' threads, which a close waits for, are gone
         if self._closed and self._ending.over:
             return
         if not self._closed:
@@ -322,7 +322,7 @@ class AssembledDevice:
         if isinstance(error, DeviceLost):
             self._failed(DeviceLost(*error.args))  # what is kept is not what now travels through frames
 
-    def _look(self) -> None:
+    def _check_driver(self) -> None:
         """Raise :class:`DeviceLost` if the driver knows of a loss."""
         try:
             with self._gate.passing():

@@ -80,7 +80,7 @@ class Kernels:
             return kernel
 
     def forget(self) -> None:
-        """Let go of them; who has ``compiled`` from before keeps what is in it."""
+        """Let go of them; a holder of the earlier ``compiled`` keeps what is in it."""
         self.compiled = {}
 
 

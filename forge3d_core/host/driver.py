@@ -154,7 +154,7 @@ class HostDriver:
             return
         deadline = Deadline.after(timeout)
         for submission in self._newest.values():
-            with contextlib.suppress(ForgeError):  # who waits for it hears of the failure, close does not
+            with contextlib.suppress(ForgeError):  # a wait for it raises the failure, close does not
                 self._lanes.wait(submission, deadline.left())
 
     def hold(self, lane: str) -> Hold:

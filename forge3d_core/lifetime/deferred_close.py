@@ -16,7 +16,7 @@ import attrs
 _log = logging.getLogger(__name__)
 
 MAX_FAILURES = 2
-"""After so many nobody asks again: its work may still run, for all that anybody knows."""
+"""After so many the driver is not asked again: whether its work still runs is not known."""
 
 _left: list[DeferredClose] = []
 _open: set[weakref.ref[object]] = set()
@@ -26,8 +26,8 @@ _open: set[weakref.ref[object]] = set()
 class DeferredClose:
     """A driver that is to be closed, and what its work may use, kept until it has closed.
 
-    ``close`` takes a timeout and says False for "not yet". Then whoever opens or closes a device, or finds no
-    memory left, asks again, so a process that does nothing of the kind any more keeps it until it ends.
+    ``close`` takes a timeout and says False for "not yet". Then it is asked again when a device is opened or
+    closed, or finds no memory left; a process that does nothing of the kind any more keeps it until it ends.
 
     Thread-safety: any thread. One at a time asks.
     """
@@ -54,13 +54,13 @@ class DeferredClose:
         finally:
             self.ended = True
 
-    def look(self) -> bool:
-        """Close if it can be closed now and nobody else is about to; whether it has. Raises nothing."""
+    def try_close(self) -> bool:
+        """Close if it can be closed now and no other thread is about to; whether it has. Raises nothing."""
         if not self.ended or self._asking.locked() or self._process != os.getpid():
             return False  # in a forked child it is the parent's
         try:
             return self._ask(0.0) is not False
-        except Exception:  # whoever opens or closes another device is not to blame
+        except Exception:  # it is no fault of the caller, which opens or closes another device
             self._failures += 1
             self.ended = self._failures < MAX_FAILURES
             _log.exception("closing %s failed; until it succeeds, what its work uses stays", self.name)
@@ -79,7 +79,7 @@ class DeferredClose:
 
 def close_deferred() -> bool:
     """Close what was left and has come to its end; whether anything has. Waits for no device. Any thread."""
-    closed = [leftover for leftover in tuple(_left) if leftover.look()]
+    closed = [leftover for leftover in tuple(_left) if leftover.try_close()]
     return bool(closed)
 
 
@@ -90,6 +90,6 @@ def keep_at_exit(device: object) -> None:
 
 @atexit.register
 def _keep() -> None:
-    """Give everything one reference that nobody drops; the interpreter destroys the rest on its way out."""
+    """Give all of it one reference that is never dropped; the interpreter destroys the rest as it ends."""
     for kept in (_left, *(device() for device in _open.copy())):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

@@ -1,4 +1,4 @@
-"""Who uses what, known by weak reference: what an interrupted call leaves behind is seen as gone."""
+"""Uses of memory, known by weak reference: those of an interrupted call end with its frames."""
 
 from __future__ import annotations
 

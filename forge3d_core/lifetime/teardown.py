@@ -71,7 +71,7 @@ class Teardown:
 
     @property
     def over(self) -> bool:
-        """Whether no step is left that nobody is taking."""
+        """Whether every step is taken, or being taken."""
         return not self._steps
 
     def run(self) -> None:
@@ -113,7 +113,7 @@ def close_elsewhere(close: Callable[[], None], name: str) -> bool:
 
 
 def _start(close: Callable[[], None], name: str) -> None:
-    """Start a thread that :mod:`threading` knows, for whoever asks during the closing which one it is on."""
+    """Start a thread that :mod:`threading` knows: a close asks which thread it is on."""
     threading.Thread(target=_close, args=(close, name), name="forge3d-close", daemon=True).start()
 
 

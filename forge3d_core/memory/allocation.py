@@ -1,4 +1,4 @@
-"""An allocation: native memory, who owns it, and the submissions that use it."""
+"""An allocation: native memory, its owner, and the submissions that use it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Allocation:
     what a later submission on another lane has to wait for, and what must be over before it is freed.
     ``holds`` knows every loan of the memory: numpy arrays may not outlive what they show.
     ``stale`` knows what Python still reaches of loans that have ended, by a variable or by an alias.
-    ``pins`` knows who has commands that name it and are not submitted yet.
+    ``pins`` knows the holders of commands that name it and are not submitted yet.
     ``uploaded`` is the last upload of floats, and their dtype; it holds as long as it is the last write.
     ``freed`` is set before the driver is asked to let go; ``resting`` says that it could not, yet.
     """
@@ -33,7 +33,7 @@ class Allocation:
     holds: Users = attrs.field(factory=set)
     stale: Users = attrs.field(factory=set)
     pins: Users = attrs.field(factory=set)
-    owned: bool = True  # False for adopted memory, which goes back to nobody
+    owned: bool = True  # False for adopted memory, which is the caller's
     direction: Direction | None = None  # of a host block
     uploaded: tuple[FencePoint, np.dtype[Any]] | None = None
     freed: bool = False
@@ -55,7 +55,7 @@ class Allocation:
 
 
 class Owned:
-    """The ownership of an allocation, kept by the one who took it; when it is gone, the memory goes back.
+    """The ownership of an allocation, kept by what took it; when it is gone, the memory goes back.
 
     So no owner needs a finalizer, and memory that an interrupted call was taking is not lost.
     """

@@ -1,4 +1,4 @@
-"""Allocations: who holds them, who uses them, and when they may go back."""
+"""The allocator: it takes memory from the driver and gives it back when nothing uses it any more."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class Allocator:
                 f"a buffer of {format_bytes(nbytes)} is more than the {format_bytes(limit)} that "
                 f"{self.driver.info.name} allows; split it"
             )
-        return self._take(nbytes, "buffer", "device_local", lambda: self.driver.allocate_buffer(nbytes))
+        return self._allocate(nbytes, "buffer", "device_local", lambda: self.driver.allocate_buffer(nbytes))
 
     def texture(self, width: int, height: int, format: TextureFormat) -> Owned:
         """Return a zeroed texture."""
         nbytes = texture_bytes(width, height, format)
-        return self._take(
+        return self._allocate(
             nbytes,
             "texture",
             "device_local",
@@ -98,7 +98,7 @@ class Allocator:
 
     def block(self, nbytes: int, direction: Direction, timeout: float | None = 0.0) -> Owned:
         """Return a zeroed :class:`HostBlock`, charged to the host-visible budget."""
-        block = self._take_over(nbytes, direction) or self._take(
+        block = self._reuse(nbytes, direction) or self._allocate(
             nbytes,
             "buffer",
             "host_visible",
@@ -120,13 +120,13 @@ class Allocator:
         self._pass()
 
     def drop(self, owned: Owned) -> None:
-        """Note that memory has lost its owner, who may live on."""
+        """Note that memory has lost its owner, an object that may live on."""
         if not self._closed:
             self._dropped[owned.allocation] = None
             self._owners.pop(weakref.ref(owned), None)
 
     def pin(self, allocations: Collection[Allocation], user: object) -> None:
-        """Keep memory while ``user``, who has commands that name it, lives; raise :class:`Closed` if gone."""
+        """Keep memory while ``user``, which has commands for it, lives; raise :class:`Closed` if gone."""
         gone = False
         with self._lock:
             for allocation in allocations:  # first, so that a pass that looks from now on sees it in use
@@ -148,7 +148,7 @@ class Allocator:
 
     @property
     def holdings(self) -> list[object]:
-        """What has not gone back, also adopted memory, which may be in use: for who keeps it at the end.
+        """What has not gone back, also adopted memory, which may be in use: for the deferred close.
 
         As it is when the allocator closes, whenever this was asked.
         """
@@ -161,7 +161,9 @@ class Allocator:
         thread is waited for, as what that is just freeing is still charged. For a while and not for
         ever, as a finalizer may come here on a thread that holds what the other needs.
         """
-        enough = self._passes + 2  # one may be under way; the next begins after this call, whoever makes it
+        enough = (
+            self._passes + 2
+        )  # one may be under way; the next begins after this call, on this thread or another
         while not self._pass():
             with self._lock:
                 over = self._swept.wait_for(
@@ -189,7 +191,7 @@ class Allocator:
         self._owners[weakref.ref(owned, self._lost.append)] = allocation
         return owned
 
-    def _take_over(self, nbytes: int, direction: Direction) -> Owned | None:
+    def _reuse(self, nbytes: int, direction: Direction) -> Owned | None:
         """Return a block that was dropped and is out of use, zeroed, with its reservation.
 
         One that the driver cannot let go of yet, or one for uploads that has come out of use since the
@@ -216,7 +218,7 @@ class Allocator:
             view_of(again.native)[:] = 0
         return owned
 
-    def _take(
+    def _allocate(
         self,
         nbytes: int,
         kind: MemoryKind,
@@ -286,7 +288,7 @@ class Allocator:
             self._lost.popleft()
 
     def _claim(self, allocation: Allocation) -> bool:
-        """Mark as freed if nothing uses it any more, and nobody got hold of it while the driver was asked."""
+        """Mark as freed if nothing uses it any more, also since the driver was asked."""
         uses = allocation.uses()
         if not all(point.done for point in uses):
             return False
@@ -323,7 +325,9 @@ class Allocator:
             if allocation.reservation is not None:
                 allocation.reservation.release()
             self._live.discard(allocation)
-            self._dropped.pop(allocation, None)  # last: whoever is about to refuse others must still find it
+            self._dropped.pop(
+                allocation, None
+            )  # last: a thread about to refuse a reservation must still find it
 
 
 def _place(native: Any) -> int:

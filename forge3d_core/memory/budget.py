@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 @attrs.frozen(eq=False)
 class _Ticket:
-    """A place in the line of those who wait for room."""
+    """A place in the line of the threads that wait for room."""
 
     thread: threading.Thread
 
@@ -62,7 +62,7 @@ class Ledger:
 
     All figures are one frozen value, and each change puts another in its place; see :meth:`_change`.
 
-    ``settle`` is called before anything is counted or refused: whoever defers giving back (a buffer
+    ``sweep`` is called before anything is counted or refused: what defers giving back (a buffer
     the device still uses, an owner the garbage collector found) catches up there. When it returns,
     what could be given back has been, by this thread or by another.
     """
@@ -72,7 +72,7 @@ class Ledger:
         converter=_nothing_held,
         alias="limit",
     )
-    settle: Callable[[], None] = attrs.field(default=lambda: None)
+    sweep: Callable[[], None] = attrs.field(default=lambda: None)
     _process: ProcessTracker = attrs.field(factory=ProcessTracker, alias="process")
     shares: bool = attrs.field(default=True)  # whether its limit counts for that of the process
     _held: dict[weakref.ref[Any] | None, Entry] = attrs.field(factory=dict, init=False)  # or more
@@ -201,7 +201,7 @@ class Ledger:
                 self._changed.notify_all()
 
     def end(self, error: Exception) -> None:
-        """Refuse everything with ``error`` from now on and tell who waits; what is held stays held."""
+        """Refuse everything with ``error`` from now on and wake all waits; what is held stays held."""
         with self._lock:
             self._ended = error
             self._changed.notify_all()
@@ -244,8 +244,8 @@ class Ledger:
 
     def _catch_up(self) -> None:
         if self._pid != os.getpid():
-            return  # nothing comes back here, and whoever held a lock at the fork does not let go of it
-        self.settle()
+            return  # nothing comes back here, and a lock that was held at the fork stays held
+        self.sweep()
         while self._abandoned:
             try:
                 gone = self._abandoned[0]
@@ -279,7 +279,7 @@ class Ledger:
                 self._catch_up()
             return None
         finally:
-            # First of all, and without a lock: an interrupt must leave no ticket that nobody would give up.
+            # First of all, and without a lock: an interrupt must leave no ticket behind.
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
             with self._lock:
@@ -287,12 +287,12 @@ class Ledger:
 
     def _try(self, entry: Entry) -> list[Watermark] | None:
         """Take ``entry`` if it fits, perhaps once the reclaimers have given back; None if it does not."""
-        crossed = self._take(entry)
+        crossed = self._admit(entry)
         if crossed is None and self._reclaim(entry):
-            crossed = self._take(entry)
+            crossed = self._admit(entry)
         return crossed
 
-    def _take(self, entry: Entry) -> list[Watermark] | None:
+    def _admit(self, entry: Entry) -> list[Watermark] | None:
         with self._lock, self._process.lock:
             self._usable()
             self._held[entry.owner] = entry

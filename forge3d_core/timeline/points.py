@@ -21,7 +21,7 @@ async def settled(point: protocols.FencePoint) -> None:
 
 
 async def wait_callback(tell: Callable[[Settled], None], withdraw: Callable[[Settled], None]) -> None:
-    """Wait under asyncio until what ``tell`` was given is called; ``withdraw`` it if nobody waits on."""
+    """Wait under asyncio until what ``tell`` was given is called; ``withdraw`` it if the wait is given up."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
@@ -33,7 +33,7 @@ async def wait_callback(tell: Callable[[Settled], None], withdraw: Callable[[Set
         try:
             loop.call_soon_threadsafe(resolve, error)
         except RuntimeError:
-            pass  # the loop closed while the device worked: nobody is left to tell
+            pass  # the loop closed while the device worked, and its waits with it
 
     try:
         tell(wake)

@@ -1,4 +1,4 @@
-"""The timeline: which submissions of a lane the device has finished, and who waits for them."""
+"""The timeline: which submissions of a lane the device has finished, and the threads that wait for them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Timeline:
     name: str
     signals: Signals
     on_failure: Callable[[Exception], None] = attrs.field(default=lambda _error: None)
-    look: Callable[[], None] = attrs.field(default=lambda: None)  # raises when the device is lost
+    check_device: Callable[[], None] = attrs.field(default=lambda: None)  # raises when the device is lost
     last_known: int = attrs.field(default=0, init=False)
     failure: Exception | None = attrs.field(default=None, init=False)
     _pending: deque[tuple[int, Any]] = attrs.field(factory=deque, init=False)  # all that was submitted since
@@ -248,7 +248,7 @@ class Timeline:
                 self._watcher.forget(callback)
 
     def fail(self, error: Exception) -> None:
-        """Make ``error`` the timeline's failure unless it has one, and wake everybody."""
+        """Make ``error`` the timeline's failure unless it has one, and wake all sleepers."""
         keep(error)
         with self._lock:
             if self.failure is None:
@@ -268,7 +268,7 @@ class Timeline:
         self.on_failure(failure)
 
     def error_of(self, value: int) -> Exception | None:
-        """Return what a settled value raises, an error for each who is told."""
+        """Return what a settled value raises, a copy for each caller."""
         failure = self.failure
         return None if self.last_known >= value or failure is None else copy_exception(failure)
 
@@ -293,7 +293,7 @@ class Timeline:
         return True
 
     def _may_lead(self, target: int) -> bool:
-        """Whether all who lead wait for later values, and so are no help; the lock is held."""
+        """Whether all leaders wait for later values, and so are no help; the lock is held."""
         return all(target < led for led in self._led.copy().values())  # leaders leave without the lock
 
     def _sleep(self, sleeper: threading.Lock, deadline: Deadline) -> None:
@@ -306,7 +306,7 @@ class Timeline:
             self.poll()
             return
         try:
-            self.look()
+            self.check_device()
         except Exception as error:
             self.meet(error, "check")
 

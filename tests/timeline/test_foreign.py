@@ -119,7 +119,7 @@ def test_a_look_at_the_device_that_breaks_fails_the_lane(signals: Signals) -> No
     def _meet() -> None:
         raise error
 
-    timeline = Timeline("lane", signals, look=_meet)
+    timeline = Timeline("lane", signals, check_device=_meet)
     with pytest.raises(DriverError):
         timeline.point(1).wait(5)
     has_failed(timeline, error)
