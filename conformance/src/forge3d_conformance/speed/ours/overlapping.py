@@ -23,7 +23,10 @@ from forge3d_conformance.speed.ours.operands import Maker, Operands
 from forge3d_core.protocols import Binding, Device, Kernel, KernelSource, Param, ReadbackHandle
 
 FRAMES = 100
-DEPTH = 3
+DEPTH = 3  # frames that the device has buffers for
+AHEAD = DEPTH + 2
+"""Frames submitted and not landed. The device orders what shares a buffer; its queues need not run dry."""
+
 REPEATS = 5
 FIRST_BYTES = 1 << 20
 FIRST_TURNS = 100_000
@@ -79,8 +82,8 @@ class Frames:
         self._device: Device = on.device
         self._kernel: Kernel = on.device.create_kernel(SPIN)
         self._buffers = [on.buffer(most) for _ in range(DEPTH)]
-        self._ring = on.ring(DEPTH, most)
-        self._pool = on.pool(DEPTH, most)
+        self._ring = on.ring(AHEAD, most)
+        self._pool = on.pool(AHEAD, most)
 
     def upload(self, nbytes: int, frame: int = 0) -> None:
         self._ring.reserve(nbytes).commit(self._buffers[frame % DEPTH])
@@ -98,7 +101,7 @@ class Frames:
     def overlapped(self, parts: Parts) -> None:
         coming: deque[ReadbackHandle] = deque()
         for frame in range(FRAMES):
-            if len(coming) == DEPTH:
+            if len(coming) == AHEAD:
                 coming.popleft().lease().release()
             self.upload(parts.up, frame)
             self.compute(parts.turns, frame)
