@@ -8,13 +8,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 
-import attrs
-import numpy as np
-from numpy.typing import NDArray
-
 from forge3d_core.driver import Direction, HostBlock
 from forge3d_core.errors import BudgetError
-from forge3d_core.foreign import view_of
 from forge3d_core.memory.allocator import Allocation, Allocator, Owned
 from forge3d_core.protocols import FencePoint, Timeline
 
@@ -28,39 +23,27 @@ REST_SECONDS = 2.0
 """How long a chunk stays unused."""
 
 
-@attrs.define(eq=False)
 class Chunk:
-    """A block of staging memory. Whoever took it has it alone, until it is given back.
+    """A block of staging memory. The thread that took it has it alone, until it is given back.
 
     ``point`` is the last submission that names it. One that is dropped instead, by an interrupt, say, goes
     back to the budget as soon as the device is done with it.
     """
 
-    owned: Owned
-    point: FencePoint | None = None
-    used: float = 0.0  # when it was given back
+    __slots__ = ("__weakref__", "allocation", "native", "nbytes", "owned", "point", "used")
 
-    @property
-    def allocation(self) -> Allocation:
-        return self.owned.allocation
-
-    @property
-    def native(self) -> HostBlock:
-        native: HostBlock = self.owned.allocation.native
-        return native
-
-    @property
-    def nbytes(self) -> int:
-        return self.native.nbytes
+    def __init__(self, owned: Owned) -> None:
+        self.owned = owned
+        self.allocation: Allocation = owned.allocation
+        self.native: HostBlock = owned.allocation.native
+        self.nbytes = self.native.nbytes
+        self.point: FencePoint | None = None
+        self.used = 0.0  # when it was given back
 
     @property
     def free(self) -> bool:
         """Whether the device is done with it."""
         return self.point is None or self.point.done
-
-    def view(self) -> NDArray[np.uint8]:
-        """Return its memory; the caller is inside the guard of the device's calls."""
-        return view_of(self.native)
 
 
 class Chunks:

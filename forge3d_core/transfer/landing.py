@@ -83,5 +83,6 @@ class BulkLanding:
 
     def _move(self, piece: Piece) -> None:
         run = slice(piece.start, piece.stop)
-        with self.guard.passing():
+        with self.guard.here():
+            self.guard.check()
             np.copyto(self.target[run], self.source[run])

@@ -18,6 +18,7 @@ import attrs
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command
 from forge3d_core.errors import FenceTimeout
+from forge3d_core.foreign import view_of
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.memory.allocator import Allocation
 from forge3d_core.protocols import FencePoint
@@ -82,6 +83,7 @@ class BulkUpload:
     _flying: deque[Chunk] = attrs.field(factory=deque, init=False)  # in the order of their submissions
     _count: int = attrs.field(default=0, init=False)  # of chunks that it has or is about to have
     _slot: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _waiting: bool = attrs.field(default=False, init=False)  # the calling thread, for a chunk
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _changed: threading.Condition = attrs.field(init=False)
 
@@ -148,9 +150,10 @@ class BulkUpload:
 
     def _fill(self, chunk: Chunk, number: int) -> None:
         """Copy a part into ``chunk`` and hand it over."""
-        part = self.parts.part(number)
-        with self.guard.passing():
-            part.fill(chunk.view()[: part.room])
+        part, guard = self.parts.part(number), self.guard
+        with guard.here():
+            guard.check()
+            part.fill(view_of(chunk.native))
         self._full.append((chunk, part))
         self._hand_over()
 
@@ -184,6 +187,7 @@ class BulkUpload:
         """Wait for the chunk that has been in flight longest and return it; None to look again."""
         with self._lock:
             if not self._flying:
+                self._waiting = True
                 self._changed.wait(LOOK_SECONDS)
                 return None
             chunk = self._flying.popleft()
@@ -217,7 +221,8 @@ class BulkUpload:
             for chunk, _ in batch:
                 chunk.point = point
                 self._flying.append(chunk)
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def _late(self) -> FenceTimeout:
         staged = sum(flight.nbytes for flight in self.flights)
