@@ -24,7 +24,7 @@ from tests.fork import complaints_of_a_child
 
 LONG = "a label\n\x1b[31m" * 50
 KINDS = {
-    "device": protocols.Device,
+    "device": protocols.HostArrayDevice,
     "lane": protocols.Lane,
     "timeline": protocols.Timeline,
     "point": protocols.FencePoint,
@@ -34,7 +34,7 @@ KINDS = {
     "commands": protocols.CommandList,
     "ring": protocols.BatchingRing,
     "slice": protocols.StagingSlice,
-    "pool": protocols.ReadbackPool,
+    "pool": protocols.BatchingPool,
     "handle": protocols.ReadbackHandle,
     "lease": protocols.Lease,
     "stream": protocols.ReadbackStream,

@@ -85,8 +85,8 @@ class Closing:
     def _close_memory(self) -> None:
         if shown := self.allocator.close():
             self._remarks.append(
-                f"numpy arrays still show {shown} host-visible block(s): drop arrays derived from slices and "
-                "leases before closing"
+                f"numpy arrays still show {shown} host-visible block(s): drop host arrays, and arrays "
+                "derived from slices and leases, before closing"
             )
 
     def _close_budget(self) -> None:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Self, Unpack
 
 import attrs
+from numpy.typing import NDArray
 
 from forge3d_core import arguments, protocols
 from forge3d_core.arguments import integer, keywords, shown
@@ -76,7 +77,7 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
         raise
 
 
-@presents(protocols.Device)
+@presents(protocols.HostArrayDevice)
 class AssembledDevice:
     """See :class:`forge3d_core.protocols.Device`."""
 
@@ -90,7 +91,7 @@ class AssembledDevice:
         self._gate = CallGuard()
         self.allocator = Allocator(driver, self.budget, self._gate)
         self.copier = HostCopier(gate=self._gate)
-        self.transfers = Transfers(self.allocator, self._gate)
+        self.transfers = Transfers(self.allocator, self.limits, self._gate)
         self._driver = driver
         self._options = options
         self._pid = os.getpid()
@@ -245,6 +246,11 @@ class AssembledDevice:
         with self._state:
             self._closing.children.add(pool)
         return pool
+
+    def host_array(self, shape: int | tuple[int, ...], dtype: Any = "u1") -> NDArray[Any]:
+        self.check()
+        with self._noticing_loss():
+            return self.transfers.host_arrays.make(shape, dtype)
 
     def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
         self.check()

@@ -11,6 +11,7 @@ from forge3d_core.protocols.device import (
     DeviceInfo,
     DeviceKind,
     DeviceOptions,
+    HostArrayDevice,
     Lane,
     Limits,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "DeviceOptions",
     "FencePoint",
     "Heap",
+    "HostArrayDevice",
     "Kernel",
     "KernelSource",
     "Lane",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Protocol, Self, Unpack, runtime_checkable
 
 import attrs
+from numpy.typing import NDArray
 
 from forge3d_core.arguments import integer, shown, threads
 from forge3d_core.deadline import seconds
@@ -257,3 +258,25 @@ class Device(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
+class HostArrayDevice(Device, Protocol):
+    """A device that gives out arrays in its host-visible memory.
+
+    Devices that the core assembles are; others need not be.
+    """
+
+    def host_array(self, shape: int | tuple[int, ...], dtype: Any = "u1") -> NDArray[Any]:
+        """Return a zeroed numpy array in host-visible memory (page-locked on CUDA), counted by the budget.
+
+        It is the caller's, and an array like any other. Where ``limits.mapped_copies`` is true, the device
+        copies from and to it without another copy by the host: ``ring.upload`` of it, or of a contiguous
+        part, reads it, and a read with ``out=`` writes it, until the point that they return is done; until
+        then leave it alone. (Uploads of up to 256 KiB are copied at once all the same.) Elsewhere both copy,
+        as with any array.
+
+        The memory goes back when no array, view or memoryview refers to it and the device is done with it;
+        what outlives the device stays valid. Raises a :class:`BudgetError` when refused,
+        :class:`UsageError` for a dtype without a byte layout or a negative extent.
+        """

@@ -116,7 +116,7 @@ class Handle:
             slot = self.slot
             if self._state is LEASED and self._reached is not None and self._reached() is not None:
                 raise StateError("this readback is leased already; release that lease first")
-            if self._state is not FLYING or slot is None:
+            if self._state is not FLYING or slot is None or self.region.direct is not None:
                 return OwnedLease(self._get())
             return self._lend(slot)
 

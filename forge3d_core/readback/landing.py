@@ -27,6 +27,8 @@ def land(
     passed: the block does not go meanwhile.
     """
     result = result_of(region, results)
+    if region.direct is not None:
+        return result
     target, source = ways(region, result, view, place)
     if region.nbytes < 2 * PARALLEL_BYTES:
         np.copyto(target, source)

@@ -214,7 +214,10 @@ class Pool:
         """Return the handle of a read that is yet to start; one of an empty region is complete."""
         if (ended := self.life.ended) is not None:
             raise copy_exception(ended)
-        handle = Handle(self, Region.of(self._host, self._limits, request))
+        region = Region.of(self._host, self._limits, request)
+        if region.out is not None:
+            region = region.aimed(self._host.transfers.host_arrays.find(region.out), self._limits)
+        handle = Handle(self, region)
         if not handle.region.nbytes:
             handle.end_empty(self._host.idle_point(self.lane))
             with self.blocks.lock:
@@ -259,15 +262,20 @@ class Pool:
     def _start(self, slot: Slot, handles: Sequence[Handle], after: Iterable[FencePoint]) -> None:
         """Submit reads into the block that was lent to them."""
         allocation = slot.allocation
-        if len(handles) == 1 and handles[0].region.nbytes >= PIECES_BYTES and self._limits.mapped_copies:
+        first = handles[0].region
+        large = len(handles) == 1 and first.nbytes >= PIECES_BYTES and first.direct is None
+        if large and self._limits.mapped_copies:
             self._start_pieces(slot, handles[0], after)
             return
         commands: list[Command] = []
         sources: dict[Allocation, None] = {}
+        goals = [allocation]
         for handle in handles:
             commands.append(handle.region.command(allocation.native, handle.place))
             sources[handle.region.allocation] = None
-        point = self._host.submit_commands(self.lane, commands, list(sources), [allocation], after)
+            if handle.region.direct is not None:
+                goals.append(handle.region.direct[0])
+        point = self._host.submit_commands(self.lane, commands, list(sources), goals, after)
         self._started(slot, handles, point)
 
     def _start_pieces(self, slot: Slot, handle: Handle, after: Iterable[FencePoint]) -> None:
@@ -275,10 +283,7 @@ class Pool:
         region, native = handle.region, slot.allocation.native
         stops = region.cut(self._host.transfers.tuning.cut(region.nbytes, region.nbytes).chunk, self._limits)
         starts = [0, *stops[:-1]]
-        commands = [
-            [region.piece(native, handle.place, start, stop)]
-            for start, stop in zip(starts, stops, strict=True)
-        ]
+        commands = [[region.piece(native, handle.place, *run)] for run in zip(starts, stops, strict=True)]
         points = self._host.submit_parts(self.lane, commands, [region.allocation], [slot.allocation], after)
         handle.pieces = list(map(Piece, starts, stops, points))
         self._started(slot, [handle], points[-1])

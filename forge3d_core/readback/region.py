@@ -49,6 +49,7 @@ class Region:
     size: tuple[int, int] = (0, 0)
     row_pitch: int | None = None
     out: NDArray[Any] | None = None
+    direct: tuple[Allocation, int] | None = None  # the memory of ``out`` that the device copies to itself
 
     @classmethod
     def of(cls, owner: object, limits: Limits, request: ReadRequest) -> Region:
@@ -150,9 +151,25 @@ class Region:
             )
         return attrs.evolve(self, out=out)
 
+    def aimed(self, found: tuple[Allocation, int] | None, limits: Limits) -> Region:
+        """Return the region with the device copying to ``out`` itself, if that is in its memory, as found.
+
+        As it is where the device would write bytes beside it, or rows at another pitch.
+        """
+        if found is None:
+            return self
+        start, unit = found[1], limits.copy_alignment
+        if self.row_pitch is not None:
+            fits = self.row_pitch * self.size[1] == self.nbytes and start % limits.staging_alignment == 0
+        else:
+            fits = not (self.offset % unit or start % unit or self.nbytes % unit)
+        return attrs.evolve(self, direct=found, block_bytes=max(4, unit)) if fits else self
+
     def command(self, block: HostBlock, place: int) -> Command:
         """Return the copy into the part of ``block`` that begins at ``place``."""
         memory = self.memory
+        if self.direct is not None:
+            block, place = self.direct[0].native, self.direct[1]
         if self.row_pitch is None:
             return Download(memory, self.offset, block, place + self.lead, self.nbytes)
         assert isinstance(memory, TextureMemory)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from forge3d_core.arguments import integer
 from forge3d_core.deadline import Deadline
-from forge3d_core.driver import Command
+from forge3d_core.driver import Command, Upload, UploadRows
 from forge3d_core.errors import UsageError
 from forge3d_core.formats import check_texels
 from forge3d_core.lifetime.life import Life
@@ -68,6 +68,11 @@ def upload(
         cut, bulk = _texels(ring, array, target, *place)
     else:
         cut, bulk = _bytes(ring, array, target, place[0])
+    found = host.transfers.host_arrays.find(array)
+    if found is not None and (command := _in_place(ring, array, target, place, found)) is not None:
+        ring.submit(deadline)
+        point = host.submit_commands(ring.lane, [command], [found[0]], [target.allocation])
+        return [Flight(point, array.nbytes)]
     if array.nbytes >= host.transfers.tuning.threshold:
         ring.submit(deadline)
         goal = Goal(host.submit_commands, ring.lane, target.allocation, ring.life.check, deadline)
@@ -99,6 +104,23 @@ def _texels(
     alignment = ring.limits.row_pitch_alignment
     cut = partial(Tiles.cut, array, target.memory, origin, alignment=alignment)
     return cut, cut
+
+
+def _in_place(
+    ring: UploadHost,
+    array: NDArray[Any],
+    target: DeviceBuffer | DeviceTexture,
+    place: tuple[int, tuple[int, int]],
+    found: tuple[Allocation, int],
+) -> Command | None:
+    """Return the copy from where ``array`` is, in memory of the device's, or None where rows lie wrongly."""
+    allocation, start = found
+    if not isinstance(target, DeviceTexture):
+        return Upload(allocation.native, start, target.memory, place[0], array.nbytes)
+    pitch, size = array.nbytes // len(array), (array.shape[1], len(array))
+    if pitch % ring.limits.row_pitch_alignment or start % ring.limits.staging_alignment:
+        return None
+    return UploadRows(allocation.native, start, pitch, target.memory, place[1], size)
 
 
 def _stage(

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import strike
 from forge3d_core.memory.allocator import Allocator
+from forge3d_core.protocols import Limits
 from forge3d_core.transfer.chunks import Chunks
+from forge3d_core.transfer.host_arrays import HostArrays
 from forge3d_core.transfer.source import Parts
 from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.transfer.upload import BulkUpload, Flight, Goal
@@ -23,9 +25,10 @@ class Transfers:
     Thread-safety: any thread.
     """
 
-    def __init__(self, allocator: Allocator, guard: CallGuard, crew: Crew = CREW) -> None:
+    def __init__(self, allocator: Allocator, limits: Limits, guard: CallGuard, crew: Crew = CREW) -> None:
         self.tuning = Tuning()
         self.crew = crew
+        self.host_arrays = HostArrays(allocator, limits)
         self._allocator = allocator
         self._guard = guard
         self._staging = Chunks(allocator, "upload")
