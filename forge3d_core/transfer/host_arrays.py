@@ -68,7 +68,9 @@ class HostArrays:
         base: Any = array
         while isinstance(base, np.ndarray):
             base = base.base
-        inner: Any = base.obj if isinstance(base, memoryview) else None
+        if not isinstance(base, memoryview):
+            return None
+        inner: Any = base.obj
         shown = self._known.get(id(inner))
         if shown is None or shown() is not inner:
             return None
