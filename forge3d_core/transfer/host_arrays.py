@@ -70,9 +70,9 @@ class HostArrays:
             base = base.base
         if not isinstance(base, memoryview):
             return None
-        inner: Any = base.obj
-        shown = self._known.get(id(inner))
-        if shown is None or shown() is not inner:
+        shown = self._known.get(id(base.obj))
+        inner = shown() if shown is not None else None
+        if shown is None or inner is None or inner is not base.obj:
             return None
         allocation = shown.allocation()
         return None if allocation is None else (allocation, _address(array) - _address(inner))
