@@ -32,14 +32,18 @@ PROTOCOLS: dict[str, type] = {
     "Commands": protocols.CommandList,
     "Ring": protocols.BatchingRing,
     "Slice": protocols.StagingSlice,
-    "Pool": protocols.ReadbackPool,
+    "Pool": protocols.BatchingPool,
     "Handle": protocols.ReadbackHandle,
     "Lease": protocols.Lease,
     "Stream": protocols.ReadbackStream,
     "Budget": protocols.BudgetTracker,
     "Reservation": protocols.Reservation,
 }
-NOUN_OF = {protocols.StagingRing: "Ring", **{protocol: noun for noun, protocol in PROTOCOLS.items()}}
+NOUN_OF = {
+    protocols.StagingRing: "Ring",
+    protocols.ReadbackPool: "Pool",
+    **{protocol: noun for noun, protocol in PROTOCOLS.items()},
+}
 
 
 def nouns() -> Iterator[tuple[str, type[Proxy]]]:
