@@ -78,3 +78,64 @@ def test_shutting_gives_up_on_who_never_comes_out(background: Callable[..., Any]
     leave.set()
     calling.result(patience)
     assert gate.shut(0)
+
+
+def test_a_thread_has_one_lock_and_enters_again_with_another(background: Callable[..., Any]) -> None:
+    gate = CallGuard()
+    mine = gate.here()
+    assert gate.here() is mine
+    with mine:
+        inner = gate.here()  # as a finalizer would, on the same thread
+        assert inner is not mine
+        with inner:
+            assert not gate.shut(0)
+        assert not gate.shut(0)
+    assert gate.shut(0)
+    assert background(gate.here).result(20) is not mine
+
+
+def test_shutting_waits_for_each_kind_of_call(background: Callable[..., Any], patience: float) -> None:
+    for enter in (CallGuard.here, CallGuard.lock, CallGuard.passing):
+        gate, inside, leave = CallGuard(), threading.Event(), threading.Event()
+
+        def call(
+            gate: CallGuard = gate, enter: Any = enter, inside: Any = inside, leave: Any = leave
+        ) -> None:
+            with enter(gate):
+                gate.check()
+                inside.set()
+                assert leave.wait(patience)
+
+        calling = background(call)
+        assert inside.wait(patience)
+        assert not gate.shut(0)
+        with gate.here(), pytest.raises(Closed):
+            gate.check()
+        leave.set()
+        calling.result(patience)
+        assert gate.shut(patience)
+
+
+def test_threads_that_ended_leave_nothing(background: Callable[..., Any], patience: float) -> None:
+    gate = CallGuard()
+
+    def enter() -> None:
+        with gate.here():
+            pass
+
+    for _ in range(20):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join(patience)
+    assert not gate._locks
+
+
+def test_an_interrupt_leaves_no_thread_inside() -> None:
+    def enter(gate: CallGuard) -> None:
+        with gate.here():
+            gate.check()
+
+    for interrupter in interrupters(module, threading):
+        gate = CallGuard()
+        interrupter.run(lambda gate=gate: enter(gate))
+        assert gate.shut(0), f"chance {interrupter.number} left a thread inside"
