@@ -29,7 +29,7 @@ NATIVE_BOUNDS = {
 """Of a submission in the steady state, on an idle device; of which four are encoder and command buffer."""
 
 PYTHON_BOUNDS = {
-    "nothing": 26,
+    "nothing": 23,
     "clear": 31,
     "fill": 42,
     "dispatch": 39,

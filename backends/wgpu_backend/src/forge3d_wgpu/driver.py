@@ -60,7 +60,6 @@ class WgpuDriver:
     _native: Any
     info: DeviceInfo
     owned: bool = True
-    _limits: Limits = attrs.field(init=False)
     _guard: Guard = attrs.field(init=False)
     _stay: object = attrs.field(factory=object, init=False)  # what the guard knows us by
     _lanes: Lanes = attrs.field(init=False)
@@ -68,21 +67,22 @@ class WgpuDriver:
     _arenas: Arenas = attrs.field(init=False)
     _groups: BindGroups = attrs.field(init=False)
     _recorder: Recorder = attrs.field(init=False)
+    _nothing: Recording = attrs.field(init=False)  # the translation of no commands
     _live: dict[int, Any] = attrs.field(factory=dict, init=False)  # what we made, by id
     _shown: bool = attrs.field(default=False, init=False)  # whether an array may show a block that has gone
     _at_exit: Callable[[], None] = attrs.field(init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._limits = limits_of(self._native)
-        self.info = attrs.evolve(self.info, limits=self._limits)
+        self.info = attrs.evolve(self.info, limits=limits_of(self._native))
         self._guard = Guard.over(self._native, self._stay)
         self._lanes = self._make_lanes()
         self._arenas = Arenas(self._native)
         self._groups = BindGroups(self._native)
         self._transfers = transfers = Transfers(self._native)
-        translators: dict[type, Translator] = {**transfers.table, Dispatch: partial(dispatch, self._limits)}
+        translators: dict[type, Translator] = {**transfers.table, Dispatch: dispatch}
         self._recorder = Recorder(self._groups, self._arenas, translators)
+        self._nothing = self._recorder.record(())
         # Weak, so that a device that was dropped rather than closed can be collected.
         self._at_exit = partial(_abandon, weakref.ref(self))
         atexit.register(self._at_exit)
@@ -161,7 +161,7 @@ class WgpuDriver:
     def _record(self, commands: Sequence[Command]) -> Recording:
         """Return the translation of the commands, which a list that comes many times keeps."""
         if not isinstance(commands, PreparedCommands):
-            return self._recorder.record(commands)
+            return self._recorder.record(commands) if commands else self._nothing
         recording: Recording | None = commands.translation
         if recording is None or recording.dropped:
             recording = self._recorder.record(commands, Arenas(self._native))
@@ -218,10 +218,10 @@ class WgpuDriver:
             self._lanes.drain(0)
 
 
-def dispatch(limits: Limits, recording: Recording, command: Dispatch) -> None:
+def dispatch(recording: Recording, command: Dispatch) -> None:
     """Record a dispatch over whole buffers."""
     kernel: CompiledKernel = command.kernel.native
-    recording.run(kernel, command.buffers, command.params, kernel.groups(command.threads, limits))
+    recording.run(kernel, command.buffers, command.params, kernel.grid(command.threads))
 
 
 def _abandon(driver: weakref.ref[WgpuDriver]) -> None:

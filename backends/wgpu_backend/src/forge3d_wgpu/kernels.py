@@ -10,7 +10,7 @@ import attrs
 import wgpu
 
 from forge3d_core.errors import KernelError
-from forge3d_core.protocols import KernelSource, Limits
+from forge3d_core.protocols import KernelSource
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
 from forge3d_wgpu.native import CALLS
@@ -31,26 +31,22 @@ class CompiledKernel:
     native: Any  # GPUComputePipeline
     layout: Any = attrs.field(repr=False)  # GPUBindGroupLayout
     source: KernelSource = attrs.field(repr=False)
+    workgroup: tuple[int, int, int]
+    max_groups: int = attrs.field(repr=False)  # in each dimension
     pack: Callable[..., bytes] | None = attrs.field(repr=False)  # the parameters, padded; None without any
     pipeline: Any = attrs.field(repr=False)  # what a compute pass is told of it
 
-    def groups(self, threads: tuple[int, int, int], limits: Limits) -> tuple[int, int, int]:
+    def grid(self, threads: tuple[int, int, int]) -> tuple[int, int, int]:
         """Return the workgroups of a dispatch; :class:`KernelError` for more than the adapter runs."""
-        (x, y, z), (across, down, deep) = threads, self.source.workgroup
-        groups = -(-x // across), -(-y // down), -(-z // deep)
-        if groups[0] > limits.max_groups[0] or groups[1:] > (1, 1):
-            self._check_groups(threads, groups, limits)
-        return groups
-
-    def _check_groups(
-        self, threads: tuple[int, int, int], groups: tuple[int, int, int], limits: Limits
-    ) -> None:
-        if any(n > most for n, most in zip(groups, limits.max_groups, strict=True)):
+        (x, y, z), (across, down, deep) = threads, self.workgroup
+        grid = -(-x // across), -(-y // down), -(-z // deep)
+        if max(grid) > self.max_groups:
             raise KernelError(
-                f"kernel {self.source.name!r}: {threads} threads in groups of {self.source.workgroup} are "
-                f"{groups} groups; this adapter runs at most {limits.max_groups}: spread the threads over x, "
-                "y and z"
+                f"kernel {self.source.name!r}: {threads} threads in groups of {self.workgroup} are {grid} "
+                f"groups; this adapter runs at most {(self.max_groups,) * 3}: spread the threads over x, y "
+                "and z"
             )
+        return grid
 
     def release(self) -> None:
         self.native._release()
@@ -104,4 +100,12 @@ def compile_source(device: Any, source: KernelSource) -> CompiledKernel:
     packing = "<" + "".join(_PACKED[param.dtype] for param in source.params)
     packed = struct.calcsize(packing)
     padded = struct.Struct(f"{packing}{align_up(packed, _STRUCT_ALIGNMENT) - packed}x")
-    return CompiledKernel(native, layout, source, padded.pack if packed else None, CALLS.pipeline(native))
+    return CompiledKernel(
+        native=native,
+        layout=layout,
+        source=source,
+        workgroup=source.workgroup,
+        max_groups=device.limits["max-compute-workgroups-per-dimension"],
+        pack=padded.pack if packed else None,
+        pipeline=CALLS.pipeline(native),
+    )

@@ -157,6 +157,6 @@ class OpenGlDriver(WgpuDriver):
         for command in commands:
             if type(command) is Dispatch:
                 kernel: CompiledKernel = command.kernel.native
-                kernel.groups(command.threads, self._limits)
+                kernel.grid(command.threads)
                 self._groups.check(kernel, [Bound(memory.native) for memory in command.buffers])
         return LateRecording.of(self._recorder, commands)
