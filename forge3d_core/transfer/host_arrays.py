@@ -78,5 +78,5 @@ class HostArrays:
         return None if allocation is None else (allocation, _address(array) - _address(inner))
 
 
-def _address(array: NDArray[Any]) -> int:
+def _address(array: Any) -> int:
     return int(array.__array_interface__["data"][0])

@@ -20,6 +20,7 @@ from forge3d_core.protocols import (
     Device,
     DeviceInfo,
     DeviceOptions,
+    HostArrayDevice,
     KernelSource,
     Limits,
 )
@@ -80,6 +81,8 @@ def find_target(spec: str) -> Target:
             formats = tuple(name for name in FORMATS if _takes(device, name))
             if formats:
                 capabilities.add("textures")
+            if isinstance(device, HostArrayDevice):
+                capabilities.add("host_array")
             if _reuses_lists(device):
                 capabilities.add("reusable_lists")
             with device.staging_ring(ring_count=1, buffer_size=256) as ring:
