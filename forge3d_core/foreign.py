@@ -39,9 +39,10 @@ def asking(doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (other := translated(error, doing)) is error:
+        # No name for it: an error that its own frame keeps lives, with all frames, until the collector comes.
+        if translated(error, doing) is error:
             raise
-        raise other from error
+        raise translated(error, doing) from error
 
 
 def view_of(block: HostBlock) -> NDArray[np.uint8]:
@@ -49,9 +50,9 @@ def view_of(block: HostBlock) -> NDArray[np.uint8]:
     try:
         return block.view()
     except Exception as error:  # no `with asking`: reads and reservations come by here
-        if (other := translated(error, "the driver's view of a host block")) is error:
+        if translated(error, "the driver's view of a host block") is error:  # no name for it: see above
             raise
-        raise other from error
+        raise translated(error, "the driver's view of a host block") from error
 
 
 def from_signal_handler(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -249,3 +250,31 @@ def test_a_lane_that_failed_is_told_by_advance_and_not_by_commit(device: Assembl
     for _ in range(2):
         with pytest.raises(KernelError, match="the lane itself"):
             ring.advance()
+
+
+@pytest.mark.parametrize(
+    "error", [KernelError("of forge3d"), ZeroDivisionError("of a driver"), KeyboardInterrupt()]
+)
+def test_a_view_that_fails_keeps_no_slice(
+    device: AssembledDevice, ring: Ring, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """An error that its own frames kept would keep the slice until the collector came."""
+
+    def fail(_block: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(ring.state.blocks[0].allocation.native), "view", fail)
+
+    def stage() -> None:
+        try:
+            ring.reserve(64).view  # noqa: B018
+        except BaseException:
+            pass
+
+    gc.disable()
+    try:
+        stage()
+        error.__traceback__ = None
+        assert not ring.state.blocks[0].outstanding
+    finally:
+        gc.enable()
