@@ -271,7 +271,11 @@ class Driver(Protocol):
         """
 
     def wait(self, token: Token, seconds: float) -> bool:
-        """Like ``query``, waiting up to ``seconds`` without burning a core; see :func:`poll_until`."""
+        """Like ``query``, waiting up to ``seconds`` without burning a core; see :func:`poll_until`.
+
+        Asks first, and returns at once if the submission is complete. Another thread may retire the token
+        meanwhile.
+        """
 
     def check(self) -> None:
         """Raise ``DeviceLost`` if the device is known to be lost. Never blocks.
