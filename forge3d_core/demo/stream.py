@@ -39,7 +39,8 @@ class StreamReport:
 
     ``link_seconds``: what the same bytes would take if they only crossed the link, each way at its speed.
     ``peak_tiles_in_flight`` and ``mean_tiles_in_flight``: tiles that the device had not finished with, asked
-    each time that one more had been submitted.
+    each time that one more had been submitted; ``peak_bytes_in_flight``: staged bytes that it had not taken,
+    asked each time that an upload had returned.
     """
 
     backend: str
@@ -85,11 +86,13 @@ class Flights:
     asked: int = 0
     peak_bytes: int = 0
 
-    def note(self, tiles: int, nbytes: int) -> None:
+    def note(self, tiles: int) -> None:
         self.peak = max(self.peak, tiles)
-        self.peak_bytes = max(self.peak_bytes, nbytes)
         self.total += tiles
         self.asked += 1
+
+    def note_bytes(self, nbytes: int) -> None:
+        self.peak_bytes = max(self.peak_bytes, nbytes)
 
     @property
     def mean(self) -> float:
@@ -144,8 +147,7 @@ class TerrainStream:
                 coming.popleft()[1].result()
             handle = self._submit(number % DEPTH, tile, picture)
             coming.append((handle, self._home.submit(_land, handle, tile, picture)))
-            flying = sum(not handle.point.done for handle, _ in coming)
-            self.flights.note(flying, self.ring.stats().bytes_in_flight)
+            self.flights.note(sum(not handle.point.done for handle, _ in coming))
             progress("streaming", number + 1, len(self._plan))
         for _, landed in coming:
             landed.result()
@@ -159,6 +161,7 @@ class TerrainStream:
         window = tile.window(self._terrain)
         elevation, shades = self._inputs[place], self._outputs[place]
         self.ring.upload(window, elevation)
+        self.flights.note_bytes(self.ring.stats().bytes_in_flight)
         words, (rows, pitch) = tile.width // PIXELS_PER_THREAD, window.shape
         params = (words, tile.height, pitch, rows, *tile.inset, *self._scales)
         commands = self._device.command_list().dispatch(

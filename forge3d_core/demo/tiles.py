@@ -14,8 +14,8 @@ from forge3d_core.errors import UsageError
 
 BORDER = 1  # samples that a tile needs on each side
 SAMPLE_BYTES = 4
-BANDS = 16
-MIN_BAND, MAX_BAND = 4 << 20, 64 << 20  # bytes
+BANDS = 8
+MIN_BAND, MAX_BAND = 4 << 20, 128 << 20  # bytes
 
 
 @attrs.frozen
@@ -70,7 +70,7 @@ def tiles(terrain: Terrain, side: int) -> Iterator[Tile]:
 def bands(terrain: Terrain, nbytes: int | None = None) -> Iterator[Tile]:
     """Yield tiles of whole rows, of about ``nbytes`` of elevations, that cover the terrain.
 
-    By default a sixteenth of it, from 4 to 64 MiB: enough of them to overlap, each large enough to be copied
+    By default an eighth of it, from 4 to 128 MiB: enough of them to overlap, each large enough to be copied
     by many threads. Their windows lie in one piece in the terrain, and their shades in the picture, so they
     move as they are.
     """
