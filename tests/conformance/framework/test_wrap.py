@@ -22,7 +22,7 @@ from forge3d_core.host.plugin import forge3d_backend
 
 PROTOCOLS: dict[str, type] = {
     "Backend": protocols.Backend,
-    "Device": protocols.Device,
+    "Device": protocols.HostArrayDevice,
     "Lane": protocols.Lane,
     "Timeline": protocols.Timeline,
     "Point": protocols.FencePoint,
@@ -40,6 +40,7 @@ PROTOCOLS: dict[str, type] = {
     "Reservation": protocols.Reservation,
 }
 NOUN_OF = {
+    protocols.Device: "Device",
     protocols.StagingRing: "Ring",
     protocols.ReadbackPool: "Pool",
     **{protocol: noun for noun, protocol in PROTOCOLS.items()},
