@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import weakref
 from _thread import RLock
@@ -142,6 +143,8 @@ class Handle:
         """Do what ``wait`` does for a coroutine, without holding up its loop."""
         self._refuse_in_child()
         if self._state is FLYING and not self.point.done:
+            await asyncio.sleep(0)  # a small read is often complete a turn of the loop later: no thread wakes
+        if self._state is FLYING and not self.point.done:
             try:
                 await wait_callback(self._on_over, self._forget)
             except Exception:
@@ -156,7 +159,13 @@ class Handle:
         if self.region.nbytes <= INLINE_BYTES:
             self.land()
         else:
-            await self._pool.copier.aside(self.land)
+            reference = weakref.ref(self)  # given up while it waits for the thread, it is dropped at once
+
+            def land_if_wanted() -> None:
+                if (handle := reference()) is not None:
+                    handle.land()
+
+            await self._pool.copier.aside(land_if_wanted)
 
     def land(self) -> None:
         """Move the bytes out of the block and leave it; only once the point is complete.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from forge3d_core import protocols
 from forge3d_core.arguments import sequence, shown
+from forge3d_core.concurrency.loops import mailbox_of
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import FenceTimeout, UsageError, WrongType, copy_exception
 
@@ -24,16 +25,10 @@ async def wait_callback(tell: Callable[[Settled], None], withdraw: Callable[[Set
     """Wait under asyncio until what ``tell`` was given is called; ``withdraw`` it if the wait is given up."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-
-    def resolve(error: Exception | None) -> None:
-        if not future.done():
-            future.set_exception(copy_exception(error)) if error else future.set_result(None)
+    mailbox = mailbox_of(loop)
 
     def wake(_point: protocols.FencePoint, error: Exception | None) -> None:
-        try:
-            loop.call_soon_threadsafe(resolve, error)
-        except RuntimeError:
-            pass  # the loop closed while the device worked, and its waits with it
+        mailbox.post(future, error)
 
     try:
         tell(wake)
