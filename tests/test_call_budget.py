@@ -21,7 +21,7 @@ BOUNDS = {
     "reserve + commit + advance + wait": 42,
     "upload of 4 KiB + wait": 48,
     "record + submit + wait, one dispatch": 24,
-    "read + wait, 4 KiB": 47,
+    "read + wait, 4 KiB": 50,
     "submit of an empty list + wait": 20,
 }
 
