@@ -14,6 +14,8 @@ from forge3d_core.errors import ForgeError
 from forge3d_wgpu.recording import Recording
 from forge3d_wgpu.signals import SUCCESS, Signal
 
+_NO_FAILURE: tuple[list[int], ...] = ([SUCCESS], [])
+
 
 @attrs.define(eq=False)
 class Submission:
@@ -52,8 +54,12 @@ class Submission:
 
     @property
     def failed(self) -> bool:
-        """Whether any callback told of anything but success."""
-        return self._statuses.count([SUCCESS]) != len(self._statuses)
+        """Whether any callback told of anything but success.
+
+        A status that is not there any more was a success: another thread has seen this submission complete,
+        and the block serves a newer one. Each comparison is one step of C, in which no status changes.
+        """
+        return any(statuses not in _NO_FAILURE for statuses in self._statuses)
 
     def steps(
         self, queue: Any, recording: Recording, submit: Sequence[tuple[Any, ...]]
