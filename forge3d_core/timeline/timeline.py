@@ -21,7 +21,7 @@ from forge3d_core.presentation import line, presents
 from forge3d_core.timeline.point import Point
 from forge3d_core.timeline.points import Settled
 from forge3d_core.timeline.signals import Signals
-from forge3d_core.timeline.watcher import Watcher
+from forge3d_core.timeline.watcher import Watcher, call_back
 
 __all__ = ["Point", "Timeline"]
 
@@ -239,7 +239,7 @@ class Timeline:
                         self._watcher = Watcher(self, self._lock)
                     self._watcher.add(point, callback)
                     return
-        callback(point, self.error_of(point.value))
+        call_back(point, callback, self.error_of(point.value))
 
     def forget(self, callback: Settled) -> None:
         """Do not call ``callback`` any more: its caller has given up, and the point may never come."""

@@ -13,6 +13,7 @@ import attrs
 
 from forge3d_core.concurrency.threads import OwnThread, start_thread
 from forge3d_core.errors import ForgeError, StateError
+from forge3d_core.foreign import from_signal_handler
 from forge3d_core.protocols import FencePoint
 from forge3d_core.timeline.points import Settled
 
@@ -120,8 +121,15 @@ class Watcher:
                 return False
             *_, point, callback = heapq.heappop(self._callbacks)
             error = timeline.error_of(point.value)
-        try:
-            callback(point, error)
-        except BaseException:  # SystemExit included: the others still have to hear
-            _log.exception("a callback of lane %r, value %d, failed", timeline.name, point.value)
+        call_back(point, callback, error)
         return True
+
+
+def call_back(point: FencePoint, callback: Settled, error: Exception | None) -> None:
+    """Call back, now; what the callback raises is logged, as it is not the fault of the thread that calls."""
+    try:
+        callback(point, error)
+    except BaseException as raised:  # SystemExit included: other callbacks still have to hear
+        if from_signal_handler(raised):
+            raise
+        _log.exception("a callback of lane %r, value %d, failed", point.timeline.name, point.value)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import KernelError, StateError
 from forge3d_core.timeline.timeline import Timeline
 
@@ -174,3 +175,16 @@ def test_one_watcher_serves_callback_after_callback(timeline: Timeline, patience
         token.finish()
         assert told.wait(patience)
     assert len(threads) == 1
+
+
+def test_a_callback_of_a_settled_point_that_raises_is_not_its_callers_error(
+    device: AssembledDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    point = device.submit(device.command_list())
+    point.wait()
+
+    def fails(_point: object, _error: object) -> None:
+        raise LookupError("its own fault")
+
+    point.on_done(fails)
+    assert "its own fault" in caplog.text

@@ -55,6 +55,27 @@ def test_work_goes_on_when_nobody_polls(rig: Any) -> None:
     np.testing.assert_array_equal(readback.view(), np.full(64, 3, np.uint8))
 
 
+def test_a_block_in_use_again_is_not_taken_for_lost(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads ask for one submission; the block of it serves the next before the slower has looked."""
+    block = rig.block(np.ones(64, np.uint8))
+    token = rig.submit(Upload(block, 0, rig.buffer(64), 0, 64))
+    rig.finish(token)
+    token.done = False
+    settled = type(token).settled.fget
+
+    def settled_and_then_seen_by_another(submission: Any) -> bool:
+        answer = bool(settled(submission))
+        submission.done = True
+        block.signal.statuses.clear()
+        return answer
+
+    token._statuses = [block.signal.statuses]
+    monkeypatch.setattr(type(token), "settled", property(settled_and_then_seen_by_another))
+    assert rig.driver.query(token)
+    monkeypatch.undo()
+    block.signal.note()
+
+
 def test_upload_blocks_serve_again_and_again(rig: Any) -> None:
     memory, block = rig.buffer(4096), rig.block(np.zeros(4096, np.uint8))
     for value in range(1, 30):

@@ -113,6 +113,8 @@ class Lanes:
         if submission.failure is not None:
             raise submission.failure
         failed = settled and submission.failed
+        if submission.done:  # another thread saw it, and its blocks may be in use again by now
+            return True
         self.check_up(at_once=failed)
         if not settled:
             return False
