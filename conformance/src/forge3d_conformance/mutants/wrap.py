@@ -12,6 +12,10 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import attrs
+
+from forge3d_core.protocols.readback import ReadRequest
+
 
 def unwrap(value: Any) -> Any:
     """Return ``value`` with every proxy replaced by what it stands for, also inside containers."""
@@ -26,6 +30,8 @@ def unwrap(value: Any) -> Any:
             return {key: unwrap(inner) for key, inner in value.items()}
         case Iterator():
             return map(unwrap, value)
+        case ReadRequest():
+            return attrs.evolve(value, source=unwrap(value.source))
     return value
 
 
