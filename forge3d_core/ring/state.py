@@ -80,21 +80,18 @@ class RingState:
         It goes on where the last one ended, in the block and in the target, if it can: then the two are one.
         """
         commands = block.commands
-        end = len(commands)
-        if commands and type(command) is Upload:
-            last = commands[end - 1]
-            if (
-                type(last) is Upload
-                and last.target is command.target
-                and last.offset + last.nbytes == command.offset
-                and last.block is command.block
-                and last.block_offset + last.nbytes == command.block_offset
-            ):
-                command = Upload(
-                    last.block, last.block_offset, last.target, last.offset, last.nbytes + command.nbytes
-                )
-                end -= 1
-        commands[end:] = [command]
+        last = commands[-1] if commands else None
+        if (
+            type(last) is Upload
+            and type(command) is Upload
+            and last.target is command.target
+            and last.offset + last.nbytes == command.offset
+            and last.block is command.block
+            and last.block_offset + last.nbytes == command.block_offset
+        ):
+            last.nbytes += command.nbytes
+        else:
+            commands += [command]
         block.targets[command.target] = staged
         staged.nbytes += nbytes
         block.staged += nbytes
