@@ -81,7 +81,7 @@ def select(devices: Sequence[DeviceInfo], selector: str) -> DeviceInfo:
     """Return the device that ``selector`` names: "" the first, "1" an index, "h200" part of a name."""
     wanted = selector.strip().casefold()
     if wanted.isdecimal():
-        found = [device for device in devices if device.selector == str(int(wanted))]
+        found = [device for device in devices if device.selector == wanted]
     else:
         found = [device for device in devices if wanted in device.name.casefold()]
     if not found:
