@@ -88,6 +88,8 @@ def pair(what: str, value: Iterable[SupportsIndex]) -> tuple[int, int]:
 
 def extents(what: str, value: SupportsIndex | Iterable[SupportsIndex]) -> tuple[int, ...]:
     """Return a whole number, or several of them, as a tuple; none is negative. Raises :class:`UsageError`."""
+    if type(value) is tuple and len(value) == 1 and type(only := value[0]) is int and only > 0:
+        return (only,)  # what most reads are
     if isinstance(value, Iterable) and getattr(value, "ndim", None) != 0:
         wanted = tuple(integer(what, n) for n in sequence(what, value))
     else:

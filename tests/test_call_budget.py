@@ -15,7 +15,7 @@ import pytest
 
 import forge3d_core
 from forge3d_conformance.speed.calls import CallCount, count_calls
-from forge3d_core import BatchingRing, ReadbackHandle
+from forge3d_core import BatchingPool, BatchingRing, ReadbackHandle, ReadRequest
 
 BOUNDS = {
     "reserve + commit + advance + wait": 42,
@@ -143,3 +143,44 @@ def test_many_uploads_at_once_cost_less_each() -> None:
                 ring.upload_many(uploads).wait()
             calls = min(calls_of(lambda: ring.upload_many(uploads)) for _ in range(8))
             assert calls <= 64 * 19
+
+
+READS = 10_000
+
+
+def test_a_read_costs_the_same_however_many_handles_live() -> None:
+    """Handles of reads that have landed, and of those that a pool holds for as many: each step is O(1)."""
+    with forge3d_core.open_device("host") as device:
+        source = device.create_buffer(64)
+        with device.readback_pool(max_pending_ops=4, buffer_size=64) as pool:
+            handles: list[ReadbackHandle] = []
+
+            def start() -> None:
+                handles.append(pool.read(source))
+
+            def least() -> int:
+                return min(calls_of(start) for _ in range(16) if device.wait_idle() is None)
+
+            for _ in range(100):
+                start()
+            first = least()
+            while len(handles) < READS:
+                start()
+            assert least() <= 1.1 * first
+            assert pool.stats().blocks == 4
+
+
+def test_a_read_of_a_batch_costs_less() -> None:
+    with forge3d_core.open_device("host") as device:
+        source = device.create_buffer(64 * 64)
+        wanted = [ReadRequest(source, 64 * place, 64) for place in range(64)]
+        with device.readback_pool() as pool:
+            assert isinstance(pool, BatchingPool)
+
+            def batch() -> None:
+                for handle in pool.read_many(wanted):
+                    handle.wait()
+
+            for _ in range(8):
+                batch()
+            assert min(calls_of(batch) for _ in range(8)) <= 64 * 24
