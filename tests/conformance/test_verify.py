@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -67,6 +68,8 @@ def _relabel(document: dict[str, Any], clause: str, **changes: Any) -> None:
     next(c for c in document["clauses"] if c["id"] == clause).update(changes)
 
 
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
 FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "verdict": (lambda d: d.update(verdict="conformant"), "verdict says conformant"),
     "dropped": (lambda d: _drop(d, "ring.wraps"), "missing: ring.wraps"),
@@ -82,6 +85,8 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "order": (lambda d: d["clauses"].reverse(), "repeated or out of order"),
     "catalogue": (lambda d: d.update(catalogue_version="0.9"), "made with catalogue 0.9"),
     "rules": (lambda d: d.update(catalogue_digest="0" * 64), "made with catalogue"),
+    "future": (lambda d: d.update(started=TOMORROW, finished=TOMORROW), "by this machine's clock"),
+    "hasty": (lambda d: _relabel(d, "ring.wraps", seconds=86_400.0), "the tests took 86400 s"),
     "unfinished": (lambda d: d.update(finished=None), "its end is None"),
     "mutant": (lambda d: d["mutants"][0].update(clause="ring.warps"), "names ring.warps"),
     "twice": (lambda d: d["mutants"].append(d["mutants"][0]), "stands there twice"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
 
 import pytest
@@ -48,13 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--backend") is None:
         return
     from forge3d_conformance import fixtures
+    from forge3d_conformance.control import listen
     from forge3d_conformance.lifeline import end_with
     from forge3d_conformance.session import ClauseSession, SetupError
 
-    if (lifeline := config.getoption("--lifeline")) is not None:
+    lifeline = config.getoption("--lifeline")
+    listen(terminal=lifeline is None)
+    if lifeline is not None:
         end_with(lifeline)
-        # SIGTERM is an interrupt here. SIGINT would not do: shells have background jobs ignore it.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     try:
         session = ClauseSession.configured(config)

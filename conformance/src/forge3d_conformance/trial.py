@@ -10,6 +10,7 @@ import pytest
 from hypothesis.errors import DidNotReproduce
 
 from forge3d_conformance.bench import Bench
+from forge3d_conformance.control import controlled
 from forge3d_conformance.mutants import Mutant
 from forge3d_conformance.record import Record, Teardown, kills
 from forge3d_conformance.repeat import Example
@@ -65,7 +66,8 @@ class ClauseRun:
         self._retries.clear()
         while True:
             try:
-                test()
+                with controlled(replay=bool(self.bench and self.bench.example)):
+                    test()
                 return
             except DidNotReproduce as error:
                 if "completed successfully" not in str(error):  # else the example is of another test
@@ -93,10 +95,8 @@ class ClauseRun:
         if call.excinfo is None:
             return self._ended("pass", seconds=call.duration) if report.when == "call" else None
         error = call.excinfo.value
-        if report.skipped:
-            if self.record is not None or str(error) == ALREADY:
-                return None
-            return self._ended("unsupported", reason=str(error))
+        if report.skipped and report.when == "setup" and (self.record or str(error) == ALREADY):
+            return None
         if report.when == "teardown" and (self.mutant or (self.record and self.record.ending == "fail")):
             return None
         found = list(leaves(error))

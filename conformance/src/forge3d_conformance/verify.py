@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 
@@ -24,6 +24,9 @@ from forge3d_conformance.report import (
 )
 
 UTC_SECONDS = "%Y-%m-%dT%H:%M:%SZ"
+
+CLOCKS = timedelta(hours=1)
+"""By how much two machines' clocks may differ."""
 
 
 @attrs.frozen
@@ -98,6 +101,12 @@ def _time_defects(report: Report) -> Iterator[str]:
     except ValueError as error:
         yield f"a time is UTC, to the second: {error}"
     else:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        if read and max(read) > now + CLOCKS:
+            yield f"the run was at {max(read)}, and by this machine's clock it is {now:%Y-%m-%d %H:%M:%S} UTC"
+        tested = sum(result.seconds for result in report.clauses)
+        if report.finished and tested > (read[-1] - read[0]).total_seconds() + 2:
+            yield f"the tests took {tested:.0f} s, and the run {(read[-1] - read[0]).total_seconds():.0f} s"
         if read != sorted(read):
             yield f"the run ended at {report.finished}, before it began at {report.started}"
 
