@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -22,6 +22,15 @@ from forge3d_conformance.report import (
 
 if TYPE_CHECKING:
     from forge3d_conformance.session import ClauseSession
+
+
+def scores(mutants: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+    """Return how many mutants came to each outcome: those of the protocols, and those of drivers apart."""
+    families: dict[str, Counter[str]] = {}
+    for found in mutants:
+        family = "driver mutants" if found["id"].startswith("driver.") else "mutants"
+        families.setdefault(family, Counter())[str(found["outcome"])] += 1
+    return families
 
 
 @attrs.frozen
@@ -50,9 +59,9 @@ class RunOutcome:
             areas.setdefault(result.area, Counter())[result.state.value] += 1
         for area, states in areas.items():
             yield f"{area:<10} " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        if self.mutants:
-            outcomes = Counter(result.outcome.value for result in self.mutants)
-            yield f"{'mutants':<10} " + ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items()))
+        found = [{"id": result.id, "outcome": result.outcome.value} for result in self.mutants]
+        for family, outcomes in scores(found).items():
+            yield f"{family:<10} " + ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items()))
         for result in self.failing:
             yield f"{result.state.value}: {result.id}: {result.message}"
             yield f"    repeat: {result.repro}"

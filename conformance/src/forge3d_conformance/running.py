@@ -40,11 +40,13 @@ class Ran:
     last: Event | None
     at: str  # the test that was under way when the last event came
     output: str
+    doubt: str = ""
+    """Why what the run says at its end does not follow from what it told before, if it does not."""
 
     @property
     def holds(self) -> bool:
         """Whether the run came to its end, and all that it was to show holds."""
-        return self.last is not None and self.status == 0 and self.last["holds"]
+        return self.last is not None and self.status == 0 and self.last["holds"] and not self.doubt
 
     def how(self) -> str:
         """Say how a run that did not come to an end was ended."""
@@ -52,6 +54,45 @@ class Ran:
             f"was ended by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"
         )
         return f"the run {ended}" + (f" while testing {self.at}" if self.at else " before its first test")
+
+
+@attrs.define
+class Recount:
+    """What a run tells as it goes on, counted by its parent: the run's own process is the backend's, too."""
+
+    planned: int = 0
+    begun: int = 0
+    passed: set[str] = attrs.field(factory=set)
+    failed: set[str] = attrs.field(factory=set)
+
+    def then(self, tell: Callable[[Event], None]) -> Callable[[Event], None]:
+        """Return what counts an event and passes it on."""
+
+        def told(event: Event) -> None:
+            match event["event"]:
+                case "begin":
+                    self.planned += event["tests"]
+                case "start":
+                    self.begun += 1
+                case "test" if event["mutant"] is None:
+                    if event["ending"] == "pass":
+                        self.passed.add(event["clause"])
+                    elif event["ending"] == "fail":
+                        self.failed.add(event["clause"])
+            tell(event)
+
+        return told
+
+    def doubt(self, end: Event | None) -> str:
+        """Say why an end that is a success does not follow from what was told; empty if it does."""
+        if end is None or not end["holds"]:
+            return ""
+        if self.begun != self.planned:
+            return f"the run was to begin {self.planned} tests and told of {self.begun}"
+        for clause in end["clauses"]:
+            if clause["state"] == "pass" and (clause["id"] in self.failed or clause["id"] not in self.passed):
+                return f"the run says that {clause['id']} passed, and told of no pass, or of a failure"
+        return ""
 
 
 def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
@@ -91,11 +132,12 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
             ) as process,
         ):
             try:
-                last, at = _follow(process, source, tell, terminated)
+                told = Recount()
+                last, at = _follow(process, source, told.then(tell), terminated)
             except BaseException as error:
                 _end(process, told=isinstance(error, KeyboardInterrupt))
                 raise
-        return Ran(process.returncode, last, at, output.read_text("utf-8", "replace"))
+        return Ran(process.returncode, last, at, output.read_text("utf-8", "replace"), told.doubt(last))
 
 
 @contextmanager

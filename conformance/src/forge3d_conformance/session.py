@@ -264,6 +264,7 @@ class ClauseSession:
             reasons=list(outcome.reasons),
             verdict=outcome.judgement.verdict if outcome.judgement else None,
             exceptions=list(outcome.judgement.exceptions) if outcome.judgement else [],
+            unspoken=list(self.catalogue.unspoken(self.level)),
             whole=not outcome.judgement.left_out if outcome.judgement else False,
             clauses=[
                 {"id": r.id, "state": r.state, "message": r.message, "reason": r.reason, "repro": r.repro}

@@ -87,6 +87,15 @@ class Catalogue:
             and status in (None, clause.status)
         )
 
+    def unspoken(self, level: RunLevel) -> Iterator[str]:
+        """Yield what is active and a run at this level says nothing of: clauses, or an area and how many."""
+        beyond: dict[str, list[str]] = {}
+        for clause in self:
+            if clause.active and clause.level == "extended" and not clause.binding_at(level):
+                beyond.setdefault(clause.area, []).append(clause.id)
+        for area, ids in beyond.items():
+            yield from ids if len(ids) <= 3 else (f"{area} ({len(ids)} clauses)",)
+
     def binding(self, level: RunLevel, selection: str = "*") -> tuple[Clause, ...]:
         """Return the clauses that a run of this selection at ``level`` must test."""
         return tuple(clause for clause in self.select(selection) if clause.binding_at(level))

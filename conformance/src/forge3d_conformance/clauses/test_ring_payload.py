@@ -283,3 +283,23 @@ def test_rows_that_do_not_fit_are_refused(bench: Bench) -> None:
     bench.wait(ring.advance())
     wanted[...] = 7
     bench.same(_read(bench, device, texture), wanted, "rows of a slice that was refused before")
+
+
+@pytest.mark.clause("ring.rows")
+def test_rows_have_left_their_block_when_their_point_comes(bench: Bench) -> None:
+    """The only block of a ring is written over as soon as the point of its rows is done."""
+    device = bench.open()
+    texture, wanted = _texture(bench, device, "rgba8unorm", 16, 8)
+    pitch = max(256, device.limits.row_pitch_alignment)
+    ring = device.staging_ring(ring_count=1, buffer_size=8 * pitch)
+    for value in range(1, bench.scale(6, 50)):
+        slot = ring.reserve(7 * pitch + 64, bench.patience)
+        slot.view[:] = value
+        slot.commit_rows(texture, row_pitch=pitch)
+        bench.wait(ring.advance())
+        over = ring.reserve(7 * pitch + 64, bench.patience)
+        over.view[:] = 0xEE
+        wanted[...] = value
+        seen = _read(bench, device, texture)
+        over.release()
+        bench.same(seen, wanted, "a texture whose rows' block was written over once their point had come")

@@ -20,10 +20,13 @@ from rich.progress import (
 )
 
 from forge3d_conformance.commands.output import complain, console, escape, escape_lines, table, write_json
+from forge3d_conformance.outcome import scores
 from forge3d_conformance.report import State, Verdict
 from forge3d_conformance.report.store import HTML, JSON, SCRIPTS
 from forge3d_conformance.running import Event, Ran, run_suite
 from forge3d_conformance.target import installed
+
+TOLD = ("verdict", "reasons", "exceptions", "unspoken", "clauses", "mutants")
 
 FAILED = 1
 NO_RESULT = 2
@@ -138,9 +141,8 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
         complain("; ".join(end["reasons"]))
         return NO_RESULT
     _areas(out, end["clauses"])
-    if end["mutants"]:
-        counts = Counter(mutant["outcome"] for mutant in end["mutants"])
-        out.print("mutants: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+    for family, counts in scores(end["mutants"]).items():
+        out.print(f"{family}: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
     seen: dict[str, str] = {}
     for result in end["clauses"]:
         if State(result["state"]).failing:
@@ -153,6 +155,8 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
         failing = any(State(result["state"]).failing for result in end["clauses"])
         scripts = f"; {SCRIPTS}/ holds a script for each failure" if failing else ""
         out.print(f"report: {escape(os.path.relpath(report / JSON))}, {HTML} beside it{scripts}")
+    if ran.doubt:
+        out.print(f"[red]✕[/] {escape(ran.doubt)}", soft_wrap=True)
     out.print(_verdict(ran, end, backend), soft_wrap=True)
     return 0 if ran.holds else FAILED
 
@@ -186,7 +190,9 @@ def _verdict(ran: Ran, end: Event, backend: str) -> str:
     else:
         told = f"[bold red]✕ {escape(backend)} is not shown to hold{verdict}[/]"
     exceptions = ", ".join(end["exceptions"])
-    return f"{told}, not vouched for: {exceptions}" if exceptions else told
+    told = f"{told}, not vouched for: {exceptions}" if exceptions else told
+    unspoken = ", ".join(end["unspoken"]) if end["whole"] else ""
+    return f"{told}; core does not speak of {unspoken}" if unspoken else told
 
 
 def _areas(out: Console, clauses: list[dict[str, Any]]) -> None:
@@ -205,8 +211,11 @@ def _write(ran: Ran, backend: str) -> int:
         {
             "backend": backend,
             "holds": ran.holds,
-            "error": None if ran.last else _why_no_end(ran),
-            **{key: end.get(key) for key in ("verdict", "reasons", "exceptions", "clauses", "mutants")},
+            "error": ran.doubt or None if ran.last else _why_no_end(ran),
+            **{
+                key: end.get(key)
+                for key in ("verdict", "reasons", "exceptions", "unspoken", "clauses", "mutants")
+            },
         }
     )
     if not end.get("clauses"):
