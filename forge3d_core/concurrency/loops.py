@@ -1,12 +1,18 @@
-"""What other threads tell the coroutines of an asyncio loop: much of it with one wake-up."""
+"""What other threads tell coroutines, under asyncio and under trio.
+
+A coroutine waits for an :class:`Outcome`, which any thread settles, or for a :class:`Bell`, which any thread
+rings. Which library runs it is found when the wait begins; trio is asked where the program has imported it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import weakref
 from collections import deque
+from typing import Any, Protocol
 
 from forge3d_core.errors import copy_exception
 
@@ -61,3 +67,126 @@ def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
     if box is None:
         box = _mailboxes[loop] = Mailbox()
     return box
+
+
+class Outcome(Protocol):
+    """What one coroutine waits for."""
+
+    def settle(self, error: Exception | None) -> None:
+        """End the wait, with ``error`` or without one; any thread, once."""
+
+    async def over(self) -> None:
+        """Wait until it is settled, and raise a copy of the error."""
+
+
+def outcome() -> Outcome:
+    """Return what the calling coroutine may wait for. Raises ``RuntimeError`` outside asyncio and trio."""
+    trio = _trio()
+    return _OfAsyncio() if trio is None else _OfTrio(trio)
+
+
+class _OfAsyncio:
+    __slots__ = ("_box", "_future")
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._future: Waiting = loop.create_future()
+        self._box = mailbox_of(loop)
+
+    def settle(self, error: Exception | None) -> None:
+        self._box.post(self._future, error)
+
+    async def over(self) -> None:
+        await self._future
+
+
+class _OfTrio:
+    __slots__ = ("_error", "_event", "_finished", "_token")
+
+    def __init__(self, trio: Any) -> None:
+        self._error: Exception | None = None
+        self._event, self._finished = trio.Event(), trio.RunFinishedError
+        self._token = trio.lowlevel.current_trio_token()
+
+    def settle(self, error: Exception | None) -> None:
+        self._error = error
+        with contextlib.suppress(self._finished):
+            self._token.run_sync_soon(self._event.set)
+
+    async def over(self) -> None:
+        await self._event.wait()
+        if self._error is not None:
+            raise copy_exception(self._error)
+
+
+class Bell(Protocol):
+    """What one coroutine waits for again and again."""
+
+    def ring(self) -> None:
+        """End the wait, or the next; any thread."""
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it has rung, for up to ``seconds``."""
+
+
+def bell() -> Bell:
+    """Return a bell for the calling coroutine. Raises ``RuntimeError`` outside asyncio and trio."""
+    trio = _trio()
+    return _AsyncioBell() if trio is None else _TrioBell(trio)
+
+
+class _AsyncioBell:
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        self._loop, self._event = asyncio.get_running_loop(), asyncio.Event()
+
+    def ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # its loop has closed: no wait goes on there
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, seconds: float) -> None:
+        timer = self._loop.call_later(seconds, self._event.set)
+        try:
+            await self._event.wait()
+        finally:
+            timer.cancel()
+        self._event.clear()
+
+
+class _TrioBell:
+    __slots__ = ("_event", "_token", "_trio")
+
+    def __init__(self, trio: Any) -> None:
+        self._trio, self._event = trio, trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def ring(self) -> None:
+        with contextlib.suppress(self._trio.RunFinishedError):
+            self._token.run_sync_soon(self._set)
+
+    async def wait(self, seconds: float) -> None:
+        with self._trio.move_on_after(seconds):
+            await self._event.wait()
+        self._event = self._trio.Event()
+
+    def _set(self) -> None:
+        self._event.set()
+
+
+async def pause() -> None:
+    """Let the other tasks of the loop run once."""
+    trio = _trio()
+    await (asyncio.sleep(0) if trio is None else trio.lowlevel.checkpoint())
+
+
+def _trio() -> Any | None:
+    """Return trio's module if it runs the calling coroutine."""
+    trio: Any = sys.modules.get("trio")
+    if trio is None or not hasattr(trio, "lowlevel"):
+        return None
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+    return trio

@@ -82,4 +82,4 @@ class FencePoint(Protocol):
         """
 
     def __await__(self) -> Generator[Any, None, None]:
-        """Wait without blocking the running asyncio loop; raises as ``wait`` does."""
+        """Wait without blocking the running loop, of asyncio or trio; raises as ``wait`` does."""

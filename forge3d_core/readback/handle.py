@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import weakref
 from _thread import RLock
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core import protocols
+from forge3d_core.concurrency.loops import pause
 from forge3d_core.deadline import Deadline, seconds
 from forge3d_core.errors import Cancelled, Closed, FenceTimeout, Forked, StateError, copy_exception
 from forge3d_core.foreign import view_of
@@ -143,7 +143,7 @@ class Handle:
         """Do what ``wait`` does for a coroutine, without holding up its loop."""
         self._refuse_in_child()
         if self._state is FLYING and not self.point.done:
-            await asyncio.sleep(0)  # a small read is often complete a turn of the loop later: no thread wakes
+            await pause()  # a small read is often complete a turn of the loop later: no thread wakes
         if self._state is FLYING and not self.point.done:
             try:
                 await wait_callback(self._on_over, self._forget)

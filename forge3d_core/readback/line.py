@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
 from collections.abc import Iterator
 
 import attrs
+
+from forge3d_core.concurrency.loops import Bell, bell
 
 STILL_SECONDS = 0.5
 """A loop that takes so long to come to a coroutine that was called stands still."""
@@ -18,30 +19,23 @@ STILL_SECONDS = 0.5
 class Place:
     """One coroutine's place in the line.
 
-    The event belongs to the coroutine's loop. ``called`` is when it was called, None since it looked, and
+    The bell belongs to the coroutine's loop. ``called`` is when it was called, None since it looked, and
     belongs to the lock of the pool, like the line.
     """
 
     _line: Line
-    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
-    _event: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _bell: Bell = attrs.field(factory=bell, init=False)
     called: float | None = attrs.field(default=None, init=False)
 
     def call(self) -> None:
         """Have the coroutine look again; under the lock, from any thread."""
         if self.called is None:
             self.called = time.monotonic()
-        with contextlib.suppress(RuntimeError):  # its loop has closed: it never looks again
-            self._loop.call_soon_threadsafe(self._event.set)
+        self._bell.ring()
 
     async def wait(self, seconds: float) -> None:
         """Wait until called, for up to ``seconds``."""
-        timer = self._loop.call_later(seconds, self._event.set)
-        try:
-            await self._event.wait()
-        finally:
-            timer.cancel()
-        self._event.clear()
+        await self._bell.wait(seconds)
         with self._line.lock:
             self.called = None  # before the look: what changes from now on calls again
 

@@ -1,14 +1,13 @@
-"""Waiting for the points of any backend: for one under asyncio, for all, for the first."""
+"""Waiting for the points of any backend: for one as a coroutine, for all, for the first."""
 
 from __future__ import annotations
 
-import asyncio
 import queue
 from collections.abc import Callable, Iterable
 
 from forge3d_core import protocols
 from forge3d_core.arguments import sequence, shown
-from forge3d_core.concurrency.loops import mailbox_of
+from forge3d_core.concurrency.loops import outcome
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import FenceTimeout, UsageError, WrongType, copy_exception
 
@@ -16,23 +15,21 @@ Settled = Callable[[protocols.FencePoint, Exception | None], None]
 
 
 async def settled(point: protocols.FencePoint) -> None:
-    """Wait for a point under asyncio; works with any backend's point."""
+    """Wait for a point under asyncio or trio; works with any backend's point."""
     if not point.done:
         await wait_callback(point.on_done, lambda wake: forget(point, wake))
 
 
 async def wait_callback(tell: Callable[[Settled], None], withdraw: Callable[[Settled], None]) -> None:
-    """Wait under asyncio until what ``tell`` was given is called; ``withdraw`` it if the wait is given up."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    mailbox = mailbox_of(loop)
+    """Wait until what ``tell`` was given is called; ``withdraw`` it if the wait is given up."""
+    awaited = outcome()
 
     def wake(_point: protocols.FencePoint, error: Exception | None) -> None:
-        mailbox.post(future, error)
+        awaited.settle(error)
 
     try:
         tell(wake)
-        await future
+        await awaited.over()
     except BaseException:
         withdraw(wake)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.concurrency.loops import outcome
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.transfer.workers import CREW, Crew, Job
 
@@ -80,4 +80,12 @@ class HostCopier:
 
         if not self.crew.begin(Job(step, 1, brief=True)):
             step()  # no thread can start
-        return await asyncio.wrap_future(future)
+        if not future.done():
+            awaited = outcome()
+            future.add_done_callback(lambda _future: awaited.settle(None))
+            try:
+                await awaited.over()
+            except BaseException:
+                future.cancel()  # if it has not begun
+                raise
+        return future.result()
