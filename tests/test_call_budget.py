@@ -21,7 +21,7 @@ BOUNDS = {
     "reserve + commit + advance + wait": 42,
     "upload of 4 KiB + wait": 48,
     "record + submit + wait, one dispatch": 24,
-    "read + wait, 4 KiB": 50,
+    "read + wait, 4 KiB": 46,
     "submit of an empty list + wait": 20,
 }
 
@@ -183,4 +183,4 @@ def test_a_read_of_a_batch_costs_less() -> None:
 
             for _ in range(8):
                 batch()
-            assert min(calls_of(batch) for _ in range(8)) <= 64 * 24
+            assert min(calls_of(batch) for _ in range(8)) <= 64 * 20

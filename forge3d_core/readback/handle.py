@@ -93,11 +93,13 @@ class Handle:
         if self._state is FLYING:
             if self.pieces:
                 self._land_pieces(None if timeout is None else Deadline.after(timeout))
-            else:
+            elif timeout is not None or self.point.timeline.last_known < self.point.value:
                 self._wait(self.point, timeout)
         elif timeout is not None:
             seconds(timeout)  # what is no number is refused, whether there is a wait or not
-        return self._get()
+        if self.slot is not None:
+            self.land()
+        return self._get() if (result := self._result) is None else result
 
     def try_get(self) -> NDArray[Any] | None:
         self._refuse_in_child()

@@ -33,9 +33,12 @@ _PLAIN = {
 """Dtypes by type and by name, so that the common ones cost one look."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Region:
-    """A checked read: where from, how it lies in its part of a block, and the array it becomes."""
+    """A checked read: where from, how it lies in its part of a block, and the array it becomes.
+
+    A value, which nothing changes; not frozen, as its many fields would cost three times as much to set.
+    """
 
     allocation: Allocation
     memory: BufferMemory | TextureMemory
