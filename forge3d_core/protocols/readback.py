@@ -284,7 +284,7 @@ class ReadbackPool(Protocol):
         """
 
     async def read_async(self, source: Buffer | Texture, **region: Unpack[ReadArguments]) -> ReadbackHandle:
-        """Like ``read``, but a wait for a free block does not block the running loop, of asyncio or trio."""
+        """Like ``read``, but a wait for a free block does not block the running loop."""
 
     def stream(self, source: Buffer | Texture, **region: Unpack[ReadRegion]) -> ReadbackStream:
         """Return a reader that wants only the latest bytes of ``source``; ``region`` as in ``read``."""
@@ -337,4 +337,4 @@ class BatchingPool(ReadbackPool, Protocol):
         reads: Iterable[WantedRead],
         after: Iterable[FencePoint] = (),
     ) -> Sequence[ReadbackHandle]:
-        """Like ``read_many``, but a wait for a free block does not block the running loop, of asyncio or trio."""
+        """Like ``read_many``, but a wait for a free block does not block the running loop."""
