@@ -193,7 +193,6 @@ def test_no_circles() -> None:
 MAX_LINES = 350
 
 LONG_MODULES = {
-    "forge3d_wgpu.lanes": "to be split",
     "forge3d_conformance.clauses.test_device_process": "clauses of one area, each a program",
     "forge3d_conformance.clauses.test_fence": "to be split",
     "forge3d_conformance.clauses.test_ring_reuse": "to be split",
