@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -38,25 +39,23 @@ class BulkLanding:
     guard: CallGuard
     wait: Callable[[FencePoint], bool]
     _todo: deque[Piece] = attrs.field(init=False)
+    _stopped: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._todo = deque(self.pieces)
 
     def run(self, crew: Crew, helpers: int) -> bool:
         """Move all pieces; False where ``wait`` said so. However it ends, no worker is at it afterwards."""
-        job = Job(self._help, min(helpers, len(self.pieces) - 1))
-        try:
-            crew.begin(job)
-            while job.failure is None and self._todo:
-                if not self._lead():
-                    return False
-                crew.rouse(job)
-        finally:
-            crew.end(job)
-        while self._todo:  # what a worker had put back
-            if not self._lead():
-                return False
-        return True
+        crew.share(self._help, min(helpers, len(self.pieces) - 1), partial(self._lead_on, crew))
+        while self._lead():  # what a worker had put back
+            pass
+        return not self._stopped
+
+    def _lead_on(self, crew: Crew, job: Job) -> bool:
+        """Lead, and rouse the workers: while this thread waited more may have come."""
+        more = self._lead()
+        crew.rouse(job)
+        return more
 
     def _help(self) -> bool:
         """Move a piece that has come; False where there is none."""
@@ -71,12 +70,14 @@ class BulkLanding:
         return True
 
     def _lead(self) -> bool:
-        """Move a piece, whatever has to be waited for."""
+        """Move a piece, whatever has to be waited for; False where none is left, or ``wait`` said so."""
         try:
             piece = self._todo.popleft()
         except IndexError:
-            return True
+            return False
         if not self.wait(piece.point):
+            self._todo.clear()
+            self._stopped = True
             return False
         self._move(piece)
         return True

@@ -9,8 +9,10 @@ nothing; the calling thread waits for chunks that the device copies from, and th
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import attrs
@@ -29,6 +31,9 @@ from forge3d_core.units import format_bytes
 
 MAX_BATCH = 8
 """How many chunks one submission names at most; more would keep the device waiting for the last."""
+
+FILL_SECONDS = 0.0002
+"""How long the calling thread sleeps where workers fill all the chunks that the budget has room for."""
 
 LOOK_SECONDS = 0.05
 """How often a wait looks up, for a close that nobody announced."""
@@ -83,13 +88,10 @@ class BulkUpload:
     _flying: deque[Chunk] = attrs.field(factory=deque, init=False)  # in the order of their submissions
     _count: int = attrs.field(default=0, init=False)  # of chunks that it has or is about to have
     _slot: threading.Lock = attrs.field(factory=threading.Lock, init=False)
-    _waiting: bool = attrs.field(default=False, init=False)  # the calling thread, for a chunk
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
-    _changed: threading.Condition = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._todo = deque(range(len(self.parts)))
-        self._changed = threading.Condition(self._lock)
 
     def run(self, crew: Crew, helpers: int, first: Chunk, room: int) -> FencePoint:
         """Upload with up to ``helpers`` workers and return the point behind all of it.
@@ -100,16 +102,9 @@ class BulkUpload:
         self._room, self._count = room, 1
         self._mine.append(first)
         self._free.append(first)
-        job = Job(self._help, min(helpers, len(self.parts) - 1))
         staged = False
         try:
-            try:
-                crew.begin(job)
-                while job.failure is None and self._lead():
-                    if job.asleep and self._likely():
-                        crew.rouse(job)
-            finally:
-                crew.end(job)
+            crew.share(self._help, min(helpers, len(self.parts) - 1), partial(self._lead_on, crew))
             while self._lead():  # what a worker had put back
                 pass
             self._hand_over()
@@ -133,6 +128,13 @@ class BulkUpload:
             return False
         self._fill(chunk, number)
         return True
+
+    def _lead_on(self, crew: Crew, job: Job) -> bool:
+        """Lead, and rouse the workers when there are chunks for them."""
+        more = self._lead()
+        if job.asleep and self._likely():
+            crew.rouse(job)
+        return more
 
     def _lead(self) -> bool:
         """Do a part, whatever has to be waited for; False where none is left to take."""
@@ -186,11 +188,10 @@ class BulkUpload:
     def _wait(self) -> Chunk | None:
         """Wait for the chunk that has been in flight longest and return it; None to look again."""
         with self._lock:
-            if not self._flying:
-                self._waiting = True
-                self._changed.wait(LOOK_SECONDS)
-                return None
-            chunk = self._flying.popleft()
+            chunk = self._flying.popleft() if self._flying else None
+        if chunk is None:
+            time.sleep(FILL_SECONDS)
+            return None
         assert chunk.point is not None
         while True:
             left = self.goal.deadline.left(LOOK_SECONDS)
@@ -221,8 +222,6 @@ class BulkUpload:
             for chunk, _ in batch:
                 chunk.point = point
                 self._flying.append(chunk)
-            if self._waiting:
-                self._changed.notify_all()
 
     def _late(self) -> FenceTimeout:
         staged = sum(flight.nbytes for flight in self.flights)

@@ -22,6 +22,9 @@ from forge3d_core.forking import renew_in_child
 IDLE_SECONDS = 2.0
 """How long a worker stays without work."""
 
+LOOK_SECONDS = 0.05
+"""How often the end of a job looks whether the workers have left, though none has said so."""
+
 MAX_THREADS = 12
 """More do not copy faster: the memory is busy by then."""
 
@@ -64,6 +67,7 @@ class Job:
     asleep: bool = attrs.field(default=False, init=False)
     over: bool = attrs.field(default=False, init=False)
     failure: BaseException | None = attrs.field(default=None, init=False)
+    waiter: threading.Lock | None = attrs.field(default=None, init=False)  # held until the last worker leaves
 
     @property
     def open(self) -> bool:
@@ -90,7 +94,6 @@ class Crew:
     _waiting: int = attrs.field(default=0, init=False)  # workers without a job
     _lock: threading.RLock = attrs.field(init=False)
     _work: threading.Condition = attrs.field(init=False)  # there may be a part to take
-    _left: threading.Condition = attrs.field(init=False)  # a worker has left a job
 
     def __attrs_post_init__(self) -> None:
         self.renew()
@@ -100,20 +103,37 @@ class Crew:
         """Begin afresh, as a forked child does: it has none of the threads."""
         self._jobs, self._running, self._waiting = deque(), weakref.WeakSet(), 0
         self._lock = threading.RLock()
-        self._work, self._left = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._work = threading.Condition(self._lock)
 
-    def share(self, step: Callable[[], bool], helpers: int) -> None:
+    def share(
+        self, step: Callable[[], bool], helpers: int, lead: Callable[[Job], bool] | None = None
+    ) -> None:
         """Do all parts of a job, with up to ``helpers`` workers, and raise what stopped one of the threads.
 
-        However that goes, by an interrupt too, no worker is in ``step`` afterwards.
+        The calling thread calls ``lead`` until that says False: a ``step`` that may wait, and rouses the job.
+
+        However that goes, by an interrupt too, no worker is in ``step`` afterwards: the memory may go right
+        after it. An interrupt that comes in the meantime does not cut the wait short, and is raised then.
         """
         job = Job(step, helpers)
+        interrupt: BaseException | None = None
         try:
             self.begin(job)
-            while job.failure is None and step():
+            while job.failure is None and (step() if lead is None else lead(job)):
                 pass
-        finally:
-            self.end(job)
+        except BaseException as error:
+            interrupt = error
+        while job.active or not job.over:  # no call up to here: the first that can be cut short is below
+            try:
+                self.end(job)
+            except BaseException as error:
+                interrupt = error
+        failure, job.failure = interrupt or job.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure, interrupt  # or they and this frame would keep each other, and the memory
 
     def begin(self, job: Job) -> bool:
         """Have workers take part in ``job`` until :meth:`end`, or, if it is brief, as long as it has parts.
@@ -145,25 +165,15 @@ class Crew:
                 self._work.notify(job.helpers - job.active)
 
     def end(self, job: Job) -> None:
-        """Take ``job`` out, wait until no worker is in it, and raise what stopped one of them.
-
-        An interrupt does not cut the wait short, as the memory may go right after it; it is raised then.
-        """
-        interrupt: BaseException | None = None
-        while not job.over or job.active:
-            try:
-                with self._lock:
-                    self._take_out(job)
-                    while job.active:
-                        self._left.wait()
-            except BaseException as error:
-                interrupt = error
-        failure, job.failure = interrupt or job.failure, None
-        if failure is not None:
-            try:
-                raise failure
-            finally:
-                del failure, interrupt  # or they and this frame would keep each other, and the memory
+        """Take ``job`` out, and wait until no worker is in it."""
+        with self._lock:
+            self._take_out(job)
+            waiter = job.waiter
+            if waiter is None:
+                waiter = job.waiter = threading.Lock()
+                waiter.acquire()
+        while job.active:
+            waiter.acquire(timeout=LOOK_SECONDS)
 
     def _take_out(self, job: Job) -> None:
         """Have no worker begin with ``job`` any more, under the lock."""
@@ -206,7 +216,8 @@ class Crew:
             job.asleep = not more
             if job.brief and not more:
                 self._take_out(job)
-            self._left.notify_all()
+            if job.waiter is not None and not job.active and job.waiter.locked():
+                job.waiter.release()
         return True
 
     def _take(self) -> Job | None:

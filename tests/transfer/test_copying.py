@@ -11,7 +11,7 @@ import pytest
 
 from forge3d_core.errors import Closed
 from forge3d_core.transfer.copying import PARALLEL_BYTES, HostCopier
-from forge3d_core.transfer.workers import Crew
+from forge3d_core.transfer.workers import Crew, Job
 
 PARTS = 4
 SIZE = PARTS * PARALLEL_BYTES
@@ -71,22 +71,21 @@ def test_the_other_threads_take_part(
     assert (target == source).all()
 
 
-@pytest.mark.parametrize("moment", ["waiting", "calling"])
+@pytest.mark.parametrize("moment", ["ending", "calling"])
 def test_an_interrupt_waits_for_the_other_threads(
     copier: HostCopier, source: Any, monkeypatch: pytest.MonkeyPatch, patience: float, moment: str
 ) -> None:
     """They would write into memory that was given back."""
-    here, inside, leave, over = threading.current_thread(), *(threading.Event() for _ in range(3))
+    inside, leave, over = (threading.Event() for _ in range(3))
     written_after: list[bool] = []
-    wait, start = threading.Condition.wait, Crew._start
+    start, end = Crew._start, Crew.end
     interrupts = [KeyboardInterrupt(moment)]
 
-    def waiting(self: threading.Condition, timeout: float | None = None) -> bool:
-        if threading.current_thread() is here and inside.is_set():
-            if moment == "waiting" and interrupts:
-                raise interrupts.pop()
-            leave.set()  # it waits for the others all the same
-        return wait(self, timeout)
+    def ending(self: Crew, job: Job) -> None:
+        if moment == "ending" and interrupts:
+            raise interrupts.pop()
+        leave.set()  # it waits for the others all the same
+        end(self, job)
 
     def starting(self: Crew) -> bool:
         started = start(self)
@@ -100,7 +99,7 @@ def test_an_interrupt_waits_for_the_other_threads(
         leave.wait(patience)
         written_after.append(over.is_set())
 
-    monkeypatch.setattr(threading.Condition, "wait", waiting)
+    monkeypatch.setattr(Crew, "end", ending)
     monkeypatch.setattr(Crew, "_start", starting)
     copying(monkeypatch, on_others=lingering)
     with pytest.raises(KeyboardInterrupt, match=moment):
