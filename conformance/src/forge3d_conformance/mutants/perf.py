@@ -15,7 +15,17 @@ TIMES = 24
 """How often what is to be slow is done: by more than what a good backend is faster than its targets."""
 
 PAUSE = 2e-3
+GROWTH = 1e-7
+"""Seconds for each thing that went before or is alive."""
+
 MISSED = "wanted at"
+
+
+def pause(seconds: float) -> None:
+    """Keep the calling thread busy: a sleep as short as this would last for longer."""
+    ending = time.perf_counter() + seconds
+    while time.perf_counter() < ending:
+        pass
 
 
 class CopyingSlices(Layer):
@@ -169,7 +179,7 @@ class BatchCostHesitant(Layer):
 
 @mutant("perf.growth/among-all", breaks="perf.growth", because=MISSED)
 class GrowthAmongAll(Layer):
-    """A read looks at each handle that lives."""
+    """A read takes the longer, the more handles live."""
 
     class Pool(Layer.Pool):
         def __init__(self, layer: Layer, target: Any) -> None:
@@ -177,8 +187,7 @@ class GrowthAmongAll(Layer):
             self.handles: weakref.WeakSet[Any] = weakref.WeakSet()
 
         def read(self, source: Any, **region: Any) -> Any:
-            for handle in self.handles:
-                handle.target.is_complete  # noqa: B018
+            pause(len(self.handles) * GROWTH)
             handle = self.real.read(source, **region)
             self.handles.add(handle)
             return handle
@@ -193,9 +202,7 @@ class GrowthWithAge(Layer):
 
         def submit(self, commands: Any, **options: Any) -> Any:
             self.submitted += 1
-            ending = time.perf_counter() + self.submitted * 1e-7
-            while time.perf_counter() < ending:
-                pass
+            pause(self.submitted * GROWTH)
             return self.real.submit(commands, **options)
 
 
