@@ -257,4 +257,4 @@ def test_what_had_landed_starts_no_thread_after_close(
 
     before = threading.active_count()
     assert run(main) is expected
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # threads of other tests may end meanwhile
