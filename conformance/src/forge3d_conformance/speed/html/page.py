@@ -27,4 +27,6 @@ def figure(row: Measured, seconds: float) -> str:
     """Return a rate for what is judged by its speed and moves much, else a time."""
     if row.size >= 1_000_000 and row.better == "higher":
         return f"{row.size / seconds / 1e9:.2f} GB/s"
-    return f"{seconds * 1e6:.1f} µs" if seconds < 1e-2 else f"{seconds * 1e3:.1f} ms"
+    if seconds >= 1e-2:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e6:.1f} µs" if seconds >= 1e-6 else f"{seconds * 1e9:.0f} ns"
