@@ -107,9 +107,22 @@ class Backpressure:
             raise
 
 
+def complete(slot: Slot) -> list[Handle]:
+    """Return the reads of a block that are complete.
+
+    By now another thread may have moved the bytes out, and the block be a later read's, in flight.
+    """
+    reads = []
+    for read in slot.readers():
+        point = getattr(read, "point", None)  # it has none before it is submitted
+        if point is not None and point.done:
+            reads.append(read)
+    return reads
+
+
 def land(slot: Slot) -> None:
     """Move the bytes of complete reads out of their block."""
-    for read in slot.readers():
+    for read in complete(slot):
         read.land()
 
 

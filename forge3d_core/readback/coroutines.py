@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from forge3d_core.errors import StateError
 from forge3d_core.protocols import FencePoint
-from forge3d_core.readback.backpressure import Backpressure, fail_if_lost
+from forge3d_core.readback.backpressure import Backpressure, complete, fail_if_lost
 from forge3d_core.readback.handle import Handle
 from forge3d_core.readback.state import Full, Land, Slot
 from forge3d_core.timeline.points import forget
@@ -36,7 +36,7 @@ async def _try_acquire(pressure: Backpressure, handles: Sequence[Handle], nbytes
     while not isinstance(answer := pressure.blocks.claim(handles, nbytes), Slot):
         match answer:
             case Land(slot):
-                for read in slot.readers():
+                for read in complete(slot):
                     await read.land_async()
             case Full() if looked:
                 return None

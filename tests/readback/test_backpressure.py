@@ -10,8 +10,9 @@ import pytest
 from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Busy, Closed, FenceTimeout, UsageError
 from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.readback.backpressure import land
 from forge3d_core.readback.pool import Pool
-from forge3d_core.readback.state import PoolState
+from forge3d_core.readback.state import Land, PoolState
 
 from .small import small_pool
 from .source import SIZE
@@ -35,6 +36,27 @@ def test_waiting_for_a_block(
     hold.release()
     assert (second.result(patience).wait(patience) == data[:10]).all()
     assert (first.wait(0) == data).all()
+
+
+class Wanting:
+    """What asks for a block."""
+
+
+def test_what_makes_room_moves_out_no_later_read_of_the_block(
+    device: AssembledDevice, buffer: DeviceBuffer, data: Any, patience: float
+) -> None:
+    """Between the answer and the move another thread may do the same, and read into the block again."""
+    pool = small_pool(device)
+    first = pool.read(buffer)
+    first.point.wait(patience)
+    step = pool.blocks.claim([Wanting()], 10)  # type: ignore[list-item]
+    assert isinstance(step, Land)
+    assert (first.wait(patience) == data).all()
+    with device.native.hold("download"):
+        later = pool.read(buffer)
+        land(step.slot)
+        assert later.slot is not None
+    assert (later.wait(patience) == data).all()
 
 
 def test_waiting_for_a_block_times_out(device: AssembledDevice, buffer: DeviceBuffer) -> None:
