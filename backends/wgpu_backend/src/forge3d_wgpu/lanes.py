@@ -114,7 +114,7 @@ class Lanes:
             raise submission.failure
         failed = settled and submission.failed
         if submission.done:  # another thread saw it, and its blocks may be in use again by now
-            return True
+            return True  # type: ignore[unreachable]  # mypy knows of one thread
         self.check_up(at_once=failed)
         if not settled:
             return False

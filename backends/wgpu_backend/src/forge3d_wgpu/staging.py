@@ -140,12 +140,12 @@ class HostBlock:
 
         Where an interrupt cut the submission short that names the block, nobody waits for that: this does.
         """
-        if self._claim is not None or self._array is None:
-            self._show()
-        assert self._array is not None
-        return self._array[:]
+        array = self._array  # once: two threads may look at a block that two reads share
+        if self._claim is not None or array is None:
+            array = self._show()
+        return array[:]
 
-    def _show(self) -> None:
+    def _show(self) -> NDArray[np.uint8]:
         """Have an array over the memory; wgpu says where that is, each time that it is mapped."""
         claim = self._claim
         if claim is not None and not claim.done:
@@ -157,12 +157,13 @@ class HostBlock:
         if self._kept is None or not statuses or statuses[0] != SUCCESS:
             raise self._unmapped()
         pointer = lib.wgpuBufferGetMappedRange(*self._range)
-        if self._array is None or self.mapping is None or self.mapping.pointer != pointer:
-            writable = self.direction == "upload"
-            self._array = None  # first: it shows what was
-            self.mapping = MappedMemory(self._kept, pointer, self.nbytes, writable=writable)
-            self._array = np.asarray(self.mapping)
+        array, mapping = self._array, self.mapping
+        if array is None or mapping is None or mapping.pointer != pointer:
+            mapping = MappedMemory(self._kept, pointer, self.nbytes, writable=self.direction == "upload")
+            array = np.asarray(mapping)
+            self.mapping, self._array = mapping, array
         self._claim = None
+        return array
 
     def release(self) -> bool:
         """Give the buffer back, or leave that to the last array which shows it; whether none does."""
