@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections import deque
@@ -31,6 +32,9 @@ LEASH_SECONDS = 0.05
 LOOK_SECONDS = 0.25
 """How often a sleeping wait looks up: for a loss, while nothing is in flight, or for a leader that was
 interrupted and could not say so."""
+
+BACKLOG, POLLED = 64, 3
+"""Past so many submissions that no caller asks about, every second one asks about so many, or all stay."""
 
 
 @presents(protocols.Timeline)
@@ -77,15 +81,13 @@ class Timeline:
         """Return what is known of ``value`` in a word, without asking the driver."""
         if self.last_known >= value:
             return "done"
-        failure = self.failure
-        return pending if failure is None else f"failed: {type(failure).__name__}"
+        return pending if self.failure is None else f"failed: {type(self.failure).__name__}"
 
     @property
     def submitted(self) -> int:
-        try:
+        with contextlib.suppress(IndexError):
             return self._pending[-1][0]
-        except IndexError:
-            return self.last_known
+        return self.last_known
 
     @property
     def completed(self) -> int:
@@ -121,6 +123,8 @@ class Timeline:
             self._pending.append((value, token))
             if self._sleepers:
                 self._wake()  # one may wait for this value already
+        if len(self._pending) > BACKLOG and not value % 2:
+            self.poll(POLLED)
         return Point(self, value)
 
     def token(self, value: int) -> Any | None:
@@ -143,14 +147,15 @@ class Timeline:
         if self.failure is not None:
             raise copy_exception(self.failure)
 
-    def poll(self) -> None:
-        """Take note of what the device has finished. Never blocks.
+    def poll(self, most: float = math.inf) -> None:
+        """Take note of what the device has finished, of ``most`` submissions. Never blocks.
 
         After a failure there is nothing more to learn, and perhaps no driver any more to ask.
         """
         unretired: Exception | None = None
         try:
-            while self._pending and self.failure is None:
+            while self._pending and self.failure is None and most > 0:
+                most -= 1
                 try:
                     value, token = self._pending[0]
                 except IndexError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import KernelError, UsageError
 from forge3d_core.timeline.timeline import Timeline
 
@@ -63,3 +64,13 @@ def test_tokens_for_the_device_to_wait_on(timeline: Timeline) -> None:
     assert timeline.token(1) is None
     with pytest.raises(KernelError):
         timeline.token(2)
+
+
+def test_a_lane_that_no_caller_asks_keeps_few_tokens(device: AssembledDevice) -> None:
+    timeline = device.lanes["compute"].timeline
+    for _ in range(20):
+        for _ in range(100):
+            device.submit(device.command_list())
+        device.driver.wait(timeline._pending[-1][1], 20.0)
+    assert len(timeline._pending) <= 64 + 100
+    assert timeline.last_known >= 1800

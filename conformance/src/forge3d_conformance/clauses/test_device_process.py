@@ -39,8 +39,8 @@ def state():
         "warning filters": [str(one) for one in warnings.filters],
         "logging": [logging.root.level, [str(one) for one in logging.root.handlers], logging.root.disabled],
         "switch interval": sys.getswitchinterval(),
-        "files of the user's home": sorted({*os.listdir(os.environ["HOME"])} - {".cache"}),
-        "files of the working directory": sorted(os.listdir()),
+        "files of the user's home": sorted({*os.listdir(os.environ["HOME"])} - {".cache", ".nv"}),
+        "files of the working directory": sorted({*os.listdir()} - {".cache", ".nv"}),
     }
 
 def handles():
@@ -51,7 +51,11 @@ devices = [str(info) for info in backend.probe()]
 after, warm = state(), handles()
 again = [[str(info) for info in backend.probe()] for _ in range(3)]
 print(json.dumps({
-    "changed": [name for name in before if before[name] != after[name]],
+    "changed": {
+        name: sorted(map(str, {*map(str, after[name])} - {*map(str, before[name])}))
+        if isinstance(after[name], list) else str(after[name])[:80]
+        for name in before if before[name] != after[name]
+    },
     "grown": {name: [warm[name], n] for name, n in handles().items() if n > warm[name]},
     "devices": devices,
     "again": again,
@@ -291,7 +295,8 @@ def told(bench: Bench, ended: Ended) -> Any:
 def test_a_probe_leaves_no_trace(bench: Bench) -> None:
     with TemporaryDirectory(prefix="forge3d-home-") as home:
         seen = told(bench, bench.child(f"import os; os.chdir({home!r})\n" + PROBE, HOME=home))
-    bench.check(not seen["changed"], f"a probe changed the process: {', '.join(seen['changed'])}")
+    changed = ", ".join(f"{name} ({found})" for name, found in seen["changed"].items())
+    bench.check(not changed, f"a probe changed the process: {changed}")
     for name, (was, now) in seen["grown"].items():
         bench.check(False, f"three more probes took {name} from {was} to {now}")
     bench.check(seen["devices"], "a probe of a backend that opens lists no device")
