@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import attrs
 
@@ -85,12 +88,10 @@ def find_target(spec: str) -> Target:
                 capabilities.add("host_array")
             if _reuses_lists(device):
                 capabilities.add("reusable_lists")
-            with device.staging_ring(ring_count=1, buffer_size=256) as ring:
-                if isinstance(ring, BatchingRing):
-                    capabilities.add("upload_many")
-            with device.readback_pool(pre_allocate=False) as pool:
-                if isinstance(pool, BatchingPool):
-                    capabilities.add("read_many")
+            if _makes(partial(device.staging_ring, ring_count=1, buffer_size=256), BatchingRing):
+                capabilities.add("upload_many")
+            if _makes(partial(device.readback_pool, pre_allocate=False), BatchingPool):
+                capabilities.add("read_many")
     except BackendError:
         raise
     except Exception as error:
@@ -98,6 +99,15 @@ def find_target(spec: str) -> Target:
     return Target(
         spec, name, selector, str(candidate), backend, subject, info, limits, frozenset(capabilities), formats
     )
+
+
+def _makes(make: Callable[[], Any], protocol: type) -> bool:
+    """Whether what ``make`` returns has the calls of ``protocol``; what fails is for the clauses to tell."""
+    try:
+        with make() as made:
+            return isinstance(made, protocol)
+    except Exception:
+        return False
 
 
 def _speaks(limits: Limits, kernel: KernelSource) -> bool:

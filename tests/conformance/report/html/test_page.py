@@ -113,7 +113,7 @@ def test_every_state_is_told_in_words_as_well_as_colour(catalogue: Catalogue, fu
         "Not conformant",
         "1 of 3 mutants killed",
         "Lent to the suite",
-        "hold, host_pressure, ",
+        "hold, host_array, host_pressure, ",
         "1 not applicable here",
         "target ≥ 3× met",
         "target ≥ 3× missed",

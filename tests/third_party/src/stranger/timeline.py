@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -94,8 +95,7 @@ class Timeline:
             due = [entry for entry in self._callbacks if entry[0].value <= value]
             self._callbacks = [entry for entry in self._callbacks if entry[0].value > value]
             self._changed.notify_all()
-        for point, callback in due:
-            callback(point, None)
+        tell(due, None)
 
     def fail(self, error: Exception) -> None:
         with self._changed:
@@ -104,8 +104,7 @@ class Timeline:
             self.failure = error
             due, self._callbacks = self._callbacks, []
             self._changed.notify_all()
-        for point, callback in due:
-            callback(point, fresh(error))
+        tell(due, error)
 
     def wait(self, value: int, timeout: float | None) -> None:
         timeout = Deadline(timeout).timeout
@@ -130,8 +129,7 @@ class Timeline:
             if waits:
                 self._callbacks.append((point, callback))
         if not waits:
-            failed = self.failure if self.completed < point.value else None
-            callback(point, None if failed is None else fresh(failed))
+            call_back([(point, callback)], self.failure if self.completed < point.value else None)
 
     def _check(self) -> None:
         if self._pid != os.getpid():
@@ -144,3 +142,17 @@ def as_kernel_error(error: Exception, where: str) -> Exception:
     if isinstance(error, ForgeError):
         return error
     return KernelError(f"{where} failed: {type(error).__name__}: {error}")
+
+
+def tell(due: list[tuple[Point, Callback]], error: Exception | None) -> None:
+    """Call back on a thread of their own, so that none of them holds a lane up."""
+    if due:
+        threading.Thread(target=call_back, args=(due, error), daemon=True).start()
+
+
+def call_back(due: list[tuple[Point, Callback]], error: Exception | None) -> None:
+    for point, callback in due:
+        try:
+            callback(point, None if error is None else fresh(error))
+        except Exception:  # it is the program's own
+            logging.getLogger(__name__).exception("a callback of lane %r failed", point.timeline.name)
