@@ -6,7 +6,6 @@ import threading
 import time
 from typing import Any
 
-import numpy as np
 import pytest
 
 from forge3d_conformance.bench import Bench
@@ -138,27 +137,3 @@ def test_a_callback_may_call_anything(bench: Bench) -> None:
         bench.until(lambda: len(seen) == 2, f"a callback of {lane!r}")
         bench.check(seen[0] is True, f"a point of {lane!r} is not done in its own callback")
         bench.check(isinstance(seen[1], tuple), f"beside a callback of {lane!r} a thread got {seen[1]!r}")
-
-
-@pytest.mark.clause("fence.callbacks")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_callback_that_raises_harms_no_other(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
-    device = bench.open()
-    buffer = device.create_buffer(BYTES)
-    for lane in bench.lanes:
-        told: list[int] = []
-
-        def raises(_point: FencePoint, _error: Exception | None) -> None:
-            raise LookupError("a callback's own fault")
-
-        point = fill(device, buffer, 1, lane)
-        point.on_done(raises)
-        point.on_done(lambda _point, _error, told=told: told.append(1))  # type: ignore[misc]
-        later = fill(device, buffer, 2, lane)
-        later.on_done(lambda _point, _error, told=told: told.append(2))  # type: ignore[misc]
-        bench.wait(later, f"work on {lane!r} behind a callback that raised")
-        bench.until(lambda told=told: sorted(told) == [1, 2], "callbacks beside one that raised")  # type: ignore[misc]
-        bench.check(device.lanes[lane].timeline.failure is None, "a callback that raised made its lane fail")
-    with device.readback_pool(buffer_size=BYTES) as pool:
-        read = pool.read(buffer).wait(bench.patience)
-        bench.same(read, np.full(BYTES, 2, np.uint8), "memory after callbacks that raised")

@@ -1,4 +1,4 @@
-"""Timelines that call back under a lock, or stop calling once a callback has raised."""
+"""Timelines that call back under a lock."""
 
 from __future__ import annotations
 
@@ -40,24 +40,3 @@ class CallbackUnderLock(Layer):
                 return self.real.submit(*args, **kwargs)
             finally:
                 layer.submitting.release()
-
-
-@mutant("fence.callback-raised-once", breaks="fence.callbacks", because="callbacks beside one that raised")
-class CallbackRaisedOnce(Layer):
-    """Once a callback has raised, no other is called."""
-
-    raised = False
-
-    class Point(Layer.Point):
-        def on_done(self, callback: Any) -> None:
-            layer: Any = self.layer
-
-            def called(point: Any, error: Any) -> None:
-                if layer.raised:
-                    return
-                try:
-                    callback(point, error)
-                except Exception:
-                    layer.raised = True
-
-            super().on_done(called)
