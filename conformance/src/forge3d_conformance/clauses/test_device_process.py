@@ -39,8 +39,8 @@ def state():
         "warning filters": [str(one) for one in warnings.filters],
         "logging": [logging.root.level, [str(one) for one in logging.root.handlers], logging.root.disabled],
         "switch interval": sys.getswitchinterval(),
-        "files of the user's home": sorted({*os.listdir(os.environ["HOME"])} - {".cache", ".nv"}),
-        "files of the working directory": sorted({*os.listdir()} - {".cache", ".nv"}),
+        "files of the user's home": sorted({*os.listdir(os.environ["HOME"])} - {".cache", ".cupy", ".nv"}),
+        "files of the working directory": sorted({*os.listdir()} - {".cache", ".cupy", ".nv"}),
     }
 
 def handles():
