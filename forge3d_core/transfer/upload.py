@@ -36,7 +36,7 @@ FILL_SECONDS = 0.0002
 """How long the calling thread sleeps where workers fill all the chunks that the budget has room for."""
 
 LOOK_SECONDS = 0.05
-"""How often a wait looks up, for a close that nobody announced."""
+"""How often a wait looks up, for a close that woke no waiter."""
 
 
 class Submit(Protocol):

@@ -1,4 +1,4 @@
-"""The gate: nobody is inside a driver while it closes."""
+"""The guard: no thread is inside a driver while it closes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_interrupt_leaves_nobody_inside() -> None:
     for interrupter in interrupters(module, threading, contextlib):
         gate = CallGuard()
         interrupter.run(lambda gate=gate: pass_through(gate))
-        assert gate.shut(0), f"chance {interrupter.number} left somebody inside"
+        assert gate.shut(0), f"chance {interrupter.number} left a thread inside"
 
 
 def test_shutting_gives_up_on_who_never_comes_out(background: Callable[..., Any], patience: float) -> None:

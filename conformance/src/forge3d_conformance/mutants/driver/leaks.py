@@ -32,7 +32,7 @@ class RetireKeeps(MutantDriver):
 
 @driver_mutant("submission-starts-a-thread", breaks="device.steady", because="Python threads from")
 class SubmissionStartsAThread(MutantDriver):
-    """A thread for each buffer that nobody ends."""
+    """A thread for each buffer, which never ends."""
 
     threads: ClassVar[list[threading.Thread]] = []
 
