@@ -42,6 +42,7 @@ LAYERS = [
     {"transfer"},
     {"readback", "ring"},
     {"pipeline"},
+    {"cold", "compression", "placement", "pooling", "tiling"},
     {"device"},
     {"plugins"},
     {"config"},

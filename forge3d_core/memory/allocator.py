@@ -125,6 +125,19 @@ class Allocator:
             self._dropped[owned.allocation] = None
             self._owners.pop(weakref.ref(owned), None)
 
+    def recycle(self, owned: Owned) -> Owned | None:
+        """Return memory that is out of use under a new owner, or None; what names the old one is refused."""
+        old, uses = owned.allocation, owned.allocation.uses()
+        if not old.owned or self._closed or not all(point.done for point in uses):
+            return None
+        with self._lock:
+            if old not in self._live or not self._seize(old, uses):
+                return None
+            again = Allocation(old.native, old.reservation)
+            fresh = self._owned(again)
+            self._live.symmetric_difference_update((old, again))  # in one step: one of them is freed, once
+        return fresh
+
     def pin(self, allocations: Collection[Allocation], user: object) -> None:
         """Keep memory while ``user``, which has commands for it, lives; raise :class:`Closed` if gone."""
         gone = False
@@ -161,9 +174,7 @@ class Allocator:
         thread is waited for, as what that is just freeing is still charged. For a while and not for
         ever, as a finalizer may come here on a thread that holds what the other needs.
         """
-        enough = (
-            self._passes + 2
-        )  # one may be under way; the next begins after this call, on this thread or another
+        enough = self._passes + 2  # one may be under way; the next begins after this call, on any thread
         while not self._pass():
             with self._lock:
                 over = self._swept.wait_for(
@@ -201,9 +212,8 @@ class Allocator:
             if block.direction != direction or block.native.nbytes != nbytes:
                 continue
             uses = block.uses()
-            over = direction == "upload" and all(
-                point.done for point in uses
-            )  # a readback's view is read-only
+            # A readback's view is read-only.
+            over = direction == "upload" and all(point.done for point in uses)
             with self._lock:
                 seized = block.resting or (over and not block.freed and self._seize(block, uses))
                 if seized and block in self._live:
@@ -234,8 +244,10 @@ class Allocator:
                 try:
                     native = allocate()
                 except OutOfDeviceMemory:
-                    if not close_deferred():
+                    asked = heap == "device_local" and self.budget.device_caches.give_back(nbytes)
+                    if not (close_deferred() or asked):
                         raise
+                    self.sweep()
                     native = allocate()
             reservation.grant()
         except BaseException:
@@ -325,9 +337,8 @@ class Allocator:
             if allocation.reservation is not None:
                 allocation.reservation.release()
             self._live.discard(allocation)
-            self._dropped.pop(
-                allocation, None
-            )  # last: a thread about to refuse a reservation must still find it
+            # Last: a thread about to refuse a reservation must still find it.
+            self._dropped.pop(allocation, None)
 
 
 def _place(native: Any) -> int:

@@ -28,7 +28,7 @@ from forge3d_core.memory.entry import (
     without_entry,
 )
 from forge3d_core.memory.process import ProcessTracker
-from forge3d_core.memory.reclaimers import Reclaimer, ask
+from forge3d_core.memory.reclaimers import Caches, Reclaimer, ask
 from forge3d_core.memory.reservation import LedgerReservation
 from forge3d_core.memory.watermarks import Watermark, crossings, report, watermark
 from forge3d_core.presentation import line, presents
@@ -80,6 +80,7 @@ class Ledger:
     _waiting: deque[_Ticket] = attrs.field(factory=deque, init=False)
     _abandoned: deque[weakref.ref[Any]] = attrs.field(factory=deque, init=False)
     _reclaimers: list[Reclaimer] = attrs.field(factory=list, init=False)
+    device_caches: Caches = attrs.field(factory=Caches, init=False)
     _watermarks: list[Watermark] = attrs.field(factory=list, init=False)
     _ended: Exception | None = attrs.field(default=None, init=False)
     _pid: int = attrs.field(factory=os.getpid, init=False)

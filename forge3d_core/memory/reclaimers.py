@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
@@ -12,6 +13,30 @@ from forge3d_core.units import format_bytes
 _log = logging.getLogger(__name__)
 
 Reclaimer = Callable[[int], int]
+
+
+class Caches:
+    """Reclaimers of device memory: asked when the driver has no more, as the budget puts no limit on that.
+
+    Thread-safety: any thread; a list takes and loses an item in one step.
+    """
+
+    def __init__(self) -> None:
+        self._reclaimers: list[Reclaimer] = []
+
+    def add(self, reclaim: Reclaimer) -> Callable[[], None]:
+        """Register ``reclaim(nbytes_wanted) -> nbytes_given_back``; return a function that removes it."""
+        self._reclaimers.append(reclaim)
+
+        def forget() -> None:
+            with contextlib.suppress(ValueError):
+                self._reclaimers.remove(reclaim)
+
+        return forget
+
+    def give_back(self, nbytes: int) -> int:
+        """Ask for ``nbytes``; return how many were given back."""
+        return ask(list(self._reclaimers), nbytes)
 
 
 def ask(reclaimers: Iterable[Reclaimer], wanted: int) -> int:

@@ -96,12 +96,13 @@ class DeviceMemory:
         self.close()
 
 
-@presents(protocols.Buffer, array=READ)
+@presents(protocols.RecyclableBuffer, array=READ)
 class DeviceBuffer(DeviceMemory):
     """See :class:`forge3d_core.protocols.Buffer`."""
 
     def __init__(self, owner: object, allocator: Allocator, owned: Owned, nbytes: int, label: str) -> None:
         super().__init__(owner, allocator, owned, label)
+        self._allocator = allocator
         self.nbytes = nbytes
         self.memory = BufferMemory(owned.allocation.native, nbytes)
 
@@ -118,6 +119,18 @@ class DeviceBuffer(DeviceMemory):
                 f"bytes {shown(offset)} to {shown(offset + nbytes)} do not lie inside {self!r} of "
                 f"{self.nbytes} bytes"
             )
+
+    def recycle(self) -> DeviceBuffer | None:
+        """See :meth:`forge3d_core.protocols.RecyclableBuffer.recycle`."""
+        owned = self.owned
+        if owned is None:
+            self.check()
+            return None
+        fresh = self._allocator.recycle(owned)
+        if fresh is None:
+            return None
+        self.owned = None
+        return DeviceBuffer(self.owner, self._allocator, fresh, self.nbytes, self.label)
 
     def __repr__(self) -> str:
         return self._line(named("buffer", self.label), f"of {format_bytes(self.nbytes)}")

@@ -17,7 +17,7 @@ from forge3d_core.protocols.device import (
 )
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import Access, Binding, CommandList, Kernel, KernelSource, Param
-from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
+from forge3d_core.protocols.memory import Buffer, RecyclableBuffer, Texture, TextureFormat
 from forge3d_core.protocols.readback import (
     AsyncReadbackConfig,
     Backpressure,
@@ -72,6 +72,7 @@ __all__ = [
     "ReadbackPool",
     "ReadbackStats",
     "ReadbackStream",
+    "RecyclableBuffer",
     "Reservation",
     "RingStats",
     "StagingRing",

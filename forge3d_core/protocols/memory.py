@@ -91,6 +91,22 @@ class Buffer(_Memory, Protocol):
 
 
 @runtime_checkable
+class RecyclableBuffer(Buffer, Protocol):
+    """A buffer whose memory can pass to a new owner without an allocation.
+
+    Buffers of devices that the core assembles are; others need not be.
+    """
+
+    def recycle(self) -> Buffer | None:
+        """Return the same memory, bytes and all, as a new buffer and close this one; None while it is in use.
+
+        In use is what submitted work has not finished with, and what a slice or a read that is not submitted
+        yet names. A command list that names the old buffer raises :class:`Closed` when it is submitted later.
+        None also for adopted memory, which is its owner's. Raises :class:`Closed` for a closed buffer.
+        """
+
+
+@runtime_checkable
 class Texture(_Memory, Protocol):
     """A 2-d image in device memory; texel (0, 0) is the top left corner."""
 
