@@ -9,8 +9,8 @@ STEPS = 16
 def capacity_of(nbytes: int, granule: int = 16) -> int:
     """Return the size of the class that ``nbytes`` (from 1) belong to.
 
-    It is a multiple of ``granule``, a power of two as alignments are. It is less than ``nbytes`` + max(``nbytes`` / 16, ``granule``), and a class is its own: the capacity of a
-    capacity is that capacity.
+    It is a multiple of ``granule``, a power of two as alignments are, and less than ``nbytes`` +
+    max(``nbytes`` / 16, ``granule``). A class is its own: the capacity of a capacity is that capacity.
     """
     step = max(granule, _floor_power(nbytes) // STEPS)
     return -(-nbytes // step) * step
