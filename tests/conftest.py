@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,9 @@ from forge3d_core.errors import BackendError
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import parse_selector
-from forge3d_core.protocols import DeviceOptions
+from forge3d_core.protocols import Device, DeviceOptions
+
+STRANGER = Path(__file__).parent / "third_party" / "src"
 
 PATIENCE = 20.0  # seconds; only a failing test waits that long
 
@@ -45,6 +49,21 @@ def open_device() -> Iterator[Callable[..., AssembledDevice]]:
 @pytest.fixture
 def device(open_device: Callable[..., AssembledDevice]) -> AssembledDevice:
     return open_device()
+
+
+@pytest.fixture(params=["ours", "a stranger's"])
+def any_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    """Return a device that the core assembled, and then one that shares no code with it."""
+    if request.param == "ours":
+        yield request.getfixturevalue("device")
+        return
+    monkeypatch.syspath_prepend(str(STRANGER))
+    from stranger.plugin import StrangerBackend
+
+    with StrangerBackend().open() as device:
+        yield device
+    for name in [name for name in sys.modules if name.partition(".")[0] == "stranger"]:
+        del sys.modules[name]
 
 
 @pytest.fixture

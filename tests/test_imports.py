@@ -213,6 +213,7 @@ MANY_PARAMETERS = {
     "forge3d_core.plugins.registry.statuses": "a public call of keywords",
     "forge3d_core.demo.stream.shade_terrain": "a public call of keywords",
     "forge3d_core.pipeline.stream.stream": "a public call of keywords",
+    "forge3d_core.tiling.process.process": "a public call of keywords",
     "forge3d_core.demo.hillshade._host": "a kernel's signature is its bindings",
     "forge3d_core.pipeline.raster._host_depth": "a kernel's signature is its bindings",
     "forge3d_core.pipeline.raster._host_shade": "a kernel's signature is its bindings",

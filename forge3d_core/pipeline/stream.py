@@ -16,12 +16,16 @@ from forge3d_core.errors import UsageError
 from forge3d_core.pipeline.coordinator import lane_of
 from forge3d_core.presentation import line
 from forge3d_core.protocols import Buffer, CommandList, Device, Kernel, ReadbackHandle
+from forge3d_core.units import KIB, MIB
 
 Work = Callable[[CommandList, Buffer, Buffer, int], object]
 Into = Callable[[int], NDArray[Any]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 DEFAULT_DEPTH = 3
 """One frame comes, one is worked on, one leaves."""
+
+MIN_BLOCK, MAX_BLOCK = 4 * KIB, MIB
+"""Of the staging ring: no larger than a frame needs, as memory may be short."""
 
 
 @attrs.define(eq=False)
@@ -151,7 +155,8 @@ class FrameStream(Iterator[NDArray[Any]]):
         dtype, shape = self._plan.result or (first.dtype, first.shape)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         self._compute = lane_of(device, "compute").name
-        self._ring = enter(device.staging_ring(lane=lane_of(device, "upload").name))
+        block = min(MAX_BLOCK, max(MIN_BLOCK, self._nbytes))
+        self._ring = enter(device.staging_ring(buffer_size=block, lane=lane_of(device, "upload").name))
         self._pool = enter(
             device.readback_pool(
                 lane=lane_of(device, "download").name, max_pending_ops=self._plan.depth, buffer_size=size
