@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import forge3d_core
 from forge3d_conformance.catalogue import Catalogue
 from forge3d_conformance.commands.new_backend import app
-from forge3d_conformance.running import Event, Ran, run_suite
+from forge3d_conformance.events import Event
+from forge3d_conformance.running import Ran, run_suite
 from forge3d_conformance.scaffold import Scaffold
 from forge3d_core.errors import UsageError
 

@@ -94,7 +94,7 @@ def conclude(run: ClauseSession) -> RunOutcome:
         for mutant in run.mutants.values()
     )
     performance = [result for record in run.records if not record.mutant for result in record.performance]
-    idle = tuple(_idle_capabilities(run, clauses))
+    idle = (*run.unended, *_idle_capabilities(run, clauses))
     try:
         report = finish(
             run.begun,

@@ -7,12 +7,21 @@ from pathlib import Path
 
 import pytest
 
+MAX_JOBS = 256
+
 
 def _seed(text: str) -> int:
     seed = int(text)
     if seed < 0:
         raise argparse.ArgumentTypeError(f"a seed is a number from 0, not {seed}")
     return seed
+
+
+def _jobs(text: str) -> int:
+    jobs = int(text)
+    if not 0 <= jobs <= MAX_JOBS:
+        raise argparse.ArgumentTypeError(f"jobs are 0, which is what suits the device, to {MAX_JOBS}")
+    return jobs
 
 
 def _directory(text: str) -> Path:
@@ -32,6 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--self-test", action="store_true", help="also show that every mutant is caught")
     group.addoption("--seed", type=_seed, default=0, metavar="N", help="seed of all random choices (0)")
+    group.addoption("--jobs", type=_jobs, default=1, metavar="N", help="test in so many processes (1)")
+    group.addoption(
+        "--claims", type=Path, metavar="DIR", help="run what is not taken there: a worker's option"
+    )
     group.addoption("--report", type=_directory, metavar="DIR", help="write the report there")
     group.addoption("--example", metavar="VERSION:BLOB", help="run properties on that example alone")
     group.addoption("--lifeline", type=int, metavar="FD", help="end when the other end of that pipe is gone")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import attrs
 
@@ -38,6 +38,16 @@ class Record:
     performance: tuple[PerfResult, ...] = ()
     lacking: tuple[str, ...] = ()
     """What a test that could not run needs and nobody lends."""
+
+    @classmethod
+    def told(cls, event: Mapping[str, Any]) -> Record:
+        """Return the record of which another process told in an event."""
+        told: dict[str, Any] = {name: event[name] for name in _TOLD}
+        told.update({name: tuple(told[name]) for name in ("retries", "lacking")})
+        return cls(**told)
+
+
+_TOLD = tuple(field.name for field in attrs.fields(Record) if field.name != "performance")
 
 
 def clause_result(

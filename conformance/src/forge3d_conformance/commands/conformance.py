@@ -20,10 +20,11 @@ from rich.progress import (
 )
 
 from forge3d_conformance.commands.output import complain, console, escape, escape_lines, table, write_json
+from forge3d_conformance.events import Event
 from forge3d_conformance.outcome import scores
 from forge3d_conformance.report import State, Verdict
 from forge3d_conformance.report.store import HTML, JSON, SCRIPTS
-from forge3d_conformance.running import Event, Ran, run_suite
+from forge3d_conformance.running import Ran, run_suite
 from forge3d_conformance.target import installed
 
 TOLD = ("verdict", "reasons", "exceptions", "unspoken", "clauses", "mutants")
@@ -60,6 +61,10 @@ def conformance(
     report: Annotated[str | None, typer.Option(metavar="DIR", help="Write the report there.")] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Show that every mutant is caught.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
+    jobs: Annotated[
+        int,
+        typer.Option(min=0, max=256, help="Test in so many processes; 0 is as many as suit the device."),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")] = False,
 ) -> None:
     """Test a backend against every clause of the catalogue.
@@ -77,7 +82,7 @@ def conformance(
     if report == "":  # which as a path would be the working directory
         complain("no directory for the report: --report takes its name, '.' for this one")
         raise typer.Exit(NO_RESULT)
-    arguments = ["--backend", backend, "--level", level, "--seed", str(seed)]
+    arguments = ["--backend", backend, "--level", level, "--seed", str(seed), "--jobs", str(jobs)]
     for glob in clause or ():
         arguments += ["--clause", glob]
     if report is not None:
@@ -228,4 +233,4 @@ def _why_no_end(ran: Ran) -> str:
     if errors and not ran.at:
         return "\n".join(errors)
     tail = "\n".join(ran.output.splitlines()[-20:])
-    return f"{ran.how()}; nothing is proven. Its last lines:\n{tail}"
+    return f"{ran.how}; nothing is proven. Its last lines:\n{tail}"
