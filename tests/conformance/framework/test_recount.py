@@ -33,4 +33,4 @@ def test_an_end_has_to_follow_from_what_was_told(events: list[dict[str, Any]], d
     assert heard == events
     said = recount.doubt(END)
     assert doubt in said if doubt else not said
-    assert Ran(0, END, "", "", said).holds is not bool(said)
+    assert Ran(0, END, "", "", "", said).holds is not bool(said)
