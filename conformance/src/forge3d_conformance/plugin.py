@@ -63,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from forge3d_conformance.control import listen
     from forge3d_conformance.lifeline import end_with
     from forge3d_conformance.session import ClauseSession, SetupError
+    from forge3d_conformance.sharing import SharedLoop
 
     lifeline = config.getoption("--lifeline")
     listen(terminal=lifeline is None)
@@ -75,6 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(fixtures, "forge3d-conformance-fixtures")
     config.pluginmanager.register(session, "forge3d-conformance-session")
+    loop = SharedLoop(session, config.getoption("--jobs"), config.getoption("--claims"))
+    config.pluginmanager.register(loop, "forge3d-conformance-loop")
 
 
 @pytest.hookimpl(trylast=True)

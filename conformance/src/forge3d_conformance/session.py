@@ -25,7 +25,6 @@ from forge3d_conformance.report import BackendIdentity, Report, begin, publish
 from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
 from forge3d_conformance.trial import ALREADY, SOUND, ClauseRun
-from forge3d_conformance.workers import Claims, sensible_jobs, share_out
 from forge3d_core.errors import ForgeError
 
 TEST_SECONDS = 120
@@ -49,10 +48,6 @@ class ClauseSession:
     directory: Path | None
     events: Path | None
     example: Example | None = None
-    jobs: int = 1
-    """How many worker processes run the tests; with 1 this process runs them itself."""
-    claims: Claims | None = None
-    """Of a worker: what tells it which of the tests are its own."""
     unended: list[str] = attrs.field(factory=list)
     """Why workers came to no end."""
     suite: Inventory = attrs.field(init=False, default=Inventory({}, {}))
@@ -81,10 +76,7 @@ class ClauseSession:
                 config.getoption("--report"),
                 config.getoption("--events"),
                 Example.parse(example) if (example := config.getoption("--example")) else None,
-                config.getoption("--jobs"),
-                Claims(claims) if (claims := config.getoption("--claims")) else None,
             )
-            session.jobs = session.jobs or sensible_jobs(session.target.info.kind)
             session._begin()
         except ForgeError as error:
             raise SetupError(str(error)) from error
@@ -185,36 +177,7 @@ class ClauseSession:
 
     # running
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> object:
-        """Have workers run the tests, or run what is this worker's own; None has pytest run them all."""
-        if session.testsfailed or session.config.option.collectonly:
-            return None
-        if self.claims is not None:
-            self._work(session, self.claims)
-            return True
-        jobs = min(self.jobs, len({_part(item) for item in session.items}))
-        if jobs < 2 or self.level == "perf":  # what is measured is alone on its machine
-            return None
-        arguments = ["--backend", self.target.spec, "--level", self.level, "--clause", self.selection]
-        arguments += ["--seed", str(self.seed), "--jobs", "1", *(["--self-test"] if self.self_test else [])]
-        self.unended += share_out(arguments, jobs, self._heed)
-        session.testsfailed += sum(record.ending == "fail" and not record.mutant for record in self.records)
-        return True
-
-    def _work(self, session: pytest.Session, claims: Claims) -> None:
-        """Run the tests of each part that no other worker has taken; those of a mutant are one part."""
-        mine: dict[str, bool] = {}
-        for item in session.items:
-            part = _part(item)
-            if part not in mine:
-                mine[part] = claims.take(part)
-            if mine[part]:
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-            if session.shouldstop or session.shouldfail:
-                return
-
-    def _heed(self, event: Event) -> None:
+    def heed(self, event: Event) -> None:
         """Take in what a worker tells, and pass it on."""
         if event["event"] == "test":
             self.records.append(Record.told(event))
@@ -370,12 +333,6 @@ class ClauseSession:
     def _tell(self, **event: Any) -> None:
         if self.events is not None:
             tell(self.events, event)
-
-
-def _part(item: pytest.Item) -> str:
-    """Return what of a run is one worker's: a test, or all of a mutant, whose first killer is enough."""
-    trial = ClauseRun.of(item)
-    return trial.mutant.name if trial is not None and trial.mutant is not None else item.nodeid
 
 
 def _plain(record: Record) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from forge3d_conformance.process import SuiteProcess, suite_process
 
 LOOK_SECONDS = 0.05
 
-DEVICE_JOBS = 8
+DEVICE_JOBS = 4
 """Processes at most that share a device which is no processor: each holds memory and queues of it."""
 
 

@@ -1,0 +1,62 @@
+"""Which process runs which test: pytest's own loop, or workers that take one part after another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from forge3d_conformance.session import ClauseSession
+from forge3d_conformance.trial import ClauseRun
+from forge3d_conformance.workers import Claims, sensible_jobs, share_out
+
+
+@attrs.frozen(eq=False)
+class SharedLoop:
+    """The plugin object that decides it; ``jobs`` of 0 is as many as suit the device.
+
+    ``claims`` is the folder by which a worker learns which tests are its own.
+    """
+
+    run: ClauseSession
+    jobs: int
+    claims: Path | None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> object:
+        """Have workers run the tests, or run what is this worker's own; None has pytest run them all."""
+        run = self.run
+        if session.testsfailed or session.config.option.collectonly:
+            return None
+        if self.claims is not None:
+            _work(session, Claims(self.claims))
+            return True
+        jobs = self.jobs or sensible_jobs(run.target.info.kind)
+        jobs = min(jobs, len({_part(item) for item in session.items}))
+        if jobs < 2 or run.level == "perf":  # what is measured is alone on its machine
+            return None
+        arguments = ["--backend", run.target.spec, "--level", run.level, "--clause", run.selection]
+        arguments += ["--seed", str(run.seed), *(["--self-test"] if run.self_test else [])]
+        run.unended += share_out(arguments, jobs, run.heed)
+        session.testsfailed += sum(record.ending == "fail" and not record.mutant for record in run.records)
+        return True
+
+
+def _work(session: pytest.Session, claims: Claims) -> None:
+    """Run the tests of each part that no other worker has taken."""
+    mine: dict[str, bool] = {}
+    for item in session.items:
+        part = _part(item)
+        if part not in mine:
+            mine[part] = claims.take(part)
+        if mine[part]:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        if session.shouldstop or session.shouldfail:
+            return
+
+
+def _part(item: pytest.Item) -> str:
+    """Return what of a run is one worker's: a test, or all of a mutant, whose first killer is enough."""
+    trial = ClauseRun.of(item)
+    return trial.mutant.name if trial is not None and trial.mutant is not None else item.nodeid
