@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,20 +17,12 @@ from forge3d_conformance.report import (
     Report,
     finish,
     judge,
+    scores,
     unlent,
 )
 
 if TYPE_CHECKING:
     from forge3d_conformance.session import ClauseSession
-
-
-def scores(mutants: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
-    """Return how many mutants came to each outcome: those of the protocols, and those of drivers apart."""
-    families: dict[str, Counter[str]] = {}
-    for found in mutants:
-        family = "driver mutants" if found["id"].startswith("driver.") else "mutants"
-        families.setdefault(family, Counter())[str(found["outcome"])] += 1
-    return families
 
 
 @attrs.frozen
@@ -59,9 +51,8 @@ class RunOutcome:
             areas.setdefault(result.area, Counter())[result.state.value] += 1
         for area, states in areas.items():
             yield f"{area:<10} " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        found = [{"id": result.id, "outcome": result.outcome.value} for result in self.mutants]
-        for family, outcomes in scores(found).items():
-            yield f"{family:<10} " + ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items()))
+        for score in scores((result.id, result.outcome) for result in self.mutants):
+            yield f"{score.family:<10} {score}"
         for result in self.failing:
             yield f"{result.state.value}: {result.id}: {result.message}"
             yield f"    repeat: {result.repro}"

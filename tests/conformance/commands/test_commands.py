@@ -106,11 +106,11 @@ def test_the_mutation_score_is_shown(
     run: Callable[..., Report],
     self_test: Callable[..., tuple[MutantResult, ...]],
 ) -> None:
-    assert "mutants: no self-test was run" in _run(verify, published("a"))[1]
+    assert "self-test: none was run" in _run(verify, published("a"))[1]
     some = run(mutants=self_test({"lost/asleep": Outcome.NOT_APPLICABLE, "stats/drift": Outcome.NOT_RUN}))
     code, text = _run(verify, published("b", some))
     assert code == 1
-    assert "mutants: 1 of 2 killed, 1 not applicable" in text
+    assert "self-test: 1 of 2 mutants killed, 1 not applicable" in text
     (entry,) = json.loads(_run(verify, published("b", some), "--json")[1])
     assert entry["mutants"] == {"killed": 1, "survived": 0, "not_applicable": 1, "not_run": 1}
 
@@ -170,7 +170,7 @@ def test_text_in_a_report_forges_no_line(published: Publish, run: Callable[..., 
     done = CliRunner().invoke(verify, [str(published("a", forged))])
     lines = done.output.splitlines()
     assert all(line.isprintable() for line in lines)
-    assert sum(line.strip() == "\u2713 conformant" for line in lines) == 1
+    assert sum(line.strip().startswith("\u2713 conformant") for line in lines) == 1
     assert r"GPU\n" in done.output
 
 

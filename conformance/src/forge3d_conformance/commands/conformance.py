@@ -21,8 +21,7 @@ from rich.progress import (
 
 from forge3d_conformance.commands.output import complain, console, escape, escape_lines, table, write_json
 from forge3d_conformance.events import Event
-from forge3d_conformance.outcome import scores
-from forge3d_conformance.report import State, Verdict
+from forge3d_conformance.report import Outcome, Score, State, Verdict, scores
 from forge3d_conformance.report.store import HTML, JSON, SCRIPTS
 from forge3d_conformance.running import Ran, run_suite
 from forge3d_conformance.target import installed
@@ -146,8 +145,8 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
         complain("; ".join(end["reasons"]))
         return NO_RESULT
     _areas(out, end["clauses"])
-    for family, counts in scores(end["mutants"]).items():
-        out.print(f"{family}: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+    for score in _scores(end):
+        out.print(str(score))
     seen: dict[str, str] = {}
     for result in end["clauses"]:
         if State(result["state"]).failing:
@@ -196,8 +195,14 @@ def _verdict(ran: Ran, end: Event, backend: str) -> str:
         told = f"[bold red]✕ {escape(backend)} is not shown to hold{verdict}[/]"
     exceptions = ", ".join(end["exceptions"])
     told = f"{told}, not vouched for: {exceptions}" if exceptions else told
+    killed = "".join(f", {score}" for score in _scores(end))
+    told += escape(killed)
     unspoken = ", ".join(end["unspoken"]) if end["whole"] else ""
     return f"{told}; core does not speak of {unspoken}" if unspoken else told
+
+
+def _scores(end: Event) -> tuple[Score, ...]:
+    return scores((found["id"], Outcome(found["outcome"])) for found in end["mutants"])
 
 
 def _areas(out: Console, clauses: list[dict[str, Any]]) -> None:

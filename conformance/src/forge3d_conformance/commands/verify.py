@@ -69,13 +69,20 @@ def _show(out: Console, path: Path, verification: Verification) -> None:
     out.print("  schema, digest, catalogue, tests, mutants, sums and verdict agree")
     colour = "green" if verification.conformant else "red"
     mark = "✓" if verification.conformant else "✕"
-    out.print(f"  [bold {colour}]{mark} {verification.judgement.verdict.value}[/]")
+    told = f"  [bold {colour}]{mark} {verification.judgement.verdict.value}[/]"
+    if (
+        verification.conformant
+        and verification.report
+        and (unspoken := [*load().unspoken(verification.report.level)])
+    ):
+        told += f"; {verification.report.level} does not speak of {escape(', '.join(unspoken))}"
+    out.print(told, soft_wrap=True)
     for reason in verification.judgement.reasons:
         out.print(f"    {escape(reason)}")
     if exceptions := verification.judgement.exceptions:
         out.print(f"    not vouched for: {escape(', '.join(exceptions))}")
     if verification.report is not None:
-        out.print(f"    mutants: {_score(verification.report)}")
+        out.print(f"    self-test: {_score(verification.report)}")
 
 
 def _file(path: Path) -> bool:
@@ -97,12 +104,8 @@ def _title(report: Report) -> str:
 def _score(report: Report) -> str:
     """Say how many of the mutants that could show at all were killed."""
     if not report.mutants:
-        return "no self-test was run"
-    killed, apart = (
-        len(report.mutants_with(outcome)) for outcome in (Outcome.KILLED, Outcome.NOT_APPLICABLE)
-    )
-    score = f"{killed} of {len(report.mutants) - apart} killed"
-    return f"{score}, {apart} not applicable" if apart else score
+        return "none was run"
+    return "; ".join(map(str, report.scores))
 
 
 def _data(path: Path, verification: Verification) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from forge3d_conformance.report.canonical import dump, parse
 from forge3d_conformance.report.environment import BackendIdentity, Platform, this_platform
 from forge3d_conformance.report.report import Report, tally
 from forge3d_conformance.report.results import ClauseResult, MutantResult, PerfResult
+from forge3d_conformance.report.score import Score, scores
 from forge3d_conformance.report.states import Aim, Outcome, Phase, State, Verdict
 from forge3d_conformance.report.store import publish, read
 from forge3d_conformance.report.verdict import Judgement, judge, unlent
@@ -20,6 +21,7 @@ __all__ = [
     "Phase",
     "Platform",
     "Report",
+    "Score",
     "State",
     "Verdict",
     "begin",
@@ -29,6 +31,7 @@ __all__ = [
     "parse",
     "publish",
     "read",
+    "scores",
     "suite_version",
     "tally",
     "this_platform",

@@ -10,6 +10,7 @@ from forge3d_conformance.catalogue import RunLevel
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.report.environment import BackendIdentity, Platform
 from forge3d_conformance.report.results import ClauseResult, MutantResult, PerfResult
+from forge3d_conformance.report.score import Score, scores
 from forge3d_conformance.report.states import Outcome, Phase, State, Verdict
 
 MAX_SELECTION = 4096
@@ -57,6 +58,11 @@ class Report:
 
     def mutants_with(self, outcome: Outcome) -> tuple[MutantResult, ...]:
         return tuple(mutant for mutant in self.mutants if mutant.outcome is outcome)
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """How many mutants were killed, by family; empty without a self-test."""
+        return scores((mutant.id, mutant.outcome) for mutant in self.mutants)
 
 
 def tally(clauses: Iterable[ClauseResult]) -> dict[str, int]:

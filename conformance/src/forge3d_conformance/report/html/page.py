@@ -30,6 +30,12 @@ WORDS = {
     State.NOT_RUN: "not run",
     State.PLANNED: "planned",
 }
+METERS = (
+    (Outcome.KILLED, "pass"),
+    (Outcome.SURVIVED, "fail"),
+    (Outcome.NOT_RUN, "not_run"),
+    (Outcome.NOT_APPLICABLE, "planned"),
+)
 HEADLINES = {
     Verdict.CONFORMANT: "Conformant",
     Verdict.NONCONFORMANT: "Not conformant",
@@ -86,6 +92,8 @@ def render(report: Report, catalogue: Catalogue) -> bytes:
             Outcome=Outcome,
             Aim=Aim,
             words=WORDS,
+            meters=METERS,
+            unspoken=[*catalogue.unspoken(report.level)],
         )
     )
     return text.encode("utf-8")
