@@ -16,19 +16,22 @@ from forge3d_core.config.settings import Settings
 
 ROOT = Path(forge3d_core.__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
+PAGES = ["guide.md", "large-data.md"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.M | re.S)
+def blocks(language: str, page: str = GUIDE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.M | re.S)
 
 
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("backend", ["host", "wgpu", "cuda"], indirect=True)
-def test_the_programs_run(backend: str, tmp_path: Path) -> None:
-    # Each block is compiled at its own line of the guide, so that a failure names it.
+def test_the_programs_run(backend: str, tmp_path: Path, name: str) -> None:
+    # Each block is compiled at its own line of the page, so that a failure names it.
+    page = (ROOT / "docs" / name).read_text("utf-8")
     program = ""
-    for block in blocks("python"):
-        source = "\n" * GUIDE[: GUIDE.index(block)].count("\n") + block
-        program += f"exec(compile({source!r}, 'guide.md', 'exec'))\n"
+    for block in blocks("python", page):
+        source = "\n" * page[: page.index(block)].count("\n") + block
+        program += f"exec(compile({source!r}, {name!r}, 'exec'))\n"
     environ = {k: v for k, v in os.environ.items() if not k.startswith("FORGE3D_")}
     environ |= {
         "FORGE3D_BACKEND": backend,
