@@ -11,8 +11,11 @@ from pathlib import Path
 
 import attrs
 
+from forge3d_conformance.errors import ReportError
 from forge3d_conformance.events import Event
 from forge3d_conformance.process import SuiteProcess, suite_process
+from forge3d_conformance.report.canonical import digest_of
+from forge3d_conformance.report.store import read
 
 LOOK_SECONDS = 0.1
 
@@ -44,12 +47,18 @@ class Recount:
     begun: int = 0
     passed: set[str] = attrs.field(factory=set)
     failed: set[str] = attrs.field(factory=set)
+    ends: int = 0
+    late: int = 0
+    """Events that came after the end: nothing that the suite does."""
 
     def then(self, tell: Callable[[Event], None]) -> Callable[[Event], None]:
         """Return what counts an event and passes it on."""
 
         def told(event: Event) -> None:
+            self.late += self.ends
             match event["event"]:
+                case "end":
+                    self.ends += 1
                 case "begin":
                     self.planned += event["tests"]
                 case "start":
@@ -67,6 +76,8 @@ class Recount:
         """Say why an end that is a success does not follow from what was told; empty if it does."""
         if end is None or not end["holds"]:
             return ""
+        if self.late:
+            return "the run told of more after its end: what the backend leaves running must not speak for it"
         if self.begun != self.planned:
             return f"the run was to begin {self.planned} tests and told of {self.begun}"
         for clause in end["clauses"]:
@@ -94,7 +105,20 @@ def run_suite(arguments: Sequence[str], tell: Callable[[Event], None]) -> Ran:
             raise
         output = suite.output.read_text("utf-8", "replace")
         status = suite.process.returncode
-        return Ran(status, suite.last, suite.at, output, suite.how(), told.doubt(suite.last))
+        doubt = told.doubt(suite.last) or _changed(suite.last)
+        return Ran(status, suite.last, suite.at, output, suite.how(), doubt)
+
+
+def _changed(end: Event | None) -> str:
+    """Say whether the report is another than the run says it wrote; empty if not."""
+    if end is None or not end["report"]:
+        return ""
+    path, digest = end["report"]
+    try:
+        same = digest_of(read(Path(path))) == digest
+    except ReportError as error:
+        return str(error)
+    return "" if same else f"{path} is not the report that the run wrote: it was changed behind it"
 
 
 @contextmanager

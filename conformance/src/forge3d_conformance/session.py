@@ -22,6 +22,8 @@ from forge3d_conformance.outcome import RunOutcome, conclude
 from forge3d_conformance.record import Record, kills
 from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
+from forge3d_conformance.report.canonical import digest_of
+from forge3d_conformance.report.store import JSON
 from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
 from forge3d_conformance.trial import ALREADY, SOUND, ClauseRun
@@ -270,6 +272,7 @@ class ClauseSession:
             exit=int(session.exitstatus),
             holds=outcome.holds,
             reasons=list(outcome.reasons),
+            report=self._written(outcome),
             verdict=outcome.judgement.verdict if outcome.judgement else None,
             exceptions=list(outcome.judgement.exceptions) if outcome.judgement else [],
             unspoken=list(self.catalogue.unspoken(self.level)),
@@ -295,6 +298,12 @@ class ClauseSession:
         except (ReportError, OSError) as error:
             return attrs.evolve(outcome, reasons=(*outcome.reasons, str(error)))
         return outcome
+
+    def _written(self, outcome: RunOutcome) -> tuple[str, str] | None:
+        """Return the path of the report and its digest, for the parent to compare when all is over."""
+        if outcome.report is None or self.directory is None:
+            return None
+        return str(self.directory / JSON), digest_of(outcome.report)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.outcome is None:

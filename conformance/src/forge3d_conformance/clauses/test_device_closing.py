@@ -10,7 +10,7 @@ from forge3d_conformance.bench import Bench
 from forge3d_core.protocols import Device
 
 BYTES = 4096
-DRAIN = 0.4
+DRAIN = 0.8
 """Seconds that the first close gives held work, and the others have to wait for it."""
 
 
