@@ -45,7 +45,7 @@ WAIT = 20.0
 IMPATIENT = 2.0
 """The same under a mutant, where not coming may be the very defect."""
 
-CHILD = 30.0
+CHILD = 60.0
 """Seconds that a child process gets, mutant or not: an interpreter and a GPU library have to start."""
 
 HELD = 0.5

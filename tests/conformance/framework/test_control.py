@@ -55,3 +55,14 @@ def test_rejected_examples_are_counted() -> None:
         drawn(lambda number: number == 7)
     with pytest.raises(ClauseViolation, match="examples were rejected"), controlled(replay=False):
         drawn(lambda number: number % 4 > 0)
+
+
+def test_what_hypothesis_cannot_draw_is_no_rejection_of_the_backend() -> None:
+    @hypothesis.settings(database=None, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.seed(1)
+    @hypothesis.given(st.data())
+    def test(data: st.DataObject) -> None:
+        data.draw(st.integers(0, 99).filter(lambda number: number % 6 == 0))
+
+    with controlled(replay=False):
+        test()
