@@ -15,11 +15,12 @@ from forge3d_core.protocols import Binding, KernelSource, Param
 Words = NDArray[np.uint32]
 
 
-def _increment(_threads: tuple[int, int, int], data: Words, step: int, count: int) -> None:
-    data[:count] += np.uint32(step)
+def _increment(threads: tuple[int, int, int], data: Words, step: int, count: int) -> None:
+    data[: min(count, threads[0])] += np.uint32(step)
 
 
-def _mirror(_threads: tuple[int, int, int], source: Words, target: Words, count: int) -> None:
+def _mirror(threads: tuple[int, int, int], source: Words, target: Words, count: int) -> None:
+    count = min(count, threads[0])
     target[:count] = source[:count]
 
 
@@ -176,6 +177,66 @@ DECREMENT = attrs.evolve(
 """Is called *increment* and takes what that takes, and subtracts."""
 
 
+def _weave(
+    threads: tuple[int, int, int],
+    first: Words,
+    target: Words,
+    second: Words,
+    kept: Words,
+    count: int,
+    *weights: int,
+) -> None:
+    count = min(count, threads[0])
+    one, two, *others = (np.uint32(weight) for weight in weights)
+    target[:count] = one * first[:count] + two * second[:count] + np.uint32(sum(others))
+    kept[:count] += np.uint32(1)
+
+
+_WEIGHTS = "abcdefghijk"
+
+WEAVE = KernelSource(
+    name="weave",
+    sources={
+        "host": _weave,
+        "wgsl": """
+struct Params { count: u32, a: u32, b: u32, c: u32, d: u32, e: u32, f: u32, g: u32, h: u32, i: u32, j: u32,
+                k: u32 }
+@group(0) @binding(0) var<storage, read> first: array<u32>;
+@group(0) @binding(1) var<storage, read_write> target_: array<u32>;
+@group(0) @binding(2) var<storage, read> second: array<u32>;
+@group(0) @binding(3) var<storage, read_write> kept: array<u32>;
+@group(0) @binding(4) var<uniform> p: Params;
+@compute @workgroup_size(64)
+fn weave(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= p.count) { return; }
+    let others = p.c + p.d + p.e + p.f + p.g + p.h + p.i + p.j + p.k;
+    target_[id.x] = p.a * first[id.x] + p.b * second[id.x] + others;
+    kept[id.x] = kept[id.x] + 1u;
+}
+""",
+        "cuda": """
+typedef unsigned int u32;
+extern "C" __global__ void weave(const u32* first, u32* target, const u32* second, u32* kept, u32 count,
+                                 u32 a, u32 b, u32 c, u32 d, u32 e, u32 f, u32 g, u32 h, u32 i, u32 j,
+                                 u32 k) {
+    u32 x = blockIdx.x * blockDim.x + threadIdx.x;
+    if (x >= count) return;
+    target[x] = a * first[x] + b * second[x] + c + d + e + f + g + h + i + j + k;
+    kept[x] += 1;
+}
+""",
+    },
+    bindings=(
+        Binding("first", "read", "u4"),
+        Binding("target_", "write", "u4"),
+        Binding("second", "read", "u4"),
+        Binding("kept", "readwrite", "u4"),
+    ),
+    params=(Param("count"), *map(Param, _WEIGHTS)),
+)
+"""Reads the first and third of its buffers, writes the second, adds to the last, and has 12 parameters."""
+
+
 def _fail(_threads: tuple[int, int, int], data: Words) -> None:
     data[:1] = 0xDEAD
     raise ArithmeticError("this kernel fails while it runs")
@@ -190,6 +251,7 @@ KERNELS: dict[str, KernelSource] = {
     "scalars": SCALARS,
     "grid": GRID,
     "decrement": DECREMENT,
+    "weave": WEAVE,
     "fail": FAIL,
 }
 

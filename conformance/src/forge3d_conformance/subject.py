@@ -63,9 +63,9 @@ class Subject(Protocol):
     ``kernels`` holds the suite's kernels in a language that the suite does not write (it has
     ``wgsl``, ``cuda`` and ``host``): for each of :mod:`forge3d_conformance.kernels` a mapping from the
     language to the source, as in ``KernelSource.sources``. A device that speaks none of the suite's
-    languages needs ``increment`` and ``mirror``; without ``scalars``, ``grid`` and ``decrement`` parts of
-    ``device.dispatch`` are not tested. ``fail``, a kernel that fails while it runs, only host callables
-    can be, and what a backend lends.
+    languages needs ``increment`` and ``mirror``; without ``scalars``, ``grid``, ``decrement`` and
+    ``weave`` parts of ``device.dispatch`` are not tested. ``fail``, a kernel that fails while it runs,
+    only host callables can be, and what a backend lends.
     """
 
     capabilities: Collection[str]

@@ -30,7 +30,7 @@ from forge3d_core.protocols import (
 
 ENTRY_POINT_GROUP = "forge3d.backends"
 
-KERNEL_CAPABILITIES = {"fail": ("fail",), "kernels": ("scalars", "grid", "decrement")}
+KERNEL_CAPABILITIES = {"bindings": ("weave",), "fail": ("fail",), "kernels": ("scalars", "grid", "decrement")}
 """What a device is capable of that speaks a language in which these kernels are written or lent."""
 
 
@@ -84,6 +84,8 @@ def find_target(spec: str) -> Target:
             formats = tuple(name for name in FORMATS if _takes(device, name))
             if formats:
                 capabilities.add("textures")
+            if len(formats) > 1:
+                capabilities.add("formats")
             if isinstance(device, HostArrayDevice):
                 capabilities.add("host_array")
             if _reuses_lists(device):

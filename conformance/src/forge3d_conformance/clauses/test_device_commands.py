@@ -143,6 +143,43 @@ def test_large_commands_write_to_their_ends(bench: Bench, kind: str) -> None:
 
 
 @pytest.mark.clause("device.commands")
+@pytest.mark.parametrize("kind", ["fill", "copy"])
+def test_commands_reach_past_16_mib(bench: Bench, kind: str) -> None:
+    """More than 65 535 groups of 64 words, and odd offsets that are no whole number of a float."""
+    device = bench.open()
+    room = min(17 * MIB + 7, device.limits.max_buffer_size)
+    source, target = device.create_buffer(room), device.create_buffer(room)
+    bench.wait(device.submit(device.command_list().fill(source, 3).fill(source, 4, offset=room - 1001)))
+    wanted: Bytes = np.zeros(room, np.uint8)
+    bytes_of = np.full(room, 3, np.uint8)
+    bytes_of[-1001:] = 4
+    for step in (Step(1, room - 2, 3, source=2), Step(room - 1004, 998, 6, source=room - 1000)):
+        step = step if kind == "copy" else attrs.evolve(step, source=None)
+        commands = device.command_list()
+        step.record(commands, source, target)
+        step.apply(bytes_of, wanted)
+        bench.wait(device.submit(commands))
+        bench.same(landed(bench, device, target), wanted, f"memory after {step}")
+
+
+@pytest.mark.clause("device.commands")
+def test_copies_within_one_buffer_go_both_ways(bench: Bench) -> None:
+    device = bench.open()
+    room = min(MIB, device.limits.max_buffer_size)
+    buffer = filled(bench, device, room)
+    wanted = contents(bench, device, buffer).copy()
+    half = room // 2
+    for nbytes in (1, 99, 4096, 70_001, 300_003):
+        for source, target in ((3, half + 1), (half + 2, 5), (half, 0)):
+            commands = device.command_list()
+            commands.copy(buffer, buffer, nbytes, source_offset=source, target_offset=target)
+            wanted[target : target + nbytes] = wanted[source : source + nbytes].copy()
+            bench.wait(device.submit(commands))
+            what = f"memory after a copy of {nbytes} bytes from {source} to {target} of one buffer"
+            bench.same(landed(bench, device, buffer), wanted, what)
+
+
+@pytest.mark.clause("device.commands")
 @given(
     steps=st.lists(
         st.builds(
@@ -166,7 +203,7 @@ def test_commands_of_a_list_run_in_the_order_of_recording(bench: Bench, steps: l
 def test_lists_of_any_length_run_to_their_end(bench: Bench, kind: str) -> None:
     """The point of a list stands behind its last command, however many there are."""
     device = bench.open()
-    for length in (1, 15, 16, 17, 33, 64, 65, 129, 257):
+    for length in (1, 15, 16, 17, 33, 64, 65, 129, 257, 1025):
         buffers = [device.create_buffer(256) for _ in range(3)]
         write = writing(bench, device, kind, length % 256, 256)
         other = writing(bench, device, kind, 255 - length % 256, 256)
@@ -188,9 +225,11 @@ def test_what_is_left_out_is_what_fits(bench: Bench) -> None:
     commands = device.command_list().copy(small, big, source_offset=3, target_offset=5)
     commands.copy(small, big, target_offset=250)
     commands.fill(big, offset=200, nbytes=3).fill(big, 9, offset=240)
+    commands.copy(small, big, 14, source_offset=85, target_offset=243)
     wanted[5 : 5 + 96] = source[3:]
     wanted[200:203] = 0
     wanted[240:] = 9
+    wanted[243:] = source[85:]
     bench.wait(device.submit(commands))
     bench.same(landed(bench, device, big), wanted, "memory after commands that leave out how much")
     bench.same(landed(bench, device, small), source, "what was only copied from")

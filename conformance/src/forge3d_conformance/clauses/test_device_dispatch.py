@@ -124,6 +124,66 @@ def test_a_dispatch_between_other_commands_takes_its_turn(bench: Bench) -> None:
 
 
 @pytest.mark.clause("device.dispatch")
+@pytest.mark.parametrize("lists", ["one list", "a list each"])
+def test_each_of_many_dispatches_has_its_own_parameters(bench: Bench, lists: str) -> None:
+    """However many there are in a list, or in flight."""
+    device = bench.open()
+    kernel = device.create_kernel(bench.kernel("increment"))
+    buffers = [device.create_buffer(64) for _ in range(5)]
+    wanted = np.zeros((5, 16), np.uint32)
+    commands = device.command_list()
+    for step in range(1, 301):
+        count = step % 17
+        commands.dispatch(kernel, [buffers[step % 5]], [step, count], threads=max(1, count))
+        wanted[step % 5, :count] += np.uint32(step)
+        if lists != "one list":
+            device.submit(commands)
+            commands = device.command_list()
+    bench.wait(device.submit(commands))
+    for buffer, words in zip(buffers, wanted, strict=True):
+        seen = contents(bench, device, buffer).view(np.uint32)
+        bench.same(seen, words, f"words after 300 dispatches, in {lists}, each with its own parameters")
+
+
+@pytest.mark.clause("device.dispatch", requires=("bindings",))
+def test_buffers_and_parameters_go_by_their_places(bench: Bench) -> None:
+    """What is written is bound between what is read, and there are twelve parameters."""
+    device = bench.open()
+    source = bench.kernel("weave")
+    kernel, words = device.create_kernel(source), 70
+    buffers = [device.create_buffer(4 * words) for _ in source.bindings]
+    for value, buffer in enumerate(buffers, 1):
+        bench.wait(device.submit(device.command_list().fill(buffer, value)))
+    weights = [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37]
+    bench.wait(
+        device.submit(device.command_list().dispatch(kernel, buffers, [words, *weights], threads=words))
+    )
+    one, _, three, four = (np.uint32(0x01010101 * value) for value in range(1, 5))
+    woven = np.full(words, np.uint32(3) * one + np.uint32(5) * three + np.uint32(sum(weights[2:])), np.uint32)
+    kept = np.full(words, four + np.uint32(1), np.uint32)
+    for what, wanted, buffer in (
+        ("what is read first", np.full(words, one), buffers[0]),
+        ("what is written second", woven, buffers[1]),
+        ("what is read third", np.full(words, three), buffers[2]),
+        ("what is read and written last", kept, buffers[3]),
+    ):
+        seen = contents(bench, device, buffer).view(np.uint32)
+        bench.same(seen, wanted, f"four woven buffers, {what}")
+
+
+@pytest.mark.clause("device.dispatch")
+def test_every_thread_of_a_million_runs(bench: Bench) -> None:
+    device = bench.open()
+    kernel = device.create_kernel(bench.kernel("increment"))
+    most = 64 * device.limits.max_groups[0], device.limits.max_buffer_size // 4
+    count = min((1 << 20) + 100, *most)
+    data = device.create_buffer(4 * count)
+    bench.wait(device.submit(device.command_list().dispatch(kernel, [data], [7, count], threads=count)))
+    seen = contents(bench, device, data).view(np.uint32)
+    bench.same(seen, np.full(count, 7, np.uint32), f"words after {count} threads")
+
+
+@pytest.mark.clause("device.dispatch")
 def test_a_dispatch_beyond_the_limit_is_refused_and_one_at_it_runs(bench: Bench) -> None:
     device = bench.open()
     source = bench.kernel("increment")

@@ -13,6 +13,7 @@ import json, threading
 import numpy as np
 from forge3d_conformance.child import bench
 from forge3d_conformance.clauses.counts import count, settled
+from forge3d_core.errors import FenceTimeout
 
 SIZE = 1 << 18
 device = bench.open()
@@ -20,6 +21,8 @@ ring = device.staging_ring(ring_count=2, buffer_size=SIZE)
 pool = device.readback_pool(max_pending_ops=2, buffer_size=SIZE)
 kernel = device.create_kernel(bench.kernel("increment"))
 data, lasting = np.ones(SIZE, np.uint8), device.create_buffer(SIZE)
+texels = np.ones((5, 9, 4), np.uint8)
+native = bench.foreign(device, 4096) if "adopt" in bench.capabilities else None
 
 def round():
     with device.create_buffer(SIZE) as buffer:
@@ -38,6 +41,19 @@ def round():
     with device.readback_pool(max_pending_ops=1, buffer_size=4096) as other:
         other.read(lasting, nbytes=100).wait(20)
     device.budget.reserve(4096).release()
+    point = device.lanes[bench.lanes[0]].timeline.point
+    try:
+        point(device.lanes[bench.lanes[0]].timeline.submitted + 1).wait(0.0005)
+    except FenceTimeout:
+        pass
+    pool.read(lasting, nbytes=100).cancel()
+    if native is not None:
+        with device.adopt(native) as theirs:
+            device.submit(device.command_list().fill(theirs, 1))
+    if "textures" in bench.capabilities:
+        with device.create_texture(9, 5) as texture:
+            ring.upload(texels, texture)
+            pool.read(texture).wait(20)
 
 def rounds(number):
     for _ in range(number):

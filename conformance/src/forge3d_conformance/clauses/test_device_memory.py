@@ -10,9 +10,10 @@ import pytest
 from forge3d_conformance.bench import Bench
 from forge3d_conformance.clauses.lanes import contents
 from forge3d_core.errors import ForgeError, UsageError
-from forge3d_core.protocols import DeviceOptions
+from forge3d_core.protocols import Device, DeviceOptions
 
 SIZES = (1, 3, 1021, 4096, 65536, 1 << 20)
+LARGE = (300_001, (4 << 20) + 9, (17 << 20) + 3)
 """Bytes: less than a word, no whole number of words, and the sizes that allocators keep for later."""
 
 
@@ -28,6 +29,31 @@ def test_a_buffer_shows_nothing_of_the_one_before(bench: Bench) -> None:
                 bench.wait(device.submit(device.command_list().fill(buffer, 0xAB)))
             for buffer in crowd:
                 buffer.close()
+
+
+@pytest.mark.clause("device.zeroed")
+def test_a_large_buffer_is_zero_to_its_end(bench: Bench) -> None:
+    device = bench.open()
+    for nbytes in LARGE:
+        if nbytes <= device.limits.max_buffer_size:
+            for _ in range(2):
+                with device.create_buffer(nbytes) as buffer:
+                    fresh = contents(bench, device, buffer)
+                    bench.check(not fresh.any(), f"a fresh buffer of {nbytes} bytes is not all zero")
+                    bench.wait(device.submit(device.command_list().fill(buffer, 0xAB)))
+
+
+@pytest.mark.clause("device.zeroed", requires=("formats",))
+def test_a_texture_of_any_format_is_zero(bench: Bench) -> None:
+    device = bench.open()
+    ring = device.staging_ring(ring_count=2, buffer_size=1 << 16)
+    pool = device.readback_pool(max_pending_ops=1, buffer_size=1 << 16)
+    for format in bench.target.formats:
+        for _ in range(2):
+            with device.create_texture(19, 6, format) as texture:
+                seen = pool.read(texture).wait(bench.patience)
+                bench.check(not seen.view(np.uint8).any(), f"a fresh texture of {format} is not all zero")
+                ring.upload(np.ones_like(seen), texture, timeout=bench.patience)
 
 
 @pytest.mark.clause("device.zeroed")
@@ -157,9 +183,51 @@ def test_closing_an_adopted_device_leaves_the_native_one_open(bench: Bench) -> N
     try:
         bench.wait(device.submit(device.command_list().fill(buffer, 4)), "work on the native device's owner")
         seen = contents(bench, device, buffer)
+        used_on(bench, device)
     except ForgeError as error:
         bench.check(False, f"the native device does not work after its wrapper was closed: {error}")
     else:
         bench.same(seen, np.full(256, 4, np.uint8), "memory of the native device's owner")
     with bench.raises(UsageError, "adopting an object that is no device"):
         bench.backend.adopt(object(), DeviceOptions())
+
+
+def used_on(bench: Bench, device: Device) -> None:
+    """Make, use and close everything that an owner could, of the sizes that an allocator keeps for later."""
+    kernel = device.create_kernel(bench.kernel("increment"))
+    ring = device.staging_ring(ring_count=1, buffer_size=4096)
+    for nbytes in (256, 4096, 1 << 20):
+        with device.create_buffer(nbytes) as buffer:
+            ring.upload(np.full(256, 1, np.uint8), buffer, timeout=bench.patience)
+            bench.wait(device.submit(device.command_list().dispatch(kernel, [buffer], [1, 64], threads=64)))
+            wanted = np.zeros(nbytes // 4, np.uint32)
+            wanted[:64] = 0x01010102
+            what = "memory that the native device's owner made later"
+            bench.same(contents(bench, device, buffer).view(np.uint32), wanted, what)
+    if "textures" in bench.capabilities:
+        device.create_texture(8, 8).close()
+
+
+@pytest.mark.clause("device.adopt")
+def test_memory_of_any_size_is_adopted_as_it_is(bench: Bench) -> None:
+    """Two wrappers of one memory see one another's writes in the order of submission."""
+    device = bench.open()
+    for nbytes in (4, 60, 257, 1022, 4095, 70_003):
+        native = bench.foreign(device, whole(bench, nbytes))
+        first, second = device.adopt(native), device.adopt(native)
+        bench.check(
+            first.nbytes == second.nbytes == whole(bench, nbytes),
+            f"adopted memory of {whole(bench, nbytes)} bytes says it has {first.nbytes} and {second.nbytes}",
+        )
+        for value, lane in enumerate((*bench.lanes, *bench.lanes), 1):
+            device.submit(device.command_list().fill((first, second)[value % 2], value), lane=lane)
+        wanted = np.full(first.nbytes, 2 * len(bench.lanes), np.uint8)
+        for wrapper in (first, second):
+            what = f"{first.nbytes} adopted bytes, filled by two wrappers in turn"
+            bench.same(contents(bench, device, wrapper), wanted, what)
+            wrapper.close()
+
+
+def whole(bench: Bench, nbytes: int) -> int:
+    """Return a size that the API makes memory of itself: some have none but whole words."""
+    return -(-nbytes // bench.target.limits.copy_alignment) * bench.target.limits.copy_alignment

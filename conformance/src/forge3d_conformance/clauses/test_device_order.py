@@ -170,6 +170,28 @@ def test_an_upload_waits_for_the_reader_on_another_lane(bench: Bench) -> None:
         bench.same(contents(bench, device, source), solid(9), "memory uploaded after it was read")
 
 
+@pytest.mark.clause("device.order", requires=("hold", "concurrent_lanes", "textures"))
+def test_texels_are_put_in_order_as_bytes_are(bench: Bench) -> None:
+    device = bench.open()
+    texture, busy = device.create_texture(16, 4), filled(bench, device, 0)
+    ring = device.staging_ring(ring_count=2, buffer_size=4 * BLOCK)
+    pool = device.readback_pool(max_pending_ops=2, buffer_size=4 * BLOCK)
+    one, two, three = (np.full((4, 16, 4), value, np.uint8) for value in (1, 2, 3))
+    bench.wait(ring.upload(one, texture))
+    with bench.hold(device, "download", 0.2) as hold:
+        fill(device, busy, 1, "download")
+        read = pool.read(texture)
+        waits(bench, hold, ring.upload(two, texture), "an upload to a texture that a held read reads")
+    bench.same(read.wait(bench.patience), one, "what a read saw of a texture that was uploaded to later")
+    device.wait_idle(bench.patience)
+    with bench.hold(device, "upload", 0.2) as hold:
+        fill(device, busy, 1, "upload")
+        ring.upload(three, texture)
+        read = pool.read(texture)
+        waits(bench, hold, read.point, "a read of a texture that a held upload writes")
+    bench.same(read.wait(bench.patience), three, "what a read saw of a texture that was uploaded to before")
+
+
 @pytest.mark.clause("device.order")
 def test_one_lane_runs_in_the_order_of_submission(bench: Bench) -> None:
     device = bench.open()

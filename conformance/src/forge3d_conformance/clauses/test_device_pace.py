@@ -38,6 +38,41 @@ def test_making_and_closing_waits_for_no_lane(bench: Bench) -> None:
         bench.wait(fill(device, spare, 1, lane))
 
 
+@pytest.mark.clause("device.nonblocking", requires=("hold", "textures"))
+def test_making_a_texture_waits_for_no_lane(bench: Bench) -> None:
+    device = bench.open()
+    busy = device.create_buffer(BYTES)
+    with bench.hold(device, bench.lanes[0], SECONDS) as hold:
+        fill(device, busy, 1, bench.lanes[0])
+        hold.promptly(hold.promptly(device.create_texture, 16, 16).close)
+
+
+@pytest.mark.clause("device.nonblocking", requires=("hold", "adopt"))
+def test_adopting_waits_for_no_lane(bench: Bench) -> None:
+    device = bench.open()
+    busy, native = device.create_buffer(BYTES), bench.foreign(device, BYTES)
+    with bench.hold(device, bench.lanes[0], SECONDS) as hold:
+        fill(device, busy, 1, bench.lanes[0])
+        hold.promptly(hold.promptly(device.adopt, native).close)
+
+
+@pytest.mark.clause("device.nonblocking")
+def test_a_submission_does_not_wait_for_what_it_comes_after(bench: Bench) -> None:
+    """The device does, by ``after`` and by the memory that they share, also with many of them."""
+    device = bench.open()
+    busy, free = device.create_buffer(BYTES), device.create_buffer(BYTES)
+    first, last = bench.lanes[0], bench.lanes[-1]
+    with bench.hold(device, first, SECONDS) as hold:
+        point = fill(device, busy, 1, first)
+        later = [hold.promptly(fill, device, free, 2, last, [point]) for _ in range(3)]
+        later.append(hold.promptly(fill, device, busy, 3, last))
+        bench.check(
+            not hold.observe(lambda: any(one.done for one in later)), "work after a held point is done"
+        )
+    for one in later:
+        bench.wait(one)
+
+
 @pytest.mark.clause("device.nonblocking")
 def test_submissions_in_any_number_wait_for_no_lane(bench: Bench) -> None:
     device = bench.open()

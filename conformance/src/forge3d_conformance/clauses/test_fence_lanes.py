@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent import futures
 from functools import partial
 from itertools import product
 
@@ -183,3 +184,26 @@ def test_memory_is_zeroed_before_any_lane_sees_it(bench: Bench) -> None:
         bench.same(landed(bench, device, buffer), solid(7, 4096), f"memory filled on {other!r} once made")
         buffer.close()
         seen.close()
+
+
+@pytest.mark.clause("fence.not-early", requires=("hold", "peek"))
+def test_what_a_held_lane_is_to_write_is_not_written(bench: Bench) -> None:
+    """So that a hold is one of the work, and not of what is told of it.
+
+    A look at memory may itself stand behind the hold, where all is one queue; then it comes when that ends.
+    """
+    device = bench.open()
+    for lane in bench.lanes:
+        buffer = device.create_buffer(BYTES)
+        bench.wait(fill(device, buffer, 1))
+        with bench.hold(device, lane, SECONDS) as hold:
+            point = fill(device, buffer, 7, lane)
+            bench.check(not hold.observe(came, point), f"work on {lane!r} is done though that is held")
+            look = bench.thread(bench.peek, device, buffer)
+            if futures.wait([look], SECONDS / 4).done:
+                seen = look.result()
+                hold.still()
+                bench.same(seen, solid(1), f"memory that work on {lane!r} was to write while that was held")
+        bench.result(look, "a look at memory")
+        bench.wait(point)
+        bench.same(landed(bench, device, buffer), solid(7), f"memory that work on {lane!r} wrote")

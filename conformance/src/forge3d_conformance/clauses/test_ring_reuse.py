@@ -31,26 +31,33 @@ def _nothing_to_be_had(bench: Bench, ring: StagingRing) -> None:
 
 @pytest.mark.clause("ring.no-reuse-before-signal")
 @pytest.mark.parametrize(  # every block is the first to come back, and the first block also on a later lap
-    ("lane", "earlier"), [("upload", 0), ("upload", 1), ("upload", 2), ("upload", 3), ("compute", 1)]
+    ("lane", "earlier", "count"),
+    [
+        *(("upload", earlier, 3) for earlier in range(4)),
+        ("compute", 1, 3),
+        ("upload", 1, 1),
+        ("upload", 3, 2),
+        ("upload", 8, 8),
+    ],
 )
-def test_blocks_in_flight_are_not_handed_out(bench: Bench, lane: str, earlier: int) -> None:
+def test_blocks_in_flight_are_not_handed_out(bench: Bench, lane: str, earlier: int, count: int) -> None:
     device = bench.open()
-    ring = device.staging_ring(ring_count=3, buffer_size=BLOCK, lane=lane)
-    target = device.create_buffer(8 * BLOCK)
-    pieces = [pattern(key, BLOCK) for key in range(earlier + 3)]
+    ring = device.staging_ring(ring_count=count, buffer_size=BLOCK, lane=lane)
+    target = device.create_buffer((earlier + count + 1) * BLOCK)
+    pieces = [pattern(key, BLOCK) for key in range(earlier + count)]
     for key in range(earlier):
         put(ring, pieces[key], target, key * BLOCK)
         bench.wait(ring.advance())
     with bench.hold(device, lane) as hold:
-        for key in range(earlier, earlier + 3):
+        for key in range(earlier, earlier + count):
             hold.observe(put, ring, pieces[key], target, key * BLOCK)
             point = ring.advance()
         hold.observe(_nothing_to_be_had, bench, ring)
     # Whoever waits writes as soon as there is room: what was staged must be out by then.
-    for _ in range(4):
+    for _ in range(count + 1):
         slot = ring.reserve(BLOCK, bench.patience)
         slot.view[:] = 0xEE
-        slot.commit(target, 7 * BLOCK)
+        slot.commit(target, len(pieces) * BLOCK)
         last = ring.advance(bench.patience)
     bench.wait(point)
     bench.wait(last)
@@ -128,10 +135,10 @@ def test_blocks_come_back_for_ever_without_new_memory(bench: Bench) -> None:
 @pytest.mark.clause("ring.reuse-after-signal")
 def test_blocks_come_back_to_who_waits_and_never_advances(bench: Bench) -> None:
     device = bench.open()
-    for count in (1, 3):
+    for count in range(1, 9):
         ring = device.staging_ring(ring_count=count, buffer_size=BLOCK)
         target = device.create_buffer(BLOCK)
-        for key in range(bench.scale(30, 200)):
+        for key in range(bench.scale(20, 100)):
             try:
                 slot = ring.reserve(1500, bench.patience)
             except FenceTimeout as error:

@@ -9,13 +9,15 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core.errors import Forked
+from forge3d_core.protocols import DeviceOptions
 
 
 @mutant(
@@ -69,6 +71,32 @@ class ProbeWritesAFile(Layer):
     class Backend(Layer.Backend):
         def probe(self) -> Any:
             Path.home().joinpath(".probed").write_text("once", "utf-8")
+            return self.target.probe()
+
+
+@mutant("device.probe-opens", breaks="device.no-side-effects", because="native devices are open")
+class ProbeOpens(Layer):
+    """Probing opens a device to ask it for its limits, and leaves it open."""
+
+    class Backend(Layer.Backend):
+        kept: ClassVar[list[Any]] = []
+
+        def probe(self) -> Any:
+            if not self.kept:
+                self.kept.append(self.target.open("", DeviceOptions()))
+            return self.target.probe()
+
+
+@mutant("device.probe-allocates", breaks="device.no-side-effects", because="a probe has taken memory")
+class ProbeAllocates(Layer):
+    """Probing measures the speed of memory, and keeps what it measured with."""
+
+    class Backend(Layer.Backend):
+        kept: ClassVar[list[Any]] = []
+
+        def probe(self) -> Any:
+            if not self.kept:
+                self.kept.append(np.ones(16 << 20, np.uint8))
             return self.target.probe()
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
+import numpy as np
 
 from forge3d_conformance.mutants.driver.layer import MutantDriver, changing, driver_mutant
-from forge3d_core.driver import Copy, Download, Fill, Upload
+from forge3d_core.driver import Copy, Dispatch, Fill
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -73,6 +74,46 @@ for _kind, _noun in NOUNS.items():
         because=BYTES,
     )
     changing(
+        f"{_noun}-offset-float",
+        _kind,
+        f"The offset of a {_noun} goes through a float, which has 24 bits for it.",
+        lambda c: _at(c, min(int(np.float32(_where(c))), c.target.nbytes - c.nbytes)),
+        breaks="device.commands",
+        because=BYTES,
+    )
+    changing(
+        f"{_noun}-small",
+        _kind,
+        f"A {_noun} of less than a word does nothing.",
+        lambda c: (c,) if c.nbytes >= 4 else (),
+        breaks="device.commands",
+        because=BYTES,
+    )
+    changing(
+        f"{_noun}-by-16",
+        _kind,
+        f"A {_noun} leaves what is behind the last whole 16 bytes.",
+        lambda c: _sized(c, c.nbytes // 16 * 16 or c.nbytes),
+        breaks="device.commands",
+        because=BYTES,
+    )
+    changing(
+        f"{_noun}-to-the-end",
+        _kind,
+        f"A {_noun} to the ragged end of a buffer stops at its last whole word.",
+        lambda c: _sized(c, min(c.nbytes, (c.target.nbytes & ~3) - _where(c))),
+        breaks="device.commands",
+        because=BYTES,
+    )
+    changing(
+        f"{_noun}-65535-groups",
+        _kind,
+        f"A {_noun} is one dispatch of 65 535 groups of 64 words: what is past 16 MiB stays as it was.",
+        lambda c: _sized(c, min(c.nbytes, 65_535 * 256)),
+        breaks="device.commands",
+        because=BYTES,
+    )
+    changing(
         f"{_noun}-most-4m",
         _kind,
         f"A {_noun} of more than 4 MiB is cut there.",
@@ -94,28 +135,40 @@ changing(
     because=BYTES,
 )
 changing(
+    "copy-within-64k",
+    Copy,
+    "A copy within one buffer goes through 64 KiB of memory aside, once.",
+    lambda c: _sized(c, min(c.nbytes, 64 * KIB)) if c.source is c.target else (c,),
+    breaks="device.commands",
+    because=BYTES,
+)
+changing(
+    "copy-within-back",
+    Copy,
+    "A copy within one buffer to what lies before it goes the other way.",
+    lambda c: (
+        (attrs.evolve(c, source_offset=c.target_offset, target_offset=c.source_offset),)
+        if c.source is c.target and c.target_offset < c.source_offset
+        else (c,)
+    ),
+    breaks="device.commands",
+    because=BYTES,
+)
+changing(
+    "copy-source-end",
+    Copy,
+    "A copy from the ragged end of a buffer stops at its last whole word.",
+    lambda c: _sized(c, min(c.nbytes, (c.source.nbytes & ~3) - c.source_offset)),
+    breaks="device.commands",
+    because=BYTES,
+)
+changing(
     "fill-sign",
     Fill,
     "A fill value above 127 is taken for a negative one and becomes 0.",
     lambda c: (attrs.evolve(c, value=c.value if c.value < 128 else 0),),
     breaks="device.commands",
     because=BYTES,
-)
-changing(
-    "upload-tail",
-    Upload,
-    "An upload of 4n + 3 bytes leaves the last one behind.",
-    lambda c: _sized(c, c.nbytes - (c.nbytes % 4 == 3)),
-    breaks="ring.payload",
-    because="values differ",
-)
-changing(
-    "download-tail",
-    Download,
-    "A download of 4n + 1 bytes leaves the last one behind.",
-    lambda c: _sized(c, c.nbytes - (c.nbytes % 4 == 1)),
-    breaks="readback.exact",
-    because="values differ",
 )
 
 
@@ -141,3 +194,37 @@ class ListBackwards(MutantDriver):
             fills.clear()
             yield command
         yield from reversed(fills)
+
+
+@driver_mutant("list-of-1024", breaks="device.commands", because="values differ")
+class ListOf1024(MutantDriver):
+    """A list has room for 1024 commands; the rest is dropped."""
+
+    def changed(self, commands: Iterable[Any]) -> Iterable[Any]:
+        return [*commands][:1024]
+
+
+@driver_mutant("fill-last-value", breaks="device.commands", because=BYTES)
+class FillLastValue(MutantDriver):
+    """The values of a list's fills share one place, so that all of them see the last."""
+
+    def changed(self, commands: Iterable[Any]) -> Iterable[Any]:
+        commands = [*commands]
+        values = [command.value for command in commands if isinstance(command, Fill)]
+        return [attrs.evolve(c, value=values[-1]) if isinstance(c, Fill) else c for c in commands]
+
+
+@driver_mutant("copies-first", breaks="device.commands", because=BYTES)
+class CopiesFirst(MutantDriver):
+    """The copies of a list are encoded before its fills."""
+
+    def changed(self, commands: Iterable[Any]) -> Iterable[Any]:
+        return sorted(commands, key=lambda command: isinstance(command, Fill))
+
+
+@driver_mutant("dispatches-last", breaks="device.dispatch", because="mixed commands")
+class DispatchesLast(MutantDriver):
+    """The dispatches of a list are one pass, behind all else."""
+
+    def changed(self, commands: Iterable[Any]) -> Iterable[Any]:
+        return sorted(commands, key=lambda command: isinstance(command, Dispatch))

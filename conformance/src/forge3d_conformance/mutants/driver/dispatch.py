@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -69,6 +69,56 @@ def _without(axis: int) -> Callable[[Any], Iterator[Any]]:
     return change
 
 
+def _swapped(command: Any) -> Iterator[Any]:
+    yield attrs.evolve(command, threads=command.threads[::-1])
+
+
+changing(
+    "threads-swapped",
+    Dispatch,
+    "The extents of a dispatch are taken from z to x.",
+    _swapped,
+    breaks="device.dispatch",
+    because="marks of|words after",
+)
+
+
+def _most(command: Any) -> Iterator[Any]:
+    x, y, z = command.threads
+    yield attrs.evolve(command, threads=(min(x, 1 << 20), y, z))
+
+
+changing(
+    "threads-20-bits",
+    Dispatch,
+    "Of more than a million threads the rest does not run.",
+    _most,
+    breaks="device.dispatch",
+    because="words after",
+)
+
+
+def _floored_along(axis: int) -> Callable[[Any], Iterator[Any]]:
+    def change(command: Any) -> Iterator[Any]:
+        threads = [*command.threads]
+        size = command.kernel.source.workgroup[axis]
+        threads[axis] = threads[axis] // size * size or threads[axis]
+        yield attrs.evolve(command, threads=tuple(threads))
+
+    return change
+
+
+for _axis, _letter in ((1, "y"), (2, "z")):
+    changing(
+        f"threads-floored-{_letter}",
+        Dispatch,
+        f"A count of threads in {_letter} is rounded down to whole workgroups.",
+        _floored_along(_axis),
+        breaks="device.dispatch",
+        because="marks of",
+        requires=("kernels",),
+    )
+
 for _axis, _letter in enumerate("xyz"):
     changing(
         f"threads-{_letter}",
@@ -110,3 +160,54 @@ class CompiledByName(MutantDriver):
         if key not in self.compiled:
             self.compiled[key] = self.driver.compile(source)
         return self.compiled[key]
+
+
+@driver_mutant("param-last-of-list", breaks="device.dispatch", because="its own|mixed commands")
+class ParamLastOfList(MutantDriver):
+    """The parameters of a list's dispatches share one place, so that all of them see the last."""
+
+    slots = 1
+
+    def changed(self, commands: Iterable[Any]) -> Iterable[Any]:
+        commands = [*commands]
+        places = [at for at, command in enumerate(commands) if isinstance(command, Dispatch)]
+        last = {
+            (turn % self.slots, id(commands[at].kernel)): commands[at].params
+            for turn, at in enumerate(places)
+        }
+        for turn, at in enumerate(places):
+            params = last[turn % self.slots, id(commands[at].kernel)]
+            commands[at] = attrs.evolve(commands[at], params=params)
+        return commands
+
+
+@driver_mutant("param-64-slots", breaks="device.dispatch", because="its own")
+class Param64Slots(ParamLastOfList):
+    """A list has places for the parameters of 64 dispatches, and uses them again."""
+
+    slots = 64
+
+
+@driver_mutant("param-8", breaks="device.dispatch", because="woven", requires=("bindings",))
+class Param8(MutantDriver):
+    """There is room for eight parameters; the others are 0."""
+
+    def changed(self, commands: Iterable[Any]) -> Iterable[Any]:
+        for command in commands:
+            if isinstance(command, Dispatch):
+                params = (*command.params[:8], *(0 * value for value in command.params[8:]))
+                command = attrs.evolve(command, params=params)
+            yield command
+
+
+@driver_mutant("bindings-by-access", breaks="device.dispatch", because="woven", requires=("bindings",))
+class BindingsByAccess(MutantDriver):
+    """Buffers are bound in the order of their access: what is written comes last."""
+
+    def changed(self, commands: Iterable[Any]) -> Iterable[Any]:
+        for command in commands:
+            if isinstance(command, Dispatch):
+                pairs = zip(command.kernel.source.bindings, command.buffers, strict=True)
+                ordered = sorted(pairs, key=lambda pair: pair[0].access != "read")
+                command = attrs.evolve(command, buffers=tuple(buffer for _, buffer in ordered))
+            yield command

@@ -55,3 +55,23 @@ class LostKeepsAThread(MutantDriver):
         except Exception:
             threading.Thread(target=threading.Event().wait, daemon=True).start()
         return super().close(timeout)
+
+
+def _keeping(name: str, call: str, about: str, requires: tuple[str, ...] = ()) -> None:
+    class Keeping(MutantDriver):
+        def __getattr__(self, member: str) -> Any:
+            found = super().__getattr__(member)
+            if member == call:
+                KEPT.append([object() for _ in range(8)])
+            return found
+
+    Keeping.__doc__ = about
+    Keeping.__name__ = Keeping.__qualname__ = f"Keeping[{name}]"
+    because = "blocks of Python's memory"
+    driver_mutant(f"{name}-keeps", breaks="device.steady", because=because, requires=requires)(Keeping)
+
+
+_keeping("texture", "allocate_texture", "A texture leaves something behind.", ("textures",))
+_keeping("block", "allocate_block", "Host-visible memory leaves something behind.")
+_keeping("adopt", "adopt", "Adopted memory leaves something behind.", ("adopt",))
+_keeping("wait", "wait", "A wait leaves its event behind.")

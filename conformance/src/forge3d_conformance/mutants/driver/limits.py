@@ -38,3 +38,41 @@ class TexturesBelowLimit(MutantDriver):
         if max(width, height) >= self.driver.info.limits.max_texture_size:
             raise UsageError(f"a texture of {width} x {height} texels is too large")
         return self.driver.allocate_texture(width, height, format)
+
+
+@driver_mutant("buffers-below-limit", breaks="device.limits", because="bytes, as the limits allow")
+class BuffersBelowLimit(MutantDriver):
+    """Buffers above 16 MiB are refused though the limits promise larger ones."""
+
+    def allocate_buffer(self, nbytes: int) -> Any:
+        if nbytes > 16 << 20:
+            raise UsageError(f"a buffer of {nbytes} bytes is too large")
+        return self.driver.allocate_buffer(nbytes)
+
+
+@driver_mutant("half-charged", breaks="budget.kinds", because="are counted as")
+class HalfCharged(MutantDriver):
+    """The footprint of memory is half of what it takes."""
+
+    def footprint(self, nbytes: int, heap: Any) -> int:
+        return int(self.driver.footprint(nbytes, heap)) // 2
+
+
+@driver_mutant(
+    "adopted-size-rounded", breaks="device.adopt", because="says it has|bytes", requires=("adopt",)
+)
+class AdoptedSizeRounded(MutantDriver):
+    """Adopted memory counts whole words, up."""
+
+    def adopt(self, native: Any) -> Any:
+        memory, nbytes = self.driver.adopt(native)
+        return memory, -(-nbytes // 4) * 4
+
+
+@driver_mutant("adopted-size-cut", breaks="device.adopt", because="says it has|bytes", requires=("adopt",))
+class AdoptedSizeCut(MutantDriver):
+    """Adopted memory counts whole words, down."""
+
+    def adopt(self, native: Any) -> Any:
+        memory, nbytes = self.driver.adopt(native)
+        return memory, nbytes // 4 * 4 or nbytes

@@ -65,3 +65,51 @@ class SixtyFourInFlight(Waiting):
         if len(self.flying) >= 64:
             self.driver.wait(self.flying[0], ENDLESS)
         return super().submit(lane, commands, after)
+
+
+@driver_mutant("texture-waits", breaks="device.nonblocking", because=LATE, requires=("textures",))
+class TextureWaits(Waiting):
+    """Making a texture waits until all lanes are idle."""
+
+    def allocate_texture(self, width: int, height: int, format: Any) -> Any:
+        self.idle()
+        return self.driver.allocate_texture(width, height, format)
+
+
+@driver_mutant("submit-waits", breaks="device.nonblocking", because=LATE)
+class SubmitWaits(Waiting):
+    """A submission waits for the one before it."""
+
+    def submit(self, lane: str, commands: Sequence[Any], after: Sequence[Any]) -> Any:
+        if self.flying:
+            self.driver.wait(self.flying.pop(), ENDLESS)
+        return super().submit(lane, commands, after)
+
+
+@driver_mutant(
+    "submit-waits-after", breaks="device.nonblocking", because=LATE, requires=("concurrent_lanes",)
+)
+class SubmitWaitsAfter(MutantDriver):
+    """A submission waits on the host for what it comes after on another lane."""
+
+    def submit(self, lane: str, commands: Sequence[Any], after: Sequence[Any]) -> Any:
+        for token in after:
+            self.driver.wait(token, ENDLESS)
+        return self.driver.submit(lane, commands, ())
+
+
+@driver_mutant("query-waits", breaks="fence.nonblocking-query", because="did not return|did not come")
+class QueryWaits(MutantDriver):
+    """To ask is to wait."""
+
+    def query(self, token: Any) -> bool:
+        return bool(self.driver.wait(token, ENDLESS))
+
+
+@driver_mutant("adopt-waits", breaks="device.nonblocking", because=LATE, requires=("adopt",))
+class AdoptWaits(Waiting):
+    """Adopting memory waits until all lanes are idle."""
+
+    def adopt(self, native: Any) -> Any:
+        self.idle()
+        return self.driver.adopt(native)
