@@ -61,8 +61,8 @@ def test_select_narrows_by_everything_given(catalogue: Catalogue) -> None:
 
 def test_a_level_binds_active_clauses_only(catalogue: Catalogue) -> None:
     assert catalogue["ring.wraps"].binding_at("core")
-    assert not catalogue["device.adopt"].binding_at("core")
-    assert catalogue["device.adopt"].binding_at("full")
+    assert not catalogue["device.adopt-order"].binding_at("core")
+    assert catalogue["device.adopt-order"].binding_at("full")
     assert not catalogue["pipeline.states"].binding_at("full")
 
 

@@ -32,16 +32,16 @@ def test_nothing_is_missing_from_a_whole_suite(
 def test_an_active_clause_without_a_test_is_named(
     catalogue: Catalogue, tests: Collected, mutants: Collected
 ) -> None:
-    del tests["device.adopt"]
+    del tests["device.adopt-order"]
     tests["ring.wraps"] = set()
     found = gaps(catalogue, tests, mutants)
-    assert [gap.split()[0] for gap in found] == ["ring.wraps", "device.adopt"]
+    assert [gap.split()[0] for gap in found] == ["ring.wraps", "device.adopt-order"]
 
 
 def test_a_core_clause_without_a_mutant_is_named_and_an_extended_one_is_not(
     catalogue: Catalogue, tests: Collected, mutants: Collected
 ) -> None:
-    assert "device.adopt" not in mutants
+    assert "device.adopt-order" not in mutants
     del mutants["fence.truth"]
     (gap,) = gaps(catalogue, tests, mutants)
     assert gap.startswith("fence.truth is core")

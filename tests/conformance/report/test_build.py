@@ -56,7 +56,7 @@ def test_what_was_not_run_says_why(
     assert reasons["readback.stats"] == "the run ended without a result for it"
     assert reasons["ring.wraps"] == "not in the selection '*.stats'"
     whole = end(begun, catalogue, [result(catalogue["ring.stats"], State.PASS)])
-    assert {r.reason for r in whole.clauses if r.id == "device.adopt"} == {
+    assert {r.reason for r in whole.clauses if r.id == "device.adopt-order"} == {
         "a clause of level extended, and the run was at level core"
     }
     assert report.verdict is whole.verdict is Verdict.INCOMPLETE

@@ -128,7 +128,7 @@ def test_our_own_backends_are_conformant(catalogue: Catalogue, name: str) -> Non
 def test_one_extended_clause_at_full_level(
     run: Callable[..., Report], state: State, verdict: Verdict
 ) -> None:
-    assert run({"device.adopt": state}, level="full").verdict is verdict
+    assert run({"device.adopt-order": state}, level="full").verdict is verdict
 
 
 @pytest.mark.parametrize(
