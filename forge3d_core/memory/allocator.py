@@ -211,8 +211,9 @@ class Allocator:
         for block in list(self._dropped):
             if block.direction != direction or block.native.nbytes != nbytes:
                 continue
+            if direction == "readback" and not (block.resting and view_of(block.native).flags.writeable):
+                continue  # it cannot be zeroed
             uses = block.uses()
-            # A readback's view is read-only.
             over = direction == "upload" and all(point.done for point in uses)
             with self._lock:
                 seized = block.resting or (over and not block.freed and self._seize(block, uses))

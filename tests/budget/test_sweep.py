@@ -337,6 +337,19 @@ def test_a_block_that_rests_serves_the_next_that_is_like_it(
     assert {id(native) for native in driver.freed} == natives
 
 
+def test_a_block_that_rests_and_cannot_be_zeroed_serves_no_other(
+    allocator: Allocator, driver: Watched
+) -> None:
+    """The view of a readback block is read-only here, as drivers may have it."""
+    old = allocator.block(BLOCK, "readback")
+    driver.busy = True
+    allocator.release(old)
+    new = allocator.block(BLOCK, "readback")
+    assert new.allocation.native is not old.allocation.native
+    driver.busy = False
+    allocator.release(new)
+
+
 def test_a_ring_after_a_ring_on_a_driver_that_is_busy(device: AssembledDevice, driver: Watched) -> None:
     """Each of them takes the whole budget, and the bytes arrive."""
     target = device.create_buffer(BLOCK)
