@@ -205,8 +205,7 @@ class Allocator:
     def _reuse(self, nbytes: int, direction: Direction) -> Owned | None:
         """Return a block that was dropped and is out of use, zeroed, with its reservation.
 
-        One that the driver cannot let go of yet, or one for uploads that has come out of use since the
-        last pass.
+        The driver cannot let go of it yet, or it is for uploads and out of use since the last pass.
         """
         for block in list(self._dropped):
             if block.direction != direction or block.native.nbytes != nbytes:
