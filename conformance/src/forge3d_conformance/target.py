@@ -26,6 +26,7 @@ from forge3d_core.protocols import (
     HostArrayDevice,
     KernelSource,
     Limits,
+    RecyclableBuffer,
 )
 
 ENTRY_POINT_GROUP = "forge3d.backends"
@@ -88,6 +89,8 @@ def find_target(spec: str) -> Target:
                 capabilities.add("formats")
             if isinstance(device, HostArrayDevice):
                 capabilities.add("host_array")
+            if _makes(partial(device.create_buffer, 64), RecyclableBuffer):
+                capabilities.add("recycle")
             if _reuses_lists(device):
                 capabilities.add("reusable_lists")
             if _makes(partial(device.staging_ring, ring_count=1, buffer_size=256), BatchingRing):

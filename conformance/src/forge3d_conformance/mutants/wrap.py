@@ -137,7 +137,8 @@ class Layer:
         def on_done(self, callback: Callable[[Any, Exception | None], None]) -> None:
             self.target.on_done(lambda point, error: callback(self.layer.wrap("Point", point), error))
 
-    class Buffer(Proxy): ...
+    class Buffer(Proxy):
+        NOUNS: ClassVar = {"recycle": "Buffer"}
 
     class Texture(Proxy): ...
 
