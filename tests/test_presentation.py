@@ -28,7 +28,7 @@ KINDS = {
     "lane": protocols.Lane,
     "timeline": protocols.Timeline,
     "point": protocols.FencePoint,
-    "buffer": protocols.Buffer,
+    "buffer": protocols.RecyclableBuffer,
     "texture": protocols.Texture,
     "kernel": protocols.Kernel,
     "commands": protocols.CommandList,
