@@ -80,7 +80,7 @@ def conclude(run: ClauseSession) -> RunOutcome:
         mutant_result(
             mutant,
             run.expected[mutant.breaks],
-            [record for record in run.records if record.mutant == mutant.name],
+            [r for r in run.records if r.mutant == mutant.name and r.clause == mutant.breaks],
         )
         for mutant in run.mutants.values()
     )

@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--clause", metavar="GLOB", action="append", help="test only the clauses that match; may be repeated"
     )
     group.addoption("--self-test", action="store_true", help="also show that every mutant is caught")
+    group.addoption("--exact", metavar="GLOB", default="", help="lay these mutants under every test selected")
     group.addoption("--seed", type=_seed, default=0, metavar="N", help="seed of all random choices (0)")
     group.addoption("--jobs", type=_jobs, default=1, metavar="N", help="test in so many processes (1)")
     group.addoption(

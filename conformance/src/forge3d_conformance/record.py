@@ -39,6 +39,10 @@ class Record:
     lacking: tuple[str, ...] = ()
     """What a test that could not run needs and nobody lends."""
 
+    def told_of(self) -> dict[str, Any]:
+        """Return what another process is told of it: all but what was measured."""
+        return {name: getattr(self, name) for name in _TOLD}
+
     @classmethod
     def told(cls, event: Mapping[str, Any]) -> Record:
         """Return the record of which another process told in an event."""
@@ -125,7 +129,8 @@ def _told(record: Record) -> str:
 
 def kills(mutant: Mutant, record: Record) -> bool:
     """Whether the test failed for the reason that this mutant's defect gives it."""
-    return record.ending == "fail" and bool(mutant.because.search(record.message or ""))
+    own = record.clause == mutant.breaks
+    return own and record.ending == "fail" and bool(mutant.because.search(record.message or ""))
 
 
 def mutant_result(mutant: Mutant, expected: Sequence[str], records: Sequence[Record]) -> MutantResult:

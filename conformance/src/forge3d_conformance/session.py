@@ -16,10 +16,11 @@ from forge3d_conformance import inventory, profiles
 from forge3d_conformance.catalogue import Catalogue, RunLevel, load, refuse_nothing
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.events import Event, tell
+from forge3d_conformance.exactness import matching, settled, strays
 from forge3d_conformance.inventory import Inventory
 from forge3d_conformance.mutants import Mutant, breaking
 from forge3d_conformance.outcome import RunOutcome, conclude
-from forge3d_conformance.record import Record, kills
+from forge3d_conformance.record import Record
 from forge3d_conformance.repeat import Example, clear_scripts, write_scripts
 from forge3d_conformance.report import BackendIdentity, Report, begin, publish
 from forge3d_conformance.report.canonical import digest_of
@@ -50,6 +51,7 @@ class ClauseSession:
     directory: Path | None
     events: Path | None
     example: Example | None = None
+    exact: str = ""  # a glob: the mutants that match lie under every test, not their clauses' alone
     unended: list[str] = attrs.field(factory=list)
     """Why workers came to no end."""
     suite: Inventory = attrs.field(init=False, default=Inventory({}, {}))
@@ -78,6 +80,7 @@ class ClauseSession:
                 config.getoption("--report"),
                 config.getoption("--events"),
                 Example.parse(example) if (example := config.getoption("--example")) else None,
+                config.getoption("--exact"),
             )
             session._begin()
         except ForgeError as error:
@@ -114,10 +117,15 @@ class ClauseSession:
         marker = metafunc.definition.get_closest_marker("clause")
         if marker is None or not self.self_test or "mutant" not in metafunc.fixturenames:
             return
-        found = breaking(marker.args[0])
+        found = self._exact or breaking(marker.args[0])
         metafunc.parametrize(
             "mutant", [None, *found], ids=[SOUND, *(mutant.name for mutant in found)], indirect=True
         )
+
+    @property
+    def _exact(self) -> tuple[Mutant, ...]:
+        binding = [clause.id for clause in self.catalogue.binding(self.level, self.selection)]
+        return matching(self.exact, binding) if self.exact else ()
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         kept, dropped = [], []
@@ -161,7 +169,7 @@ class ClauseSession:
                     names.append(f"{test.name} ({test.cases - found} more of its {test.cases} cases)")
             if names:  # a clause without a test stays without a result
                 self.expected[clause.id] = names
-            if names and self.self_test:
+            if names and self.self_test and not self.exact:
                 self.mutants.update({mutant.name: mutant for mutant in self.suite.mutants.get(clause.id, ())})
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -199,7 +207,7 @@ class ClauseSession:
         mutant = trial.mutant
         self._tell(event="start", clause=trial.clause, mutant=mutant.name if mutant else None)
         self._settle(item, "forge3d-mutant" if mutant else f"forge3d-{self.level}")
-        if mutant and any(kills(mutant, record) for record in self._of(mutant)):
+        if mutant and settled(mutant, trial.clause, self.records):
             pytest.skip(ALREADY)
         if reason := self._why_unsupported(trial):
             trial.unsupported(reason, self._lacking(trial))
@@ -233,7 +241,7 @@ class ClauseSession:
             report.outcome, report.longrepr = "passed", None
         if report.when == "teardown" and trial.record is not None:
             self.records.append(trial.record)
-            self._tell(event="test", killed=trial.killed, **_plain(trial.record))
+            self._tell(event="test", killed=trial.killed, **trial.record.told_of())
         if report.when == "teardown":
             trial.bench = None  # pytest keeps its items, and so every device with them
         report.forge3d = trial  # type: ignore[attr-defined]
@@ -275,6 +283,7 @@ class ClauseSession:
             report=self._written(outcome),
             verdict=outcome.judgement.verdict if outcome.judgement else None,
             exceptions=list(outcome.judgement.exceptions) if outcome.judgement else [],
+            strays=[attrs.asdict(stray) for stray in strays(self.mutants.values(), self.records)],
             unspoken=list(self.catalogue.unspoken(self.level)),
             whole=not outcome.judgement.left_out if outcome.judgement else False,
             clauses=[
@@ -336,13 +345,6 @@ class ClauseSession:
             if self.example is not None:
                 self.example.impose(function)
 
-    def _of(self, mutant: Mutant) -> list[Record]:
-        return [record for record in self.records if record.mutant == mutant.name]
-
     def _tell(self, **event: Any) -> None:
         if self.events is not None:
             tell(self.events, event)
-
-
-def _plain(record: Record) -> dict[str, Any]:
-    return attrs.asdict(record, filter=lambda attribute, _value: attribute.name != "performance")

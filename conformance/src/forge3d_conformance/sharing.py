@@ -38,6 +38,7 @@ class SharedLoop:
             return None
         arguments = ["--backend", run.target.spec, "--level", run.level, "--clause", run.selection]
         arguments += ["--seed", str(run.seed), *(["--self-test"] if run.self_test else [])]
+        arguments += ["--exact", run.exact] if run.exact else []
         run.unended += share_out(arguments, jobs, run.heed)
         session.testsfailed += sum(record.ending == "fail" and not record.mutant for record in run.records)
         return True

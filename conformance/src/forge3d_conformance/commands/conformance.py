@@ -59,6 +59,10 @@ def conformance(
     ] = None,
     report: Annotated[str | None, typer.Option(metavar="DIR", help="Write the report there.")] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Show that every mutant is caught.")] = False,
+    exact: Annotated[
+        str,
+        typer.Option(metavar="GLOB", help="Lay these mutants under every test; show what else they fail."),
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
     jobs: Annotated[
         int,
@@ -86,7 +90,9 @@ def conformance(
         arguments += ["--clause", glob]
     if report is not None:
         arguments += ["--report", str(Path(report).resolve())]
-    if self_test:
+    if exact:
+        arguments += ["--exact", exact]
+    if self_test or exact:
         arguments.append("--self-test")
     ran = _run(arguments)
     folder = Path(report) if report else None
@@ -147,6 +153,9 @@ def _conclude(ran: Ran, out: Console, backend: str, report: Path | None) -> int:
     _areas(out, end["clauses"])
     for score in _scores(end):
         out.print(str(score))
+    if end["strays"]:
+        rows = [(s["mutant"], s["breaks"], s["clause"], escape(s["message"])) for s in end["strays"]]
+        table(out, rows, ("mutant", "breaks", "fails as well", "as"))
     seen: dict[str, str] = {}
     for result in end["clauses"]:
         if State(result["state"]).failing:
@@ -224,7 +233,7 @@ def _write(ran: Ran, backend: str) -> int:
             "error": ran.doubt or None if ran.last else _why_no_end(ran),
             **{
                 key: end.get(key)
-                for key in ("verdict", "reasons", "exceptions", "unspoken", "clauses", "mutants")
+                for key in ("verdict", "reasons", "exceptions", "unspoken", "clauses", "mutants", "strays")
             },
         }
     )
