@@ -13,6 +13,12 @@ from forge3d_conformance.bench import Bench
 COUNTED = ("Python threads", "native threads", "open files")
 MEASURED = ("memory", "device memory")
 
+PAUSE, STILL, MOST = 0.1, 3, 50
+"""Seconds between two counts of :func:`at_rest`, how many must say the same, and after how many it ends."""
+
+GRAIN = 1 << 20
+"""Bytes of memory that count as a fall."""
+
 
 def listed(folder: str) -> int:
     return len(os.listdir(folder)) if os.path.isdir(folder) else 0
@@ -53,3 +59,25 @@ def settled(bench: Bench, first: dict[str, int]) -> dict[str, int]:
             break
         pause.wait(0.05)
     return last
+
+
+def at_rest(bench: Bench) -> dict[str, int]:
+    """Return the least counts once they fall no more; devices are opened and closed meanwhile.
+
+    A device that was closed over unfinished work may be kept until its work has ended, and given back when
+    another is opened or closed. How many are on their way is no leak, however dear each may be.
+    """
+    pause = threading.Event()
+    least, still = count(bench), 0
+    for _ in range(MOST):
+        pause.wait(PAUSE)
+        bench.open().close()
+        bench.forget()
+        now = count(bench)
+        fell = any(now[name] < least[name] for name in COUNTED)
+        fell |= any(now[name] < least[name] - GRAIN for name in MEASURED)
+        least = {name: min(least[name], now[name]) for name in least}
+        still = 0 if fell else still + 1
+        if still == STILL:
+            break
+    return least

@@ -72,7 +72,7 @@ ENDED = """
 import json, threading, warnings
 warnings.simplefilter("ignore")
 from forge3d_conformance.child import bench
-from forge3d_conformance.clauses.counts import count, settled
+from forge3d_conformance.clauses.counts import at_rest
 from forge3d_core.errors import ForgeError
 
 SIZE = 1 << 20
@@ -93,13 +93,13 @@ def round():
 
 for _ in range(3):
     round()
-first = count(bench)
+first = at_rest(bench)
 for _ in range({rounds}):
     round()
-middle = count(bench)
+middle = at_rest(bench)
 for _ in range({rounds}):
     round()
-print(json.dumps([first, middle, settled(bench, first)]))
+print(json.dumps([first, middle, at_rest(bench)]))
 """
 
 ENDS = {
