@@ -184,6 +184,8 @@ class CudaSubject:
         runtime = cupy.cuda.runtime
         with device.native:
             runtime.memcpy(target, source, nbytes, runtime.memcpyDefault)
+            # A copy of 64 KiB and less from pageable memory returns once it is staged, perhaps not yet done.
+            runtime.streamSynchronize(LEGACY_STREAM)
 
 
 @attrs.define(eq=False)
