@@ -44,7 +44,9 @@ from forge3d_core.memory.profiling import benchmark_memory_patterns, profile_mem
 from forge3d_core.memory.registered import register_buffer, register_texture
 from forge3d_core.pipeline.stream import stream
 from forge3d_core.protocols import (
+    AsyncDevice,
     AsyncReadbackConfig,
+    AsyncRing,
     Backend,
     BatchingPool,
     BatchingRing,
@@ -81,7 +83,9 @@ from forge3d_core.selection.select import adopt_device, load_backend, open_devic
 from forge3d_core.timeline.points import wait_all, wait_any
 
 __all__ = [
+    "AsyncDevice",
     "AsyncReadbackConfig",
+    "AsyncRing",
     "Backend",
     "BackendDenied",
     "BackendError",

@@ -1,7 +1,8 @@
 """What other threads tell coroutines, under asyncio and under trio.
 
 A coroutine waits for an :class:`Outcome`, which any thread settles, or for a :class:`Bell`, which any thread
-rings. Which library runs it is found when the wait begins; trio is asked where the program has imported it.
+rings, or with :func:`in_thread` for a call that may block. Which library runs it is found when the wait
+begins; trio is asked where the program has imported it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import sys
 import threading
 import weakref
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
 from forge3d_core.errors import copy_exception
 
 Waiting = asyncio.Future[None]
+
+T = TypeVar("T")
 
 
 class Mailbox:
@@ -178,6 +183,41 @@ async def pause() -> None:
     """Let the other tasks of the loop run once."""
     trio = _trio()
     await (asyncio.sleep(0) if trio is None else trio.lowlevel.checkpoint())
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return ``call()``, made on a thread of its own: for what may block and must not be left half done.
+
+    A cancellation does not end the wait; under asyncio it is raised afterwards, under trio at the next
+    checkpoint. Where no thread can start the calling one makes the call.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="forge3d-close").start()
+    except RuntimeError:
+        return call()
+    trio, cancelled = _trio(), None
+    while not future.done():
+        awaited = outcome()
+        future.add_done_callback(lambda _future, awaited=awaited: awaited.settle(None))  # type: ignore[misc]
+        try:
+            with contextlib.nullcontext() if trio is None else trio.CancelScope(shield=True):
+                await awaited.over()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        try:
+            raise cancelled
+        finally:
+            del cancelled
+    return future.result()
 
 
 def _trio() -> Any | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from forge3d_core import arguments, protocols
 from forge3d_core.arguments import integer, keywords, shown
+from forge3d_core.concurrency.closing import AsyncWith
 from forge3d_core.device.closing import Closing, close_driver
 from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
@@ -78,7 +79,7 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
 
 
 @presents(protocols.HostArrayDevice)
-class AssembledDevice:
+class AssembledDevice(AsyncWith):
     """See :class:`forge3d_core.protocols.Device`."""
 
     def __init__(self, driver: Driver, options: DeviceOptions) -> None:

@@ -7,6 +7,7 @@ from forge3d_core.protocols.backend import ApiRange, ApiVersion, Backend
 from forge3d_core.protocols.budget import BudgetMetrics, BudgetTracker, Heap, MemoryKind, Reservation
 from forge3d_core.protocols.device import (
     LANE_ROLES,
+    AsyncDevice,
     Device,
     DeviceInfo,
     DeviceKind,
@@ -33,14 +34,23 @@ from forge3d_core.protocols.readback import (
     ReadRequest,
     WantedRead,
 )
-from forge3d_core.protocols.ring import BatchingRing, RingStats, StagingRing, StagingSlice, WantedUpload
+from forge3d_core.protocols.ring import (
+    AsyncRing,
+    BatchingRing,
+    RingStats,
+    StagingRing,
+    StagingSlice,
+    WantedUpload,
+)
 
 __all__ = [
     "LANE_ROLES",
     "Access",
     "ApiRange",
     "ApiVersion",
+    "AsyncDevice",
     "AsyncReadbackConfig",
+    "AsyncRing",
     "Backend",
     "Backpressure",
     "BatchingPool",

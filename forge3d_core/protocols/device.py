@@ -261,6 +261,18 @@ class Device(Protocol):
 
 
 @runtime_checkable
+class AsyncDevice(Device, Protocol):
+    """A device that ``async with`` closes: on a thread of its own, which is waited for, cancelled or not.
+
+    Devices that the core assembles are; others need not be.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
 class HostArrayDevice(Device, Protocol):
     """A device that gives out arrays in its host-visible memory.
 

@@ -189,6 +189,47 @@ WantedUpload = tuple[ArrayLike, Buffer | Texture] | tuple[ArrayLike, Buffer | Te
 
 
 @runtime_checkable
+class AsyncRing(StagingRing, Protocol):
+    """A ring for coroutines, under asyncio and trio.
+
+    Rings of devices that the core assembles are; others need not be. Coroutines stand in one line with
+    the threads that wait, and a wait uses no thread. No more than 64 KiB are copied on the loop's thread:
+    workers copy the rest. Cancelled at any await, a call gives back all that it had, once no worker reads
+    its source (that takes no longer than the copy of one part); what it had committed stays so. As a slice
+    in the way may be another task's of the same thread, none is refused by :class:`SliceOutstanding`: a
+    task that waits for a slice of its own waits until its timeout.
+
+    ``async with`` closes the ring on a thread of its own, and waits for that, cancelled or not.
+
+    Thread-safety: any loop of any thread.
+    """
+
+    async def reserve_async(self, nbytes: int, timeout: float | None = None) -> StagingSlice:
+        """Do what ``reserve`` does, and let the loop's other tasks run while it waits."""
+
+    async def advance_async(self, timeout: float | None = None) -> FencePoint:
+        """Do what ``advance`` does; slices of other tasks are waited for, too."""
+
+    async def upload_async(
+        self,
+        data: ArrayLike,
+        target: Buffer | Texture,
+        offset: int = 0,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        timeout: float | None = None,
+    ) -> FencePoint:
+        """Do what ``upload`` does; ``data`` may be overwritten once it has returned, and not before.
+
+        What goes wrong in a copy is raised here. Uploads of one ring that are large follow each other.
+        """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
 class BatchingRing(StagingRing, Protocol):
     """A ring that takes several uploads in one call.
 

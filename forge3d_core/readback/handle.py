@@ -26,12 +26,9 @@ from forge3d_core.readback.region import Region
 from forge3d_core.readback.state import Slot
 from forge3d_core.timeline.points import Settled, forget, known, wait_callback
 from forge3d_core.timeline.timeline import Point
+from forge3d_core.transfer.copying import INLINE_BYTES
 from forge3d_core.transfer.landing import Piece
 from forge3d_core.units import format_bytes
-
-INLINE_BYTES = 64 * 1024
-"""Up to here a coroutine copies on its own loop; more would hold up the loop's other tasks."""
-
 
 FLYING, LANDED, LEASED, CANCELLED, FAILED = ReadState
 
@@ -154,6 +151,8 @@ class Handle:
                 raise
         if self._state is FLYING:
             await self.land_async()
+        elif self._state is LEASED and self.region.nbytes > INLINE_BYTES:
+            return await self._pool.copier.aside(self._get)
         return self._get()
 
     async def land_async(self) -> None:

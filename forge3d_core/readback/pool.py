@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.arguments import keywords, shown
+from forge3d_core.concurrency.closing import AsyncWith
 from forge3d_core.driver import Command
 from forge3d_core.errors import Closed, Forked, copy_exception
 from forge3d_core.lifetime.life import Life
@@ -80,7 +81,7 @@ class PoolHost(Protocol):
 
 
 @presents(protocols.BatchingPool)
-class Pool:
+class Pool(AsyncWith):
     """See :class:`forge3d_core.protocols.BatchingPool`.
 
     A read has a block from its submission until its bytes have *landed*: until they are taken, or a later
@@ -202,12 +203,6 @@ class Pool:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
     def _handle(self, request: ReadRequest) -> Handle:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
 from forge3d_core.arguments import integer, shown
+from forge3d_core.concurrency.closing import AsyncWith
 from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Memory
 from forge3d_core.errors import (
@@ -29,6 +30,7 @@ from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring.block import Block, Phase, Staged
 from forge3d_core.ring.block_set import BlockSet
+from forge3d_core.ring.coroutines import AsyncRoom, upload_async
 from forge3d_core.ring.request import UploadRequest, upload_request, upload_requests
 from forge3d_core.ring.room import Room
 from forge3d_core.ring.slice import Slice
@@ -38,6 +40,7 @@ from forge3d_core.ring.submission import SubmissionQueue, Submitter, failure_bef
 from forge3d_core.ring.upload import upload
 from forge3d_core.ring.waiting import Waiting, refuse_own
 from forge3d_core.transfer.transfers import Transfers
+from forge3d_core.transfer.upload import Flight
 from forge3d_core.units import format_bytes
 
 MAX_BLOCKS = 8
@@ -55,12 +58,13 @@ class RingHost(Submitter, Protocol):
     def idle_point(self, lane: str) -> FencePoint: ...
 
 
+@presents(protocols.AsyncRing)
 @presents(protocols.BatchingRing)
 @presents(protocols.StagingRing)
-class Ring:
+class Ring(AsyncWith):
     """See :class:`forge3d_core.protocols.StagingRing`.
 
-    A ring that takes several uploads in one call.
+    A ring that takes several uploads in one call, and for coroutines.
 
     The lock of ``waiting`` guards ``state``; nothing is submitted and nothing waited for under it.
     """
@@ -82,6 +86,7 @@ class Ring:
         self._host = host
         self._queue = SubmissionQueue(host, self.state, self.waiting, lane)
         self.room = Room(self.life, self.state, self.memory, self._queue)
+        self.waits = AsyncRoom(self.life, self.room, self.state, self._queue)
         self._closed = False
         self._turn = Turn()
 
@@ -171,13 +176,50 @@ class Ring:
         for array, target, offset, origin in requests:
             if isinstance(target, DeviceTexture) or not stage_small(self, array, target, offset):
                 flights = upload(self, self._host, array, target, (offset, origin), deadline)
-                with self.waiting.lock:
-                    self.state.flew(flights)
+                self.flew(flights)
         point = self.submit(deadline)
         for array, target, _, _ in requests:
             if self._queue.refused:
                 self._queue.tell_refused(target.allocation)
             target.allocation.uploaded = (point, array.dtype) if array.dtype.kind == "f" else None
+        return point
+
+    def flew(self, flights: list[Flight]) -> None:
+        """Note what was submitted beside the blocks."""
+        with self.waiting.lock:
+            self.state.flew(flights)
+
+    async def reserve_async(self, nbytes: int, timeout: float | None = None) -> Slice:
+        deadline, nbytes = Deadline.after(timeout), self._fits(nbytes)
+        found = await self.waits.take(nbytes, partial(Slice, self, nbytes), deadline)
+        if self.state.sealed:
+            self._flush_with(found)
+        return found
+
+    async def advance_async(self, timeout: float | None = None) -> FencePoint:
+        await self.waits.submit(Deadline.after(timeout))
+        if self._queue.refused:
+            self._queue.tell_refused()
+        return self._host.idle_point(self.lane) if self.state.last is None else self.state.last
+
+    async def upload_async(
+        self,
+        data: ArrayLike,
+        target: protocols.Buffer | protocols.Texture,
+        offset: int = 0,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        timeout: float | None = None,
+    ) -> FencePoint:
+        deadline = Deadline.after(timeout)
+        self.life.check()
+        request = upload_request(data, target, offset, origin, self.check_target)
+        await upload_async(self, self._host, request, deadline)
+        point = await self.waits.submit(deadline) or self._host.idle_point(self.lane)
+        if self._queue.refused:
+            self._queue.tell_refused(request.target.allocation)
+        floats = request.array.dtype.kind == "f"
+        request.target.allocation.uploaded = (point, request.array.dtype) if floats else None
         return point
 
     def stats(self) -> RingStats:

@@ -86,8 +86,9 @@ class Room:
                         refuse_own("reserve", [found], waited=stalled)
                     if not stalled:
                         self._state.stalls, stalled = self._state.stalls + 1, True
-                    left = self._left(deadline, why)
+                    left = self.left(deadline, why)
                     if point is None:
+                        waiting.pass_over()
                         waiting.sleep(left)
                 if point is not None:
                     wait_point(point, left)
@@ -103,13 +104,13 @@ class Room:
                 if not any(block in self._state.sealed for block in awaited):
                     return
                 self._life.check()
-                self._waiting.sleep(self._left(deadline, "slices of other threads are not committed"))
+                self._waiting.sleep(self.left(deadline, "slices of other threads are not committed"))
                 refuse_own("advance", awaited, waited=True)
             self._queue.flush()
 
-    def _left(self, deadline: Deadline, why: str) -> float:
+    def left(self, deadline: Deadline, why: str, look: float = LOOK_SECONDS) -> float:
         """Return how long to wait before looking again; raise :class:`FenceTimeout` once time is up."""
-        left = deadline.left(LOOK_SECONDS)
+        left = deadline.left(look)
         if left <= 0:
             blocks = self._state.blocks
             written = [str(lent) for block in blocks for lent in block.outstanding.copy()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -50,6 +50,14 @@ class UploadDevice(Protocol):
     ) -> FencePoint: ...
 
 
+class Plan(NamedTuple):
+    """How an array may get to its target: in slices, in chunks, or from where it is."""
+
+    cut: Cut
+    bulk: Cut
+    in_place: tuple[Command, Allocation] | None
+
+
 def upload(
     ring: UploadHost,
     host: UploadDevice,
@@ -63,26 +71,50 @@ def upload(
     Return what was submitted behind all that the ring had taken before. Empty: it is in the ring's blocks,
     the last of which is left for the caller to submit.
     """
+    plan = plan_upload(ring, host, array, target, place)
+    if plan.in_place is not None:
+        ring.submit(deadline)
+        command, source = plan.in_place
+        point = host.submit_commands(ring.lane, [command], [source], [target.allocation])
+        return [Flight(point, array.nbytes)]
+    if array.nbytes >= host.transfers.tuning.threshold:
+        ring.submit(deadline)
+        goal = Goal(host.submit_commands, ring.lane, target.allocation, ring.life.check, deadline)
+        if (flights := host.transfers.upload(array.nbytes, plan.bulk, goal)) is not None:
+            return flights
+    if array.size:
+        parts = plan.cut(ring.buffer_size)
+        for number in range(len(parts)):
+            _stage(ring, parts.part(number), target, deadline)
+    return []
+
+
+def plan_upload(
+    ring: UploadHost,
+    host: UploadDevice,
+    array: NDArray[Any],
+    target: DeviceBuffer | DeviceTexture,
+    place: tuple[int, tuple[int, int]],
+) -> Plan:
+    """Return the ways of ``array`` to ``target``, or raise why there is none."""
     ring.check_target(target)
     if isinstance(target, DeviceTexture):
         cut, bulk = _texels(ring, array, target, *place)
     else:
         cut, bulk = _bytes(ring, array, target, place[0])
     found = host.transfers.host_arrays.find(array)
-    if found is not None and (command := _in_place(ring, array, target, place, found)) is not None:
-        ring.submit(deadline)
-        point = host.submit_commands(ring.lane, [command], [found[0]], [target.allocation])
-        return [Flight(point, array.nbytes)]
-    if array.nbytes >= host.transfers.tuning.threshold:
-        ring.submit(deadline)
-        goal = Goal(host.submit_commands, ring.lane, target.allocation, ring.life.check, deadline)
-        if (flights := host.transfers.upload(array.nbytes, bulk, goal)) is not None:
-            return flights
-    if array.size:
-        parts = cut(ring.buffer_size)
-        for number in range(len(parts)):
-            _stage(ring, parts.part(number), target, deadline)
-    return []
+    command = None if found is None else _in_place(ring, array, target, place, found)
+    return Plan(cut, bulk, None if found is None or command is None else (command, found[0]))
+
+
+def commit_part(slot: Slice, part: Run | Tile, target: DeviceBuffer | DeviceTexture) -> None:
+    """Commit a slice that a part was copied to."""
+    if isinstance(part, Tile):
+        assert isinstance(target, DeviceTexture)
+        slot.commit_rows(target, origin=part.origin, size=part.size, row_pitch=part.pitch)
+    else:
+        assert isinstance(target, DeviceBuffer)
+        slot.commit(target, part.offset + part.start)
 
 
 def _bytes(ring: UploadHost, array: NDArray[Any], target: DeviceBuffer, offset: int) -> tuple[Cut, Cut]:
@@ -130,10 +162,7 @@ def _stage(
     slot = ring.reserve_until(part.room, deadline)
     try:
         slot.fill(part.fill)
-        if isinstance(part, Tile):
-            slot.commit_rows(target, origin=part.origin, size=part.size, row_pitch=part.pitch)
-        else:
-            slot.commit(target, part.offset + part.start)
+        commit_part(slot, part, target)
     except BaseException:  # an error that the caller keeps would keep the slice, and it the ring
         slot.revoke()
         raise

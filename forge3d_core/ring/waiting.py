@@ -1,11 +1,13 @@
-"""Threads that wait at a staging ring, and what they must not wait for."""
+"""Threads and coroutines that wait at a staging ring, and what they must not wait for."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 
+from forge3d_core.concurrency.loops import Bell, bell
 from forge3d_core.errors import FenceTimeout, SliceOutstanding
 from forge3d_core.protocols import FencePoint
 from forge3d_core.ring.block import Block
@@ -14,8 +16,39 @@ LOOK_SECONDS = 0.05
 """How often a wait for another thread's slice looks up, for a loss or a close that nothing announced."""
 
 
+STILL_SECONDS = 0.5
+"""A loop that takes so long to come to a coroutine that was called stands still."""
+
+
+class Turn:
+    """The ticket of one coroutine. ``called`` is when it was called, None since it looked; under the lock."""
+
+    __slots__ = ("_bell", "called")
+
+    def __init__(self) -> None:
+        self._bell: Bell = bell()
+        self.called: float | None = None
+
+    def call(self) -> None:
+        """Have the coroutine look again; under the lock, from any thread."""
+        if self.called is None:
+            self.called = time.monotonic()
+        self._bell.ring()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until called, for up to ``seconds``."""
+        await self._bell.wait(seconds)
+        self.called = None
+
+    @property
+    def still(self) -> bool:
+        """Whether its loop stands still."""
+        return self.called is not None and time.monotonic() - self.called > STILL_SECONDS
+
+
 class Waiting:
-    """The ring's lock, and the threads that wait there: for room, first come, first served, or for slices.
+    """The ring's lock, and the threads and coroutines that wait there: for room, first come, first served,
+    or for slices.
 
     Who changes what they wait for wakes them, if there are any: ``line`` has those that wait for room, in
     order, ``asleep`` those that sleep. Enter ``lock``, never a condition: its own enter is Python, which
@@ -29,9 +62,22 @@ class Waiting:
         self.changed = threading.Condition(self.lock)
 
     def wake(self) -> None:
-        """Have all that wait look again."""
+        """Have all that wait look again; of the coroutines in the line, the first: that calls the next."""
         with self.lock:
             self.changed.notify_all()
+            if self.line and isinstance(first := self.line[0], Turn):
+                first.call()
+            for one in self.asleep:
+                if isinstance(one, Turn):
+                    one.call()
+
+    def pass_over(self) -> None:
+        """Have a coroutine whose loop stands still go to the end of the line; under the lock."""
+        if self.line and isinstance(first := self.line[0], Turn):
+            if first.still:
+                self.line.rotate(-1)
+            elif first.called is None:
+                first.call()
 
     def sleep(self, seconds: float) -> None:
         """Sleep until woken; the caller has the lock, which is free meanwhile, and looks again."""

@@ -21,6 +21,9 @@ PARALLEL_BYTES = 1024**2
 PART_BYTES = 2 * 1024**2
 """What one thread copies at a time: more would leave threads idle at the end, less costs calls."""
 
+INLINE_BYTES = 64 * 1024
+"""Up to here a coroutine copies on its own loop; more would hold up the loop's other tasks."""
+
 T = TypeVar("T")
 
 
@@ -68,24 +71,35 @@ class HostCopier:
 
     async def aside(self, call: Callable[[], T]) -> T:
         """Return ``call()``, made by a worker."""
-        future: Future[T] = Future()
+        return await aside(self.crew, call)
 
-        def step() -> bool:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(call())
-                except BaseException as error:
-                    future.set_exception(error)
-            return False
 
-        if not self.crew.begin(Job(step, 1, brief=True)):
+async def aside(crew: Crew, call: Callable[[], T], undo: Callable[[], object] | None = None) -> T:
+    """Return ``call()``, made by a worker of ``crew``.
+
+    ``undo`` is called if that raises, or if the wait is given up: in the thread that comes last, once
+    no worker is in ``call`` nor will be.
+    """
+    future: Future[T] = Future()
+
+    def step() -> bool:
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+        return False
+
+    try:
+        if not crew.begin(Job(step, 1, brief=True)):
             step()  # no thread can start
         if not future.done():
             awaited = outcome()
             future.add_done_callback(lambda _future: awaited.settle(None))
-            try:
-                await awaited.over()
-            except BaseException:
-                future.cancel()  # if it has not begun
-                raise
+            await awaited.over()
         return future.result()
+    except BaseException:
+        future.cancel()  # if it has not begun
+        if undo is not None:
+            future.add_done_callback(lambda _future: undo())
+        raise
