@@ -32,7 +32,7 @@ KINDS = {
     "texture": protocols.Texture,
     "kernel": protocols.Kernel,
     "commands": protocols.CommandList,
-    "ring": protocols.BatchingRing,
+    "ring": protocols.AsyncRing,
     "slice": protocols.StagingSlice,
     "pool": protocols.BatchingPool,
     "handle": protocols.ReadbackHandle,

@@ -189,7 +189,24 @@ WantedUpload = tuple[ArrayLike, Buffer | Texture] | tuple[ArrayLike, Buffer | Te
 
 
 @runtime_checkable
-class AsyncRing(StagingRing, Protocol):
+class BatchingRing(StagingRing, Protocol):
+    """A ring that takes several uploads in one call.
+
+    Rings of devices that the core assembles are; others need not be.
+    """
+
+    def upload_many(self, uploads: Iterable[WantedUpload], *, timeout: float | None = None) -> FencePoint:
+        """Stage arrays one after the other, submit them together, and return the point that covers them all.
+
+        Each upload is (data, target) or (data, target, offset), with data, target and offset as for
+        ``upload``; a texture is written from its origin. Where all of them fit into blocks that are free
+        they are one submission. All are checked before the first is staged: a call that is refused has
+        changed nothing. Raises as ``upload`` does.
+        """
+
+
+@runtime_checkable
+class AsyncRing(BatchingRing, Protocol):
     """A ring for coroutines, under asyncio and trio.
 
     Rings of devices that the core assembles are; others need not be. Coroutines stand in one line with
@@ -227,20 +244,3 @@ class AsyncRing(StagingRing, Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
-
-
-@runtime_checkable
-class BatchingRing(StagingRing, Protocol):
-    """A ring that takes several uploads in one call.
-
-    Rings of devices that the core assembles are; others need not be.
-    """
-
-    def upload_many(self, uploads: Iterable[WantedUpload], *, timeout: float | None = None) -> FencePoint:
-        """Stage arrays one after the other, submit them together, and return the point that covers them all.
-
-        Each upload is (data, target) or (data, target, offset), with data, target and offset as for
-        ``upload``; a texture is written from its origin. Where all of them fit into blocks that are free
-        they are one submission. All are checked before the first is staged: a call that is refused has
-        changed nothing. Raises as ``upload`` does.
-        """

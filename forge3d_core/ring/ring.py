@@ -64,7 +64,7 @@ class RingHost(Submitter, Protocol):
 class Ring(AsyncWith):
     """See :class:`forge3d_core.protocols.StagingRing`.
 
-    A ring that takes several uploads in one call, and for coroutines.
+    A ring that takes several uploads in one call. A ring for coroutines, under asyncio and trio.
 
     The lock of ``waiting`` guards ``state``; nothing is submitted and nothing waited for under it.
     """
