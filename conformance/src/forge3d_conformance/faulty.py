@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+
+from forge3d_core.errors import OutOfDeviceMemory
 
 CALLS = ("submit", "query", "wait", "retire", "check")
 """The calls that wait for a lane's work or stand behind those who do."""
@@ -23,10 +25,31 @@ class FaultyDriver:
     _lane: str = ""
     _error: Exception | None = None
     _lanes: dict[int, str] = attrs.field(factory=dict)  # of the tokens, by their id
+    allocations: int = 0  # that were asked for since the last :meth:`refuse`
+    _refused: int | None = None
 
     def fail(self, call: str, lane: str, error: Exception) -> None:
         """Have ``call`` raise ``error`` from now on wherever it concerns work of ``lane``."""
         self._call, self._lane, self._error = call, lane, error
+
+    def refuse(self, number: int | None) -> None:
+        """Refuse allocation ``number``, counted from 0 and from now, and all after it; None: none."""
+        self.allocations, self._refused = 0, number
+
+    def allocate_buffer(self, *args: Any) -> Any:
+        return self._allocate(self.driver.allocate_buffer, *args)
+
+    def allocate_texture(self, *args: Any) -> Any:
+        return self._allocate(self.driver.allocate_texture, *args)
+
+    def allocate_block(self, *args: Any) -> Any:
+        return self._allocate(self.driver.allocate_block, *args)
+
+    def _allocate(self, allocate: Callable[..., Any], *args: Any) -> Any:
+        number, self.allocations = self.allocations, self.allocations + 1
+        if self._refused is not None and number >= self._refused:
+            raise OutOfDeviceMemory(f"allocation {number} was refused for the conformance suite")
+        return allocate(*args)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.driver, name)
