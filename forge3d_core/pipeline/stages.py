@@ -53,6 +53,10 @@ def _name(value: str) -> str:
     return text("a stage's name", value)
 
 
+def _params(value: Sequence[float]) -> tuple[float, ...]:
+    return tuple(sequence("a stage's params", value))
+
+
 @attrs.frozen
 class GpuPipelineStage:
     """One stage: an upload, a kernel, or a download. Buffers are the indices that ``add_buffer`` returned.
@@ -67,7 +71,7 @@ class GpuPipelineStage:
     input_buffers: tuple[int, ...] = attrs.field(default=(), converter=_buffers)
     output_buffers: tuple[int, ...] = attrs.field(default=(), converter=_buffers)
     config: LaunchConfig = attrs.field(factory=LaunchConfig)
-    params: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    params: tuple[float, ...] = attrs.field(default=(), converter=_params)
     source: Source | None = None  # of an upload: called with the number of the iteration
     sink: Sink | None = None  # of a download: called with that number and an array of its own
     dtype: np.dtype[Any] = attrs.field(default="u1", converter=np.dtype)  # of a download

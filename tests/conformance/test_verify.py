@@ -116,12 +116,12 @@ def test_a_planned_clause_never_counts_as_passed(
 ) -> None:
     report = run()
     clauses = tuple(
-        attrs.evolve(c, state=State.PASS, tests=("t",)) if c.id == "pipeline.states" else c
+        attrs.evolve(c, state=State.PASS, tests=("t",)) if c.id == "pipeline.overlap" else c
         for c in report.clauses
     )
     forged = attrs.evolve(report, clauses=clauses, totals=tally(clauses))
     defects = verify(dump(forged), catalogue, inventory).defects
-    assert "pipeline.states is planned, and the report calls it pass" in defects
+    assert "pipeline.overlap is planned, and the report calls it pass" in defects
 
 
 def _all(document: dict[str, Any], key: str, **changes: Any) -> None:

@@ -161,6 +161,11 @@ class Bench:
         """Return the bytes of device memory that this process holds, 0 where the subject cannot tell."""
         return self.target.subject.lent.memory_in_use() if "memory" in self.capabilities else 0
 
+    def make(self, system: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Return one of the systems of ``forge3d_core.pipeline``, or what a mutant has instead of it."""
+        made: Callable[..., T] = self.layer.SYSTEMS.get(system, system) if self.layer else system
+        return made(*args, **kwargs)
+
     def payload(self, nbytes: int) -> NDArray[np.uint8]:
         """Return random bytes, the same for the same test and seed."""
         return self.random.integers(0, 256, nbytes, np.uint8)

@@ -17,7 +17,7 @@ CONTRACT = {
     "idempotent abandoned lease into latest double-buffered budgeted stats async",
     "budget": "exact hard-limit clean-refusal check kinds formats peak release-once collected watermarks "
     "adjustable waits reclaim-first three-refusals",
-    "pipeline": "states deps same-answer overlap poisoned stats order poll",
+    "pipeline": "states deps same-answer poisoned stats order poll overlap",
     "device": "no-side-effects reopen closed lost threads fork exit zeroed adopt kernel-errors",
     "plugin": "isolated lazy version precedence no-fallback deny-before-import no-collision explains",
     "perf": "ring-api-cost upload-owned upload-pinned readback-lease readback-owned readback-small "
@@ -45,8 +45,7 @@ def test_texts_are_sentences(catalogue: Catalogue) -> None:
 
 def test_what_is_not_built_is_planned_and_says_so(catalogue: Catalogue) -> None:
     planned = {clause.id for clause in catalogue.select(status="planned")}
-    for clause in catalogue.select(area="pipeline"):
-        assert clause.id in planned
+    assert "pipeline.overlap" in planned
     assert "budget.formats" in planned
     assert not planned & {"budget.watermarks", "readback.latest", "device.adopt"}
 
@@ -54,7 +53,7 @@ def test_what_is_not_built_is_planned_and_says_so(catalogue: Catalogue) -> None:
 def test_select_narrows_by_everything_given(catalogue: Catalogue) -> None:
     assert catalogue.select() == catalogue.clauses
     assert {c.area for c in catalogue.select("ring.*")} == {"ring"}
-    assert [c.id for c in catalogue.select("*.stats", status="active")] == ["ring.stats", "readback.stats"]
+    assert [c.id for c in catalogue.select("*.stats", status="active")] == ["ring.stats", "readback.stats", "pipeline.stats"]
     assert all(c.level == "extended" for c in catalogue.select(level="extended"))
     assert catalogue.select("nothing.*") == ()
 
@@ -63,7 +62,7 @@ def test_a_level_binds_active_clauses_only(catalogue: Catalogue) -> None:
     assert catalogue["ring.wraps"].binding_at("core")
     assert not catalogue["device.adopt-order"].binding_at("core")
     assert catalogue["device.adopt-order"].binding_at("full")
-    assert not catalogue["pipeline.states"].binding_at("full")
+    assert not catalogue["pipeline.overlap"].binding_at("full")
 
 
 def test_speed_is_measured_at_a_level_of_its_own(catalogue: Catalogue) -> None:

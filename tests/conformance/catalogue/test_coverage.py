@@ -50,9 +50,9 @@ def test_a_core_clause_without_a_mutant_is_named_and_an_extended_one_is_not(
 def test_a_planned_clause_with_a_test_is_named(
     catalogue: Catalogue, tests: Collected, mutants: Collected
 ) -> None:
-    tests["pipeline.states"] = {"test_states"}
+    tests["pipeline.overlap"] = {"test_states"}
     (gap,) = gaps(catalogue, tests, mutants)
-    assert "pipeline.states is planned, yet test_states tests it" in gap
+    assert "pipeline.overlap is planned, yet test_states tests it" in gap
 
 
 def test_names_that_are_no_clause_are_named(

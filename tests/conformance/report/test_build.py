@@ -83,7 +83,7 @@ def test_results_that_the_catalogue_does_not_know_are_refused(
     with pytest.raises(ReportError, match="two results"):
         end(begun, catalogue, [passed, passed])
     with pytest.raises(ReportError, match="only planned"):
-        end(begun, catalogue, [result(catalogue["pipeline.states"], State.PASS)])
+        end(begun, catalogue, [result(catalogue["pipeline.overlap"], State.PASS)])
     with pytest.raises(UnknownClause):
         end(begun, catalogue, [ClauseResult("ring.warps", "core", State.PASS, tests=("t",))])
     with pytest.raises(ReportError, match="core in the catalogue, not extended"):

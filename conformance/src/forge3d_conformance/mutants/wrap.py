@@ -182,6 +182,9 @@ class Layer:
     LASTING: ClassVar = frozenset({"Backend", "Device", "Lane", "Timeline", "Budget"})
     """Nouns whose proxies live as long as the layer, so that state on them is not lost."""
 
+    SYSTEMS: ClassVar[Mapping[Any, Callable[..., Any]]] = MappingProxyType({})
+    """What a test gets that asks the bench to make one of the systems of ``forge3d_core.pipeline``."""
+
     def __init__(self) -> None:
         self._proxies: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()
         self._lasting: list[Proxy] = []
