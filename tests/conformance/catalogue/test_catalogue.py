@@ -53,7 +53,11 @@ def test_what_is_not_built_is_planned_and_says_so(catalogue: Catalogue) -> None:
 def test_select_narrows_by_everything_given(catalogue: Catalogue) -> None:
     assert catalogue.select() == catalogue.clauses
     assert {c.area for c in catalogue.select("ring.*")} == {"ring"}
-    assert [c.id for c in catalogue.select("*.stats", status="active")] == ["ring.stats", "readback.stats", "pipeline.stats"]
+    assert [c.id for c in catalogue.select("*.stats", status="active")] == [
+        "ring.stats",
+        "readback.stats",
+        "pipeline.stats",
+    ]
     assert all(c.level == "extended" for c in catalogue.select(level="extended"))
     assert catalogue.select("nothing.*") == ()
 

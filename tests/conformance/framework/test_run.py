@@ -153,7 +153,7 @@ def test_a_killed_run_leaves_no_pass_behind(run: Run, crooked: Callable[..., Non
     crooked(dies_at=2)
     ran = run(*ONE, "--report", str(tmp_path / "report"))
     assert (ran.status, ran.last) == (-signal.SIGKILL, None)
-    assert ran.how() == "the run was ended by signal 9 while testing fence.close-wakes"
+    assert ran.how == "the run was ended by signal 9 while testing fence.close-wakes"
     report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
     assert report["phase"] == "running"
     assert "pass" not in {result.state.value for result in read(tmp_path / "report").clauses}

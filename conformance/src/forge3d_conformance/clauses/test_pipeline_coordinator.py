@@ -170,7 +170,7 @@ def test_threads_that_poll_share_the_reports(bench: Bench) -> None:
         bench.check(sorted(told) == operations, f"four threads were told {sorted(told)}, not each once")
 
 
-@pytest.mark.clause("pipeline.poisoned", requires=("driver", "concurrent_lanes"))
+@pytest.mark.clause("pipeline.poisoned", requires=("driver",))
 def test_a_failure_fails_what_depends_on_it_and_no_other(bench: Bench) -> None:
     device, driver = bench.breakable(drain_timeout=0.1)
     with coordinated(bench, device) as coordinator, TripleBuffer(device, NBYTES) as triple:
@@ -186,7 +186,8 @@ def test_a_failure_fails_what_depends_on_it_and_no_other(bench: Bench) -> None:
         with bench.raises(ForgeError, "an operation behind one that failed"):
             behind = queue("download", [failing])
             coordinator.wait(behind, bench.patience)
-        good = [queue("upload", []), queue("download", [before])]
+        apart = len({device.lanes[role].name for role in ROLES}) == len(ROLES)
+        good = [queue("upload", []), queue("download", [before])] if apart else []
         for operation in good:
             coordinator.wait(operation, bench.patience)
         ends = {completion.op_id: completion.error for completion in coordinator.poll()}

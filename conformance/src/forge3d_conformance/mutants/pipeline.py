@@ -192,7 +192,7 @@ class Pessimist(AsyncCoordinator):
     "pipeline.failure-spreads",
     breaks="pipeline.poisoned",
     because="depend on nothing that failed",
-    requires=("driver", "concurrent_lanes"),
+    requires=("driver",),
 )
 class FailureSpreads(Layer):
     """Once an operation failed, all others are reported to have failed as well."""
@@ -209,7 +209,7 @@ class Optimist(AsyncCoordinator):
     "pipeline.failure-is-done",
     breaks="pipeline.poisoned",
     because="failed and is not reported so",
-    requires=("driver", "concurrent_lanes"),
+    requires=("driver",),
 )
 class FailureIsDone(Layer):
     """An operation that failed is reported to be done."""
