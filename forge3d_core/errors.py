@@ -27,6 +27,7 @@
     │   ├── BudgetExceeded                  more than the limit itself: can never succeed
     │   ├── BudgetExhausted                 would fit if others gave back
     │   └── OutOfDeviceMemory               the budget agreed, the driver had none
+    │       └── OutOfHostMemory             and what it lacked was host memory that the device can reach
     ├── Busy                                too many operations are pending and the policy says raise
     ├── FenceTimeout (TimeoutError)         the wait ended before the work did
     ├── KernelError                         a kernel failed to compile or to run; says where
@@ -160,6 +161,14 @@ class BudgetExhausted(BudgetError):
 
 class OutOfDeviceMemory(BudgetError):
     """The budget agreed and the driver had no memory left."""
+
+
+class OutOfHostMemory(OutOfDeviceMemory):
+    """The budget agreed and the driver got no more host memory that the device can reach.
+
+    Page-locked memory has limits of its own, in containers, under WSL2 and by ``ulimit -l``; device memory
+    may be free meanwhile.
+    """
 
 
 class Busy(ForgeError):

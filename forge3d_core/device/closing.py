@@ -19,9 +19,9 @@ from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
+from forge3d_core.memory.leaks import told
 from forge3d_core.timeline.timeline import Timeline
 from forge3d_core.transfer.transfers import Transfers
-from forge3d_core.units import format_bytes
 
 
 class Closable(Protocol):
@@ -91,13 +91,11 @@ class Closing:
 
     def _close_budget(self) -> None:
         try:
-            leaked, nbytes = self.budget.close()
+            leaks = self.budget.close()
         finally:  # a reservation that is kept must not keep the rest alive
             self.budget.sweep = lambda: None
-        if leaked:
-            self._remarks.append(
-                f"{leaked} reservation(s) of {format_bytes(nbytes)} were not released: use with blocks"
-            )
+        if leaks:
+            self._remarks.append(told(leaks))
 
     def _report(self) -> None:
         if self._remarks:

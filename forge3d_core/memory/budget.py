@@ -27,6 +27,7 @@ from forge3d_core.memory.entry import (
     with_peaks,
     without_entry,
 )
+from forge3d_core.memory.leaks import Leak, leaks_of
 from forge3d_core.memory.process import ProcessTracker
 from forge3d_core.memory.reclaimers import Caches, Reclaimer, ask
 from forge3d_core.memory.reservation import LedgerReservation
@@ -207,14 +208,15 @@ class Ledger:
             self._ended = error
             self._changed.notify_all()
 
-    def close(self) -> tuple[int, int]:
-        """Give back what is still held; return how many reservations that were, and their bytes."""
+    def close(self) -> list[Leak]:
+        """Give back what is still held, and return what that was."""
         self._catch_up()
         leaked = [entry for entry in list(self._held.values()) if entry.held]
+        leaks = leaks_of(leaked)
         for entry in leaked:
             self.release(entry)
         self._process.remove(self)
-        return len(leaked), sum(entry.nbytes for entry in leaked)
+        return leaks
 
     def _change(
         self, step: Callable[[BudgetMetrics], BudgetMetrics | None], entry: Entry | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from typing import Any
 
@@ -26,6 +27,7 @@ class Entry:
     held: bool = False
     pending: bool = False  # the driver has yet to say whether there is memory behind it
     owner: weakref.ref[Any] | None = None  # to the reservation; None once it is released
+    made: float = attrs.field(factory=time.monotonic)  # when
 
 
 def fits(now: BudgetMetrics, entry: Entry) -> bool:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forge3d_core.device import AssembledDevice, assemble
-from forge3d_core.errors import BudgetExhausted
+from forge3d_core.errors import BudgetExhausted, OutOfHostMemory
 from forge3d_core.protocols import DeviceOptions
+from forge3d_cuda.errors import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from conftest import Runtime
@@ -100,3 +101,22 @@ def test_memory_of_one_device_rests_while_another_works(
     runtime.pending.clear()
     other.retire(token)
     assert len(runtime.called("freeHost")) == 1
+
+
+def test_host_memory_that_cannot_be_locked_is_told_from_the_device_s(
+    device: AssembledDevice, runtime: Runtime
+) -> None:
+    class NoMemory(RuntimeError):
+        status = OUT_OF_MEMORY
+
+    def refuse() -> None:
+        runtime.during["hostAlloc"] = refuse  # what is there is called once, and a retry is one more
+        raise NoMemory("cudaErrorMemoryAllocation: out of memory")
+
+    runtime.during["hostAlloc"] = refuse
+    before = device.budget.metrics()
+    with pytest.raises(OutOfHostMemory, match=r"page-locked host memory .*lower the budget"):
+        device.staging_ring(ring_count=1, buffer_size=NBYTES)
+    assert device.budget.metrics() == before
+    del runtime.during["hostAlloc"]
+    device.staging_ring(ring_count=1, buffer_size=NBYTES).close()

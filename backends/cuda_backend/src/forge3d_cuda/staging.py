@@ -13,9 +13,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from forge3d_core.units import align_up
+from forge3d_core.errors import OutOfHostMemory
+from forge3d_core.units import align_up, format_bytes
 from forge3d_cuda.current import OnDevice
-from forge3d_cuda.errors import translate
+from forge3d_cuda.errors import OUT_OF_MEMORY, status_of, translate
 
 PAGE = 4096
 
@@ -159,6 +160,12 @@ class Staging:
         try:
             return int(self._runtime.hostAlloc(size, self._runtime.hostAllocPortable))
         except RuntimeError as error:
+            if status_of(error) == OUT_OF_MEMORY:
+                raise OutOfHostMemory(
+                    f"CUDA got no {format_bytes(size)} of page-locked host memory ({error}); containers, "
+                    "WSL2 and ulimit -l limit it, whatever is free on the device: lower the budget, or close "
+                    "rings, pools and host arrays"
+                ) from error
             raise translate(error, f"page-locking {size} bytes of host memory") from error
 
     def free(self, block: HostBlock) -> bool:
