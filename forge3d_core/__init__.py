@@ -40,6 +40,7 @@ from forge3d_core.errors import (
     WrongType,
 )
 from forge3d_core.hookspecs import hookimpl
+from forge3d_core.memory.figures import MemoryFigures, memory_figures
 from forge3d_core.memory.process import check_memory_health, global_tracker
 from forge3d_core.memory.profiling import benchmark_memory_patterns, profile_memory_usage
 from forge3d_core.memory.registered import register_buffer, register_texture
@@ -122,6 +123,7 @@ __all__ = [
     "Lane",
     "Lease",
     "Limits",
+    "MemoryFigures",
     "MissingDependency",
     "NoDevice",
     "OutOfDeviceMemory",
@@ -156,6 +158,7 @@ __all__ = [
     "global_tracker",
     "hookimpl",
     "load_backend",
+    "memory_figures",
     "open_device",
     "profile_memory_usage",
     "register_buffer",

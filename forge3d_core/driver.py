@@ -23,7 +23,7 @@ What a driver promises the core
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 import numpy as np
@@ -44,6 +44,7 @@ __all__ = [
     "Fill",
     "HostBlock",
     "Memory",
+    "MemoryReporting",
     "OwnThread",
     "PreparedCommands",
     "TextureMemory",
@@ -299,3 +300,11 @@ class Driver(Protocol):
         after an interrupt or an error, even one that came as the last thing was given back. Anything else
         means that the driver is closed. A native device that was adopted stays open.
         """
+
+
+@runtime_checkable
+class MemoryReporting(Protocol):
+    """What a driver may have besides: the API's own figures of the device's memory."""
+
+    def memory_info(self) -> tuple[int, int]:
+        """Return the bytes of the device that are free, and all of them. Never waits for the device."""

@@ -206,6 +206,8 @@ class Runtime:
                 assert arguments[0] not in self._capturing
             case "eventQuery":
                 return NOT_READY if arguments[0] in self.pending else SUCCESS
+            case "memGetInfo":
+                return 30 << 30, 80 << 30
             case "getDevice":
                 return 0
             case "eventRecord":

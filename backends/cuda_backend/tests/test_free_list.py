@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from forge3d_core import memory_figures
 from forge3d_core.device import AssembledDevice, assemble
-from forge3d_core.errors import BudgetExhausted, OutOfHostMemory
+from forge3d_core.errors import BudgetExhausted, Closed, OutOfHostMemory
 from forge3d_core.protocols import DeviceOptions
 from forge3d_cuda.errors import OUT_OF_MEMORY
 
@@ -120,3 +121,15 @@ def test_host_memory_that_cannot_be_locked_is_told_from_the_device_s(
     assert device.budget.metrics() == before
     del runtime.during["hostAlloc"]
     device.staging_ring(ring_count=1, buffer_size=NBYTES).close()
+
+
+def test_the_driver_s_figure_is_shown_beside_ours(device: AssembledDevice) -> None:
+    buffer = device.create_buffer(512)
+    figures = memory_figures(device)
+    assert (figures.device_used_bytes, figures.device_total_bytes) == (50 << 30, 80 << 30)
+    assert figures.unaccounted_bytes == (50 << 30) - 512
+    assert "50 GiB in use of 80 GiB" in repr(figures)
+    buffer.close()
+    device.close()
+    with pytest.raises(Closed):
+        memory_figures(device)

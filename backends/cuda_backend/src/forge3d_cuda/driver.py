@@ -86,6 +86,15 @@ class CudaDriver:
         """
         return self._staging.free(native) if isinstance(native, HostBlock) else True
 
+    def memory_info(self) -> tuple[int, int]:
+        """Return what ``cudaMemGetInfo`` does: free and total, of the device and all its processes."""
+        try:
+            with self._current():
+                free, total = self._runtime.memGetInfo()
+        except RuntimeError as error:
+            raise translate(error, "asking for the device's memory") from error
+        return int(free), int(total)
+
     def adopt(self, native: Any) -> tuple[Any, int]:
         with self._current():
             array = self._pool.adopt(native)
