@@ -46,13 +46,15 @@ class Mailbox:
         self._posts.append((future, error))
         if threading.current_thread() is threading.main_thread():
             self._call(future)
-        elif not self._called:
+        elif not self._called or future.get_loop().is_closed():
             self._called = True
             self._call(future)
 
     def _call(self, future: Waiting) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop closed while the device worked
+        try:
             future.get_loop().call_soon_threadsafe(self._deliver)
+        except RuntimeError:  # the loop closed while the device worked
+            self._posts.clear()  # or they would keep the loop, its tasks and what these hold
 
     def _deliver(self) -> None:
         self._called = False
@@ -127,8 +129,8 @@ class _OfTrio:
 class Bell(Protocol):
     """What one coroutine waits for again and again."""
 
-    def ring(self) -> None:
-        """End the wait, or the next; any thread."""
+    def ring(self) -> bool:
+        """End the wait, or the next; any thread. False once the loop has closed: no wait goes on there."""
 
     async def wait(self, seconds: float) -> None:
         """Wait until it has rung, for up to ``seconds``."""
@@ -146,9 +148,12 @@ class _AsyncioBell:
     def __init__(self) -> None:
         self._loop, self._event = asyncio.get_running_loop(), asyncio.Event()
 
-    def ring(self) -> None:
-        with contextlib.suppress(RuntimeError):  # its loop has closed: no wait goes on there
+    def ring(self) -> bool:
+        try:
             self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:
+            return False
+        return True
 
     async def wait(self, seconds: float) -> None:
         timer = self._loop.call_later(seconds, self._event.set)
@@ -166,9 +171,12 @@ class _TrioBell:
         self._trio, self._event = trio, trio.Event()
         self._token = trio.lowlevel.current_trio_token()
 
-    def ring(self) -> None:
-        with contextlib.suppress(self._trio.RunFinishedError):
+    def ring(self) -> bool:
+        try:
             self._token.run_sync_soon(self._set)
+        except self._trio.RunFinishedError:
+            return False
+        return True
 
     async def wait(self, seconds: float) -> None:
         with self._trio.move_on_after(seconds):

@@ -27,11 +27,11 @@ class Place:
     _bell: Bell = attrs.field(factory=bell, init=False)
     called: float | None = attrs.field(default=None, init=False)
 
-    def call(self) -> None:
-        """Have the coroutine look again; under the lock, from any thread."""
+    def call(self) -> bool:
+        """Have the coroutine look again; under the lock, from any thread. False once its loop has closed."""
         if self.called is None:
             self.called = time.monotonic()
-        self._bell.ring()
+        return self._bell.ring()
 
     async def wait(self, seconds: float) -> None:
         """Wait until called, for up to ``seconds``."""
@@ -78,9 +78,10 @@ class Line:
 
     def call(self) -> None:
         """Call the first: something may have become free. Under the lock."""
-        for place in self.places:
-            place.call()
-            return
+        for place in tuple(self.places):
+            if place.call():
+                return
+            del self.places[place]  # or it would keep its task, and what that holds
 
     def call_all(self) -> None:
         """Call all of them: the pool closes. Under the lock."""

@@ -29,11 +29,11 @@ class Turn:
         self._bell: Bell = bell()
         self.called: float | None = None
 
-    def call(self) -> None:
-        """Have the coroutine look again; under the lock, from any thread."""
+    def call(self) -> bool:
+        """Have the coroutine look again; under the lock, from any thread. False once its loop has closed."""
         if self.called is None:
             self.called = time.monotonic()
-        self._bell.ring()
+        return self._bell.ring()
 
     async def wait(self, seconds: float) -> None:
         """Wait until called, for up to ``seconds``."""
@@ -65,19 +65,20 @@ class Waiting:
         """Have all that wait look again; of the coroutines in the line, the first: that calls the next."""
         with self.lock:
             self.changed.notify_all()
-            if self.line and isinstance(first := self.line[0], Turn):
-                first.call()
-            for one in self.asleep:
-                if isinstance(one, Turn):
-                    one.call()
+            while self.line and isinstance(first := self.line[0], Turn) and not first.call():
+                self.line.popleft()  # or it would keep its task, and what that holds
+            for one in tuple(self.asleep):
+                if isinstance(one, Turn) and not one.call():
+                    self.asleep.discard(one)
 
     def pass_over(self) -> None:
         """Have a coroutine whose loop stands still go to the end of the line; under the lock."""
-        if self.line and isinstance(first := self.line[0], Turn):
-            if first.still:
-                self.line.rotate(-1)
-            elif first.called is None:
-                first.call()
+        while self.line and isinstance(first := self.line[0], Turn):
+            if first.call():
+                if first.still:
+                    self.line.rotate(-1)
+                break
+            self.line.popleft()
 
     def sleep(self, seconds: float) -> None:
         """Sleep until woken; the caller has the lock, which is free meanwhile, and looks again."""

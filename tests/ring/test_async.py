@@ -275,3 +275,18 @@ def test_a_cancelled_task_has_closed_its_device(open_device: Callable[..., Assem
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(under_asyncio())
     assert [device.closed for device in seen] == [True, True]
+
+
+def test_a_loop_that_stops_for_good_leaves_the_line(device: AssembledDevice) -> None:
+    ring = device.staging_ring(ring_count=1, buffer_size=64)
+    slot, loop = ring.allocate(64), asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    task = loop.create_task(ring.reserve_async(64))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert len(ring.waiting.line) == 1
+    del task
+    loop.close()
+    assert slot is not None
+    slot.release()
+    assert not ring.waiting.line
+    ring.reserve(64, 0).release()
