@@ -85,7 +85,7 @@ def conclude(run: ClauseSession) -> RunOutcome:
         for mutant in run.mutants.values()
     )
     performance = [result for record in run.records if not record.mutant for result in record.performance]
-    idle = (*run.unended, *_idle_capabilities(run, clauses))
+    idle = tuple(_idle_capabilities(run, clauses))
     try:
         report = finish(
             run.begun,

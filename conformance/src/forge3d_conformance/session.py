@@ -52,8 +52,7 @@ class ClauseSession:
     events: Path | None
     example: Example | None = None
     exact: str = ""  # a glob: the mutants that match lie under every test, not their clauses' alone
-    unended: list[str] = attrs.field(factory=list)
-    """Why workers came to no end."""
+    ended: bool = True  # False where a worker came to no end: then this run does not either
     suite: Inventory = attrs.field(init=False, default=Inventory({}, {}))
     expected: dict[str, list[str]] = attrs.field(factory=dict)
     mutants: dict[str, Mutant] = attrs.field(factory=dict)
@@ -269,6 +268,8 @@ class ClauseSession:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if not self.ended:
+            return
         self.outcome = outcome = self._leave(conclude(self))
         if exitstatus == pytest.ExitCode.OK and not outcome.holds:
             tested = outcome.report is not None
@@ -310,9 +311,8 @@ class ClauseSession:
 
     def _written(self, outcome: RunOutcome) -> tuple[str, str] | None:
         """Return the path of the report and its digest, for the parent to compare when all is over."""
-        if outcome.report is None or self.directory is None:
-            return None
-        return str(self.directory / JSON), digest_of(outcome.report)
+        found, folder = outcome.report, self.directory
+        return (str(folder / JSON), digest_of(found)) if found is not None and folder is not None else None
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.outcome is None:
