@@ -52,7 +52,7 @@ class RunOutcome:
         for area, states in areas.items():
             yield f"{area:<10} " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         for score in scores((result.id, result.outcome) for result in self.mutants):
-            yield f"{score.family:<10} {score}"
+            yield f"{'self-test':<10} {score}"
         for result in self.failing:
             yield f"{result.state.value}: {result.id}: {result.message}"
             yield f"    repeat: {result.repro}"

@@ -73,7 +73,7 @@ def test_it(bench, mutant):
 """,
         "--self-test",
     )
-    result.stdout.fnmatch_lines(["mutants * survived"])
+    result.stdout.fnmatch_lines(["self-test * survived"])
     assert "not now" not in result.stdout.str()
 
 
@@ -350,7 +350,7 @@ def test_a_mutant_that_never_ran_is_not_run(pytester: pytest.Pytester) -> None:
     )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["fence * 1 pass", "mutants * not_run", "not a success: mutant * was not run*"]
+        ["fence * 1 pass", "self-test * not run", "not a success: mutant * was not run*"]
     )
 
 

@@ -15,7 +15,7 @@ FOUND = [
 
 def test_each_family_is_counted_apart() -> None:
     assert [str(score) for score in scores(FOUND)] == [
-        "1 of 2 mutants killed",
+        "1 of 2 mutants killed, 1 survived",
         "2 of 2 driver mutants killed, 1 not applicable",
     ]
 

@@ -29,8 +29,8 @@ class Score:
 
     def __str__(self) -> str:
         told = f"{self.count(Outcome.KILLED)} of {self.showing} {self.family} killed"
-        apart = self.count(Outcome.NOT_APPLICABLE)
-        return f"{told}, {apart} not applicable" if apart else told
+        others = [(outcome, self.count(outcome)) for outcome in Outcome if outcome is not Outcome.KILLED]
+        return told + "".join(f", {count} {found.replace('_', ' ')}" for found, count in others if count)
 
 
 def scores(found: Iterable[tuple[str, Outcome]]) -> tuple[Score, ...]:
