@@ -196,9 +196,14 @@ class PipelineStageManager:
             )
         else:
             assert stage.sink is not None
-            if buffers[0].nbytes % stage.dtype.itemsize:
+            if stage.into is not None:
+                result = stage.into(iteration.number)
+                if (given := getattr(result, "nbytes", None)) != buffers[0].nbytes:
+                    raise UsageError(f"into= gave {given} bytes for a buffer of {buffers[0].nbytes}")
+            elif buffers[0].nbytes % stage.dtype.itemsize:
                 raise UsageError(f"{buffers[0].nbytes} bytes are no whole number of {stage.dtype}")
-            result = np.empty(buffers[0].nbytes // stage.dtype.itemsize, stage.dtype)
+            else:
+                result = np.empty(buffers[0].nbytes // stage.dtype.itemsize, stage.dtype)
             operation = self._coordinator.queue_download(buffers[0], result)
             iteration.results.append((operation, stage.sink, result))
         iteration.operations.append(operation)

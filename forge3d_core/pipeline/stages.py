@@ -15,6 +15,7 @@ from forge3d_core.protocols import Kernel
 
 Source = Callable[[int], ArrayLike]
 Sink = Callable[[int, NDArray[Any]], object]
+Into = Callable[[int], NDArray[Any]]
 
 
 def _dim(value: int | tuple[int, ...]) -> tuple[int, int, int]:
@@ -75,11 +76,14 @@ class GpuPipelineStage:
     source: Source | None = None  # of an upload: called with the number of the iteration
     sink: Sink | None = None  # of a download: called with that number and an array of its own
     dtype: np.dtype[Any] = attrs.field(default="u1", converter=np.dtype)  # of a download
+    into: Into | None = None  # of a download: called with that number for the array that its bytes go to
 
     def __attrs_post_init__(self) -> None:
         kinds = [kind for kind in (self.kernel, self.source, self.sink) if kind is not None]
         if len(kinds) != 1:
             raise UsageError(f"stage {self.name!r} is a kernel, a source or a sink, one of the three")
+        if self.into is not None and self.sink is None:
+            raise UsageError(f"stage {self.name!r} has into=, which is for a download")
         if self.kernel is not None:
             bound, wanted = (
                 len(self.input_buffers) + len(self.output_buffers),
@@ -102,9 +106,15 @@ class GpuPipelineStage:
         return cls(name, output_buffers=(buffer,), source=source)
 
     @classmethod
-    def download(cls, name: str, buffer: int, sink: Sink, dtype: Any = "u1") -> GpuPipelineStage:
-        """Return a stage that calls ``sink(iteration, array)`` with the bytes of ``buffer``, in order."""
-        return cls(name, input_buffers=(buffer,), sink=sink, dtype=dtype)
+    def download(
+        cls, name: str, buffer: int, sink: Sink, dtype: Any = "u1", into: Into | None = None
+    ) -> GpuPipelineStage:
+        """Return a stage that calls ``sink(iteration, array)`` with the bytes of ``buffer``, in order.
+
+        The array is the sink's to keep, or what ``into(iteration)`` returned, which is to be as large as the
+        buffer; one of ``device.host_array`` takes no copy on its way.
+        """
+        return cls(name, input_buffers=(buffer,), sink=sink, dtype=dtype, into=into)
 
     @property
     def bound(self) -> tuple[int, ...]:

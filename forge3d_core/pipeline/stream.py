@@ -159,7 +159,10 @@ class FrameStream(Iterator[NDArray[Any]]):
         self._ring = enter(device.staging_ring(buffer_size=block, lane=lane_of(device, "upload").name))
         self._pool = enter(
             device.readback_pool(
-                lane=lane_of(device, "download").name, max_pending_ops=self._plan.depth, buffer_size=size
+                lane=lane_of(device, "download").name,
+                max_pending_ops=self._plan.depth,
+                buffer_size=size,
+                pre_allocate=self._plan.into is None,  # what ``into`` gives may need no block at all
             )
         )
         for _ in range(self._plan.depth):

@@ -181,3 +181,32 @@ def test_steps_return_the_frame_that_left(device: AssembledDevice, add: Kernel) 
         assert context.async_coordinator() is None
         with pytest.raises(StateError, match="enable_streams"):
             context.create_pipeline_manager()
+
+
+def test_results_go_where_into_says(device: AssembledDevice, manager: PipelineStageManager) -> None:
+    frame, seen = manager.add_buffer(NBYTES), list[Any]()
+    outs = [device.host_array(WORDS, "u4") for _ in range(3)]
+    stages = [
+        GpuPipelineStage.upload("load", words, frame),
+        GpuPipelineStage.download(
+            "save", frame, lambda _number, array: seen.append(array), into=lambda number: outs[number % 3]
+        ),
+    ]
+    manager.set_order([manager.add_stage(stage) for stage in stages])
+    for number in range(7):
+        manager.execute_iteration()
+        manager.synchronize()
+        assert seen[-1] is outs[number % 3]
+        assert (outs[number % 3] == number).all()
+
+
+def test_into_is_as_large_as_the_buffer_and_of_a_download(
+    manager: PipelineStageManager, double: Kernel
+) -> None:
+    frame, other = manager.add_buffer(NBYTES), manager.add_buffer(NBYTES)
+    stage = GpuPipelineStage.download("save", frame, lambda *_: None, into=lambda _number: words(0)[1:])
+    manager.set_order([manager.add_stage(stage)])
+    with pytest.raises(UsageError, match="into= gave 252 bytes for a buffer of 256"):
+        manager.execute_iteration()
+    with pytest.raises(UsageError, match="into=, which is for a download"):
+        GpuPipelineStage("double", double, [frame], [other], ONE_GROUP, into=lambda _number: words(0))
