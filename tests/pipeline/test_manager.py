@@ -183,9 +183,9 @@ def test_steps_return_the_frame_that_left(device: AssembledDevice, add: Kernel) 
             context.create_pipeline_manager()
 
 
-def test_results_go_where_into_says(device: AssembledDevice, manager: PipelineStageManager) -> None:
+def test_results_go_where_into_says(manager: PipelineStageManager) -> None:
     frame, seen = manager.add_buffer(NBYTES), list[Any]()
-    outs = [device.host_array(WORDS, "u4") for _ in range(3)]
+    outs = [words(0) for _ in range(3)]
     stages = [
         GpuPipelineStage.upload("load", words, frame),
         GpuPipelineStage.download(

@@ -16,7 +16,7 @@ import pytest
 from forge3d_conformance.mutants import Layer, Proxy, mutants, unwrap
 from forge3d_conformance.mutants.driver.layer import DriverLayer
 from forge3d_conformance.mutants.plugin import Tampered
-from forge3d_core import protocols
+from forge3d_core import pipeline, protocols
 from forge3d_core.errors import Closed
 from forge3d_core.host.plugin import forge3d_backend
 
@@ -26,7 +26,7 @@ PROTOCOLS: dict[str, type] = {
     "Lane": protocols.Lane,
     "Timeline": protocols.Timeline,
     "Point": protocols.FencePoint,
-    "Buffer": protocols.Buffer,
+    "Buffer": protocols.RecyclableBuffer,
     "Texture": protocols.Texture,
     "Kernel": protocols.Kernel,
     "Commands": protocols.CommandList,
@@ -41,6 +41,7 @@ PROTOCOLS: dict[str, type] = {
 }
 NOUN_OF = {
     protocols.Device: "Device",
+    protocols.Buffer: "Buffer",
     protocols.StagingRing: "Ring",
     protocols.ReadbackPool: "Pool",
     **{protocol: noun for noun, protocol in PROTOCOLS.items()},
@@ -175,6 +176,8 @@ def test_each_mutant_changes_something_that_the_protocol_has(mutant: Any) -> Non
     if issubclass(mutant.layer, Tampered):  # breaks the core, in a program of its own
         assert compile(mutant.layer.program, mutant.name, "exec").co_names
         return
+    for system in mutant.layer.SYSTEMS:
+        assert getattr(pipeline, system.__name__) is system
     changed = [
         (noun, name)
         for noun, base in nouns()
@@ -183,7 +186,7 @@ def test_each_mutant_changes_something_that_the_protocol_has(mutant: Any) -> Non
         for name in vars(between)
         if name in members(PROTOCOLS[noun]) or name in ("__init__", "__await__", "__enter__", "__exit__")
     ]
-    assert changed, f"{mutant.name} overrides nothing that a protocol names"
+    assert changed or mutant.layer.SYSTEMS, f"{mutant.name} overrides nothing that a protocol names"
     for noun, base in nouns():
         assert issubclass(getattr(mutant.layer, noun), base)
 
