@@ -15,7 +15,7 @@ from forge3d_core.arguments import at_least, shown
 from forge3d_core.errors import UsageError
 from forge3d_core.pipeline.coordinator import lane_of
 from forge3d_core.presentation import line
-from forge3d_core.protocols import Buffer, CommandList, Device, Kernel, ReadbackHandle
+from forge3d_core.protocols import AsyncReadbackConfig, Buffer, CommandList, Device, Kernel, ReadbackHandle
 from forge3d_core.units import KIB, MIB
 
 Work = Callable[[CommandList, Buffer, Buffer, int], object]
@@ -157,14 +157,10 @@ class FrameStream(Iterator[NDArray[Any]]):
         self._compute = lane_of(device, "compute").name
         block = min(MAX_BLOCK, max(MIN_BLOCK, self._nbytes))
         self._ring = enter(device.staging_ring(buffer_size=block, lane=lane_of(device, "upload").name))
-        self._pool = enter(
-            device.readback_pool(
-                lane=lane_of(device, "download").name,
-                max_pending_ops=self._plan.depth,
-                buffer_size=size,
-                pre_allocate=self._plan.into is None,  # what ``into`` gives may need no block at all
-            )
-        )
+        home = AsyncReadbackConfig(max_pending_ops=self._plan.depth, buffer_size=size)
+        if self._plan.into is not None:  # what it gives may need no block at all
+            home = AsyncReadbackConfig(max_pending_ops=self._plan.depth, pre_allocate=False)
+        self._pool = enter(device.readback_pool(home, lane=lane_of(device, "download").name))
         for _ in range(self._plan.depth):
             source = enter(device.create_buffer(self._nbytes, label="frame"))
             target = source if self._plan.in_place else enter(device.create_buffer(size, label="result"))

@@ -137,3 +137,22 @@ def test_wrong_use(device: AssembledDevice, double: Kernel, accumulate: Kernel) 
     assert list(stream(device, [], double)) == []
     device.wait_idle()
     assert device.budget.metrics().device_local_bytes == 0
+
+
+def test_frames_from_and_to_host_arrays_take_no_block_of_their_size(device: AssembledDevice) -> None:
+    nbytes = 8 << 20
+    data, *outs = (device.host_array(nbytes, "u1") for _ in range(3))
+    data[:] = np.arange(nbytes, dtype=np.uint8)
+
+    def copy(commands: CommandList, source: Buffer, target: Buffer, _index: int) -> None:
+        commands.copy(source, target)
+
+    before = device.budget.metrics().host_visible_bytes
+    frames = (data for _ in range(4))
+    for number, result in enumerate(
+        stream(device, frames, copy, depth=2, into=lambda index: outs[index % 2])
+    ):
+        assert result is outs[number % 2]
+        assert (result == data).all()
+        staged = device.budget.metrics().host_visible_bytes - before
+        assert staged < nbytes, "ring and pool hold as much as a frame"
