@@ -157,9 +157,12 @@ class FrameStream(Iterator[NDArray[Any]]):
         self._compute = lane_of(device, "compute").name
         block = min(MAX_BLOCK, max(MIN_BLOCK, self._nbytes))
         self._ring = enter(device.staging_ring(buffer_size=block, lane=lane_of(device, "upload").name))
-        home = AsyncReadbackConfig(max_pending_ops=self._plan.depth, buffer_size=size)
-        if self._plan.into is not None:  # what it gives may need no block at all
-            home = AsyncReadbackConfig(max_pending_ops=self._plan.depth, pre_allocate=False)
+        given = self._plan.into is not None  # and may need no block at all
+        home = AsyncReadbackConfig(
+            max_pending_ops=self._plan.depth,
+            buffer_size=min(size, MAX_BLOCK) if given else size,
+            pre_allocate=not given,
+        )
         self._pool = enter(device.readback_pool(home, lane=lane_of(device, "download").name))
         for _ in range(self._plan.depth):
             source = enter(device.create_buffer(self._nbytes, label="frame"))

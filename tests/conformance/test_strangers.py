@@ -35,6 +35,8 @@ def test_the_right_one_is_conformant(forge3d: Forge3d, tmp_path: Path) -> None:
         "device.replay",
         "readback.many",
         "pipeline.poisoned",
+        "budget.process",
+        "budget.every-refusal",
     }
     assert "concurrent_lanes" in unsupported["ring.no-head-of-line"]  # it has one queue, and says so
     assert "driver" in unsupported["device.foreign-error"]  # it is not made of a driver of ours

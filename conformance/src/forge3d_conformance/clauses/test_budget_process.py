@@ -28,7 +28,7 @@ def _two(bench: Bench) -> Iterator[tuple[Device, Device]]:
         tracker.set_limit(None)
 
 
-@pytest.mark.clause("budget.process")
+@pytest.mark.clause("budget.process", requires=("driver",))
 def test_devices_share_the_limit_of_the_process(bench: Bench) -> None:
     with _two(bench) as (one, other):
         most = LIMIT - (1 << 18)
@@ -51,7 +51,7 @@ def test_devices_share_the_limit_of_the_process(bench: Bench) -> None:
             one.budget.reserve(most)
 
 
-@pytest.mark.clause("budget.process")
+@pytest.mark.clause("budget.process", requires=("driver",))
 def test_idle_memory_of_other_devices_goes_back_before_a_refusal(bench: Bench) -> None:
     with _two(bench) as (one, other), one.readback_pool(max_pending_ops=1, buffer_size=LIMIT // 4):
         used = one.budget.metrics().host_visible_bytes
@@ -59,7 +59,7 @@ def test_idle_memory_of_other_devices_goes_back_before_a_refusal(bench: Bench) -
         other.budget.reserve(LIMIT - LIMIT // 8).release()
 
 
-@pytest.mark.clause("budget.process")
+@pytest.mark.clause("budget.process", requires=("driver",))
 def test_the_figures_of_the_process_are_those_of_its_devices(bench: Bench) -> None:
     tracker = global_tracker()
     before = tracker.get_metrics()
@@ -84,7 +84,7 @@ def test_the_figures_of_the_process_are_those_of_its_devices(bench: Bench) -> No
         )
 
 
-@pytest.mark.clause("budget.process")
+@pytest.mark.clause("budget.process", requires=("driver",))
 def test_at_no_instant_do_devices_hold_more_than_the_process_may(bench: Bench) -> None:
     turns, lock = bench.scale(400, 5000), threading.Lock()
     held = highest = 0

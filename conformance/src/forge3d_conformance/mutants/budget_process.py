@@ -15,7 +15,12 @@ from forge3d_core.errors import BudgetExhausted, OutOfDeviceMemory
 _lifting = threading.RLock()
 
 
-@mutant("budget.devices-do-not-share", breaks="budget.process", because="nothing was raised where")
+@mutant(
+    "budget.devices-do-not-share",
+    breaks="budget.process",
+    because="nothing was raised where",
+    requires=("driver",),
+)
 class DevicesDoNotShare(Layer):
     """Each device has a budget of its own, and two of them hold twice the limit of the process."""
 
@@ -31,7 +36,12 @@ class DevicesDoNotShare(Layer):
                     tracker.set_limit(limit)
 
 
-@mutant("budget.caches-of-others-are-kept", breaks="budget.process", because="BudgetExhausted.*do not fit")
+@mutant(
+    "budget.caches-of-others-are-kept",
+    breaks="budget.process",
+    because="BudgetExhausted.*do not fit",
+    requires=("driver",),
+)
 class CachesOfOthersAreKept(Layer):
     """A device is refused what others only keep for later."""
 
@@ -42,7 +52,12 @@ class CachesOfOthersAreKept(Layer):
             return self.real.reserve(nbytes, **kwargs)
 
 
-@mutant("budget.deaf-to-other-devices", breaks="budget.process", because="another device gives back did not")
+@mutant(
+    "budget.deaf-to-other-devices",
+    breaks="budget.process",
+    because="another device gives back did not",
+    requires=("driver",),
+)
 class DeafToOtherDevices(Layer):
     """Who waits does not hear of what another device gives back."""
 
@@ -53,7 +68,12 @@ class DeafToOtherDevices(Layer):
             return self.real.reserve(nbytes, **kwargs)
 
 
-@mutant("budget.process-keeps-the-closed", breaks="budget.process", because="stay counted after")
+@mutant(
+    "budget.process-keeps-the-closed",
+    breaks="budget.process",
+    because="stay counted after",
+    requires=("driver",),
+)
 class ProcessKeepsTheClosed(Layer):
     """What a device held stays counted for the process after it has closed."""
 
@@ -69,7 +89,12 @@ class ProcessKeepsTheClosed(Layer):
             self.target.close()
 
 
-@mutant("budget.check-of-one-device", breaks="budget.process", because="check.*nothing was raised")
+@mutant(
+    "budget.check-of-one-device",
+    breaks="budget.process",
+    because="check.*nothing was raised",
+    requires=("driver",),
+)
 class CheckOfOneDevice(Layer):
     """check knows of the device's own memory only."""
 
