@@ -39,7 +39,8 @@ class SharedLoop:
         arguments = ["--backend", run.target.spec, "--level", run.level, "--clause", run.selection]
         arguments += ["--seed", str(run.seed), *(["--self-test"] if run.self_test else [])]
         arguments += ["--exact", run.exact] if run.exact else []
-        if unended := [*share_out(arguments, jobs, run.heed)]:
+        events: Path | None = session.config.getoption("--events")
+        if unended := [*share_out(arguments, jobs, run.heed, events and events.parent)]:
             run.ended = False
             pytest.exit("; ".join(unended), returncode=pytest.ExitCode.INTERNAL_ERROR)
         session.testsfailed += sum(record.ending == "fail" and not record.mutant for record in run.records)

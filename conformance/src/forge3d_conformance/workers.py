@@ -42,9 +42,14 @@ class Claims:
         return True
 
 
-def share_out(arguments: Sequence[str], jobs: int, tell: Callable[[Event], None]) -> Iterator[str]:
-    """Run the suite in ``jobs`` processes; ``tell`` gets the events of all. Yield why one came to no end."""
-    with tempfile.TemporaryDirectory(prefix="forge3d-workers-") as folder, ExitStack() as stack:
+def share_out(
+    arguments: Sequence[str], jobs: int, tell: Callable[[Event], None], within: Path | None
+) -> Iterator[str]:
+    """Run the suite in ``jobs`` processes; ``tell`` gets the events of all. Yield why one came to no end.
+
+    Their files lie in a folder ``within`` the one that the caller's parent removes, should this end early.
+    """
+    with tempfile.TemporaryDirectory(prefix="forge3d-workers-", dir=within) as folder, ExitStack() as stack:
         claims = Path(folder, "claims")
         claims.mkdir()
         more = [*arguments, "--claims", str(claims)]
