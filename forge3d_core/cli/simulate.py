@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from forge3d_core.cli.describe import escape
 from forge3d_core.cli.output import indented, results, write_json
 from forge3d_core.errors import UsageError
-from forge3d_core.simulation.plan import faults_of, trial
+from forge3d_core.simulation.plan import Fault, faults_of, trial
 from forge3d_core.simulation.runner import DEFAULT_TIMEOUT, Outcome, Program, Runner
 
 SHOWN = 5
@@ -63,24 +64,39 @@ def simulate(
             failures = runner.run_all(trials, each, enough=enough)
     with results() as console:
         if as_json:
-            write_json(console, _data(script, len(outcomes), failures))
+            write_json(console, _data(program, chosen, len(outcomes), failures))
         else:
-            _show(console, script, faults or [], outcomes, failures, whole=only is not None)
+            _show(console, program, chosen, outcomes, failures, whole=only is not None)
     if failures:
         raise typer.Exit(1)
 
 
-def _repeat(script: Path, seed: int, faults: list[str]) -> str:
-    extra = "".join(f" --faults {fault}" for fault in faults)
-    return f"forge3d simulate {shlex.quote(str(script))} --only {seed}{extra}"
+def _repeat(program: Program, faults: Sequence[Fault], seed: int) -> str:
+    """Return the command that repeats a seed; what that does depends on all the faults there were."""
+    words = ["forge3d", "simulate", str(program.path), "--only", str(seed)]
+    for fault in faults:
+        words += ["--faults", fault]
+    if program.timeout != DEFAULT_TIMEOUT:
+        words += ["--timeout", f"{program.timeout:g}"]
+    if program.arguments:
+        words += ["--", *program.arguments]
+    return shlex.join(words)
 
 
-def _data(script: Path, count: int, failures: list[Outcome]) -> dict[str, object]:
+def _data(
+    program: Program, faults: Sequence[Fault], count: int, failures: list[Outcome]
+) -> dict[str, object]:
     return {
-        "script": str(script),
+        "script": str(program.path),
         "seeds": count,
         "failures": [
-            {"seed": each.trial.seed, "selector": each.trial.selector, "why": each.why, "stderr": each.stderr}
+            {
+                "seed": each.trial.seed,
+                "selector": each.trial.selector,
+                "why": each.why,
+                "stderr": each.stderr,
+                "repeat": _repeat(program, faults, each.trial.seed),
+            }
             for each in failures
         ],
     }
@@ -88,8 +104,8 @@ def _data(script: Path, count: int, failures: list[Outcome]) -> dict[str, object
 
 def _show(
     console: Console,
-    script: Path,
-    faults: list[str],
+    program: Program,
+    faults: Sequence[Fault],
     outcomes: list[Outcome],
     failures: list[Outcome],
     *,
@@ -99,7 +115,7 @@ def _show(
         console.print(f"[green]all {len(outcomes)} seeds hold[/]")
     for each in failures:
         console.print(f"[red]seed {each.trial.seed}[/] {escape(each.why)}")
-        indented(console, escape(_repeat(script, each.trial.seed, faults)))
+        indented(console, escape(_repeat(program, faults, each.trial.seed)))
     if failures and not whole:
         console.print(f"{len(failures)} of {len(outcomes)} seeds fail; the smallest is the one to look at")
     if whole:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_the_seeds_that_fail_smallest_first_and_how_to_repeat_them(script: Path)
     assert "seen 2" in out
     assert "assert seed % 3 != 2" in out
     assert "FORGE3D_BACKEND='host:?seed=2&chaos=1'" in out
+
+
+def test_what_repeats_a_seed_has_all_that_it_depends_on(script: Path) -> None:
+    options = ("--only", 2, "--faults", "losses", "--faults", "refusals", "--timeout", 50)
+    code, out, _ = run(script, *options, "--json", "--", "a b", "--flag")
+    assert code == 1
+    repeat = shlex.split(json.loads(out)["failures"][0]["repeat"])
+    faults = ["--faults", "refusals", "--faults", "losses"]
+    wanted = ["forge3d", "simulate", str(script), "--only", "2", *faults, "--timeout", "50", "--"]
+    assert repeat == [*wanted, "a b", "--flag"]
+    assert run(*repeat[2:])[0] == 1
 
 
 def test_json(script: Path) -> None:
