@@ -22,6 +22,7 @@ from forge3d_core.demo.hillshade import HILLSHADE, PIXELS_PER_THREAD, Light
 from forge3d_core.demo.link import link_seconds
 from forge3d_core.demo.terrain import Terrain
 from forge3d_core.demo.tiles import Tile, bands, tiles
+from forge3d_core.errors import UsageError
 from forge3d_core.protocols import Buffer, Device, ReadbackHandle, ReadbackPool, StagingRing
 
 DEPTH = 3  # tiles on the device at once: one comes, one is shaded, one leaves
@@ -208,9 +209,16 @@ def shade_terrain(
     Its tiles are squares of ``side`` samples, or else bands of whole rows. ``progress(phase, done, all)`` is
     called for each tile while streaming, then for pieces of them while checking against numpy; only the
     streaming is timed, after a first tile that is not. A tile that differs by more than ``tolerance`` grey
-    levels is wrong.
+    levels is wrong. Raises :class:`UsageError` for a width that is no multiple of 4 samples, as a thread
+    shades so many; :meth:`Terrain.grown_to` returns none such.
     """
     light = light or Light()
+    height, width = terrain.elevation.shape
+    if not height or not width or width % PIXELS_PER_THREAD:
+        raise UsageError(
+            f"a terrain's width is a multiple of {PIXELS_PER_THREAD} samples, not {width} x {height}; "
+            "grown_to() returns one that is"
+        )
     plan = list(bands(terrain) if side is None else tiles(terrain, side))
     picture = np.full(terrain.elevation.shape, 0, np.uint8)  # not zeros, whose pages would come while timed
     with TerrainStream(

@@ -42,6 +42,13 @@ def test_a_terrain_of_few_samples_is_shaded_to_its_edges(device: Device, size: t
         assert report.correct
 
 
+@pytest.mark.parametrize("size", [(8, 5), (8, 6), (227, 567), (4, 3), (0, 4), (4, 0)])
+def test_a_width_that_threads_do_not_divide_is_refused(device: Device, size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=f"multiple of 4 samples, not {size[1]} x {size[0]}"):
+        shade_terrain(device, Terrain(np.zeros(size, np.float32), 30.0, 30.0))
+    assert device.budget.metrics().total_bytes == 0
+
+
 def test_every_backend_here_shades_alike(terrain: Terrain, backend: str) -> None:
     with forge3d_core.open_device(backend) as device:
         for side in (None, 32):
