@@ -17,6 +17,7 @@ from forge3d_core.arguments import real
 from forge3d_core.cold.codec import codec_of
 from forge3d_core.cold.resource import ColdBuffer
 from forge3d_core.errors import Closed
+from forge3d_core.memory.reclaimers import when_short
 from forge3d_core.presentation import Figures, line, no_copy
 from forge3d_core.protocols import Buffer, Device
 from forge3d_core.units import MIB, format_bytes, parse_bytes
@@ -82,7 +83,7 @@ class ColdStore:
         self._ring = self._own.enter_context(device.staging_ring(ring_count=2, buffer_size=PART))
         self._pool = self._own.enter_context(device.readback_pool(max_pending_ops=2, buffer_size=PART))
         self._closed = False
-        self._forget = self._register()
+        self._forget = when_short(device.budget, self.chill)
 
     def create(self, nbytes: int | str) -> ColdBuffer:
         """Return a zeroed buffer of the store. Raises :class:`Closed`, and as ``create_buffer`` does."""
@@ -193,17 +194,3 @@ class ColdStore:
     def _oldest(self) -> list[ColdBuffer]:
         with self._lock:
             return sorted(self._buffers, key=lambda buffer: buffer.last_used)
-
-    def _register(self) -> Callable[[], None]:
-        """Be asked when the device has no more memory, where its budget asks; the store is not kept alive."""
-        caches = getattr(self.device.budget, "device_caches", None)
-        if caches is None:
-            return lambda: None
-        chill = weakref.WeakMethod(self.chill)
-
-        def reclaim(nbytes: int) -> int:
-            method = chill()
-            return 0 if method is None else method(nbytes)
-
-        forget: Callable[[], None] = caches.add(reclaim)
-        return forget

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections.abc import Callable, Iterable
 
 from forge3d_core.arguments import integer
@@ -34,6 +35,16 @@ class Caches:
 
         return forget
 
+    def add_weakly(self, reclaim: Reclaimer) -> Callable[[], None]:
+        """Register a method whose object is not kept alive by it, as :meth:`add` does."""
+        method = weakref.WeakMethod(reclaim)
+
+        def ask_if_alive(nbytes: int) -> int:
+            alive = method()
+            return 0 if alive is None else alive(nbytes)
+
+        return self.add(ask_if_alive)
+
     def give_back(self, nbytes: int) -> int:
         """Ask for ``nbytes``; return how many were given back."""
         return ask(list(self._reclaimers), nbytes)
@@ -55,3 +66,9 @@ def ask(reclaimers: Iterable[Reclaimer], wanted: int) -> int:
                 raise
             _log.exception("a reclaimer that was asked for %s failed", format_bytes(wanted - given))
     return given
+
+
+def when_short(budget: object, reclaim: Reclaimer) -> Callable[[], None]:
+    """Have a method asked when device memory is short, where the budget asks; return what ends that."""
+    caches: Caches | None = getattr(budget, "device_caches", None)
+    return (lambda: None) if caches is None else caches.add_weakly(reclaim)

@@ -12,6 +12,7 @@ from typing import Self
 
 from forge3d_core.arguments import flag, real
 from forge3d_core.errors import BudgetError, Closed, ForgeError, UsageError
+from forge3d_core.memory.reclaimers import when_short
 from forge3d_core.pooling.lease import PooledBuffer
 from forge3d_core.pooling.shelf import Idle, Shelf
 from forge3d_core.pooling.size_classes import capacity_of
@@ -70,7 +71,7 @@ class BufferPool:
         self._hits = self._misses = self._zeroings = self._trimmed = 0
         self._next_look = -math.inf
         self._closed = False
-        self._forget = self._register()
+        self._forget = when_short(device.budget, self.trim)
 
     def acquire(self, nbytes: int | str, *, exact: bool = False, overwrite: bool = False) -> PooledBuffer:
         """Return a zeroed buffer of at least ``nbytes`` (from 1) bytes.
@@ -219,20 +220,6 @@ class BufferPool:
             self.trim(older_than=self._max_age)
         if self._max_idle is not None and self._shelf.nbytes > self._max_idle:
             self.trim(self._shelf.nbytes - self._max_idle)
-
-    def _register(self) -> Callable[[], None]:
-        """Be asked when the device has no more memory, where its budget asks; the pool is not kept alive."""
-        caches = getattr(self.device.budget, "device_caches", None)
-        if caches is None:
-            return lambda: None
-        trim = weakref.WeakMethod(self.trim)
-
-        def reclaim(nbytes: int) -> int:
-            method = trim()
-            return 0 if method is None else method(nbytes)
-
-        forget: Callable[[], None] = caches.add(reclaim)
-        return forget
 
     def _check(self) -> None:
         if self._closed:
