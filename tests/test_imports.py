@@ -198,7 +198,6 @@ MAX_LINES = 350
 LONG_MODULES = {
     "forge3d_conformance.clauses.test_device_process": "clauses of one area, each a program",
     "forge3d_conformance.clauses.test_fence": "to be split",
-    "forge3d_conformance.clauses.test_ring_reuse": "to be split",
     "forge3d_conformance.mutants.fence_waits": "many small mutants of one clause",
 }
 """Modules that are longer, each with its reason. The list may only get shorter."""

@@ -14,6 +14,9 @@ from forge3d_core.protocols import Buffer, Device, StagingRing, StagingSlice
 BLOCK = 4096
 """Bytes of a block in most tests: small, and larger than any alignment an API asks for."""
 
+EARLY = "was handed out while the device may still read it"
+"""What is wrong of a block that comes back too soon."""
+
 BACKGROUND = 0xA5
 """What device memory holds where nothing was to arrive."""
 

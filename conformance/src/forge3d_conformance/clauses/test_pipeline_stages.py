@@ -129,15 +129,22 @@ def test_stages_run_in_the_order_that_was_set(bench: Bench) -> None:
             seen.clear()
 
 
-@pytest.mark.clause("pipeline.stats")
-def test_statistics_agree_with_what_ran(bench: Bench) -> None:
-    device = bench.open()
+@contextmanager
+def counting(bench: Bench, device: Device) -> Iterator[PipelineStageManager]:
+    """Yield a pipeline of one stage, which adds to what the iterations carry."""
     increment = device.create_kernel(bench.kernel("increment"))
     with managed(bench, device, 3) as manager:
         state = manager.add_buffer(NBYTES)
         manager.set_order(
             [manager.add_stage(GpuPipelineStage("add", increment, [state], [], LAUNCH, (1, WORDS)))]
         )
+        yield manager
+
+
+@pytest.mark.clause("pipeline.stats")
+def test_statistics_agree_with_what_ran(bench: Bench) -> None:
+    device = bench.open()
+    with counting(bench, device) as manager:
         bench.check(manager.get_stats().iterations == 0, "iterations are counted before any ran")
         for iterations in (1, 7, bench.scale(20, 500)):
             begun = time.perf_counter()
@@ -158,12 +165,7 @@ def test_statistics_agree_with_what_ran(bench: Bench) -> None:
 @pytest.mark.clause("pipeline.stats", requires=("hold",))
 def test_an_iteration_counts_when_it_has_ended(bench: Bench) -> None:
     device = bench.open()
-    increment = device.create_kernel(bench.kernel("increment"))
-    with managed(bench, device, 3) as manager:
-        state = manager.add_buffer(NBYTES)
-        manager.set_order(
-            [manager.add_stage(GpuPipelineStage("add", increment, [state], [], LAUNCH, (1, WORDS)))]
-        )
+    with counting(bench, device) as manager:
         manager.execute_iteration()
         manager.synchronize(bench.patience)
         with bench.hold(device, "compute", 0.2) as hold:

@@ -91,7 +91,7 @@ def test_of_slices_that_overlap_on_their_target_the_last_committed_stays(bench: 
 
 @pytest.mark.clause("ring.payload")
 def test_a_target_that_is_closed_before_it_is_advanced_spoils_nothing(bench: Bench) -> None:
-    """Its bytes go to nobody else, and those of other targets arrive."""
+    """Its bytes go to no other target, and those of other targets arrive."""
     device = bench.open()
     target = painted(bench, device, 4096)
     for round in range(3):
