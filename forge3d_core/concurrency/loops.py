@@ -65,14 +65,22 @@ class Mailbox:
                 future.set_exception(copy_exception(error)) if error else future.set_result(None)
 
 
-_mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
+_mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Mailbox]] = (
+    weakref.WeakKeyDictionary()
+)
+"""By loop, weakly both ways: what is posted leads to its loop, and would keep one that stopped for good."""
 
 
 def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
-    """Return the mailbox of the running ``loop``; called on its thread."""
-    box = _mailboxes.get(loop)
+    """Return the mailbox of the running ``loop``; called on its thread.
+
+    The outcomes that were made with it keep it, and a delivery on its way.
+    """
+    known = _mailboxes.get(loop)
+    box = None if known is None else known()
     if box is None:
-        box = _mailboxes[loop] = Mailbox()
+        box = Mailbox()
+        _mailboxes[loop] = weakref.ref(box)
     return box
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -57,3 +59,28 @@ def test_posts_go_on_after_a_delivery_and_after_the_loop_is_closed() -> None:
     (box, future), *_ = late
     box.post(future, None)
     assert not future.done()
+
+
+def test_a_loop_that_stopped_for_good_is_kept_by_no_post() -> None:
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        future = running.create_future()
+        posted.append(weakref.ref(future))
+        thread = threading.Thread(target=mailbox_of(running).post, args=(future, None))
+        thread.start()
+        thread.join()
+        running.stop()  # before what was posted is delivered
+        await future
+
+    posted: list[weakref.ref[Any]] = []
+    task = loop.create_task(main())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    here = weakref.ref(loop)
+    del loop, task
+    gc.collect()
+    assert posted[0]() is None
+    assert here() is None
