@@ -44,6 +44,7 @@ LAYERS = [
     {"pipeline"},
     {"cold", "compression", "placement", "pooling", "tiling"},
     {"device"},
+    {"status"},
     {"plugins"},
     {"config"},
     {"selection"},

@@ -46,7 +46,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 """The variable of each key; one that is empty or blank counts as unset."""
 
 PREFIX = "FORGE3D_"
-FOREIGN = ("FORGE3D_CONFORMANCE_", "FORGE3D_REQUIRE")
+FOREIGN = ("FORGE3D_CONFORMANCE_", "FORGE3D_REQUIRE", "FORGE3D_TOP")
 """Variables of this project that are no settings."""
 
 

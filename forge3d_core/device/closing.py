@@ -16,6 +16,7 @@ from forge3d_core.errors import Closed
 from forge3d_core.foreign import asking
 from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred
 from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.lifetime.hold import Users
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
@@ -45,9 +46,14 @@ class Closing:
     drain_timeout: float
     lost: Callable[[], bool]
     forget: Callable[[], None]
-    children: weakref.WeakSet[Closable] = attrs.field(factory=weakref.WeakSet, init=False)
+    children: Users = attrs.field(factory=set, init=False)  # each a Closable
     prepared: weakref.WeakSet[PreparedCommands] = attrs.field(factory=weakref.WeakSet, init=False)
     _remarks: list[str] = attrs.field(factory=list, init=False)  # of what closing found
+
+    def made(self) -> list[Closable]:
+        """Return the rings and pools that are not gone. Thread-safety: any thread."""
+        found = [reference() for reference in self.children.copy()]
+        return [child for child in found if child is not None]
 
     def steps(self) -> Iterator[Callable[[], object]]:
         """Yield what closing takes, in order; nothing here may hinder what follows it."""
@@ -58,7 +64,7 @@ class Closing:
             yield timeline.poll
             yield partial(timeline.fail, ended)
         yield partial(self.budget.end, ended)
-        for child in self.children:
+        for child in self.made():
             yield child.abandon
         yield self.transfers.close
         yield self.deferred.note

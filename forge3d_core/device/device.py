@@ -39,6 +39,7 @@ from forge3d_core.foreign import asking
 from forge3d_core.formats import UNCOPYABLE, texture_format
 from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred, keep_at_exit
 from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.lifetime.hold import note
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import PATIENCE, Teardown, close_elsewhere
 from forge3d_core.memory.allocator import Allocator
@@ -127,6 +128,7 @@ class AssembledDevice(AsyncWith):
             lost=lambda: self._lost is not None,
             forget=self._kernels.forget,
         )
+        self.made = self._closing.made
         self._state = threading.RLock()
         self._ending = Teardown()
         self._closed = False  # last: from now on there is something to close
@@ -225,8 +227,7 @@ class AssembledDevice(AsyncWith):
         lane = self._lane(lane).name
         with self._noticing_loss():
             ring = Ring(self, ring_count, parse_bytes(buffer_size), lane)
-        with self._state:
-            self._closing.children.add(ring)
+        note(self._closing.children, ring)
         return ring
 
     def readback_pool(
@@ -244,8 +245,7 @@ class AssembledDevice(AsyncWith):
         wanted = attrs.evolve(config or AsyncReadbackConfig(), **changes)
         with self._noticing_loss():
             pool = Pool(self, wanted, lane)
-        with self._state:
-            self._closing.children.add(pool)
+        note(self._closing.children, pool)
         return pool
 
     def host_array(self, shape: int | tuple[int, ...], dtype: Any = "u1") -> NDArray[Any]:

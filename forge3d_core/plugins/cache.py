@@ -36,7 +36,7 @@ MAX_BYTES = 256 << 10
 MAX_FILES = 64
 MAX_SOURCES = 500
 
-PASSING = ("PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST")
+PASSING = ("PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "FORGE3D_TOP")
 """Variables that say nothing about devices and change all the time."""
 
 MACHINE = (

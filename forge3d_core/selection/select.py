@@ -24,6 +24,7 @@ from forge3d_core.printable import described, shown
 from forge3d_core.protocols import Device, FencePoint
 from forge3d_core.selection.decision import Decision, Request, decide, nothing_opens
 from forge3d_core.selection.simulated import simulator
+from forge3d_core.status.publisher import PUBLISHER
 
 NEVER = 2**63 - 1
 """A timeline value that no device lives to reach."""
@@ -144,7 +145,8 @@ def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
 
 
 def _announced(device: Device, registry: Registry) -> Device:
-    """Tell the loaded plugins that the device is open, and those that care when it has closed."""
+    """Tell who looks and the loaded plugins that the device is open, and these when it has closed."""
+    PUBLISHER.add(device)
     plugins = registry.loaded()
     for plugin in plugins:
         plugin.notify("forge3d_device_opened", device=device)

@@ -1,0 +1,1 @@
+"""What a process tells of its devices while it runs, to those whom its user asks to look."""
