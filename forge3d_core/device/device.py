@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from forge3d_core import arguments, protocols
 from forge3d_core.arguments import integer, keywords, shown
-from forge3d_core.concurrency.closing import AsyncWith
 from forge3d_core.device.closing import Closing, close_driver
 from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
@@ -37,6 +36,7 @@ from forge3d_core.errors import (
 )
 from forge3d_core.foreign import asking
 from forge3d_core.formats import UNCOPYABLE, texture_format
+from forge3d_core.lifetime.async_with import AsyncWith
 from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred, keep_at_exit
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import note

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from forge3d_core import protocols
 from forge3d_core.arguments import keywords, shown
-from forge3d_core.concurrency.closing import AsyncWith
 from forge3d_core.driver import Command
 from forge3d_core.errors import Closed, Forked, copy_exception
+from forge3d_core.lifetime.async_with import AsyncWith
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation, Allocator

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from forge3d_core import protocols
 from forge3d_core.arguments import integer, shown
-from forge3d_core.concurrency.closing import AsyncWith
 from forge3d_core.deadline import NEVER, Deadline
 from forge3d_core.driver import Memory
 from forge3d_core.errors import (
@@ -22,6 +21,7 @@ from forge3d_core.errors import (
     UsageError,
     copy_exception,
 )
+from forge3d_core.lifetime.async_with import AsyncWith
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation

@@ -290,3 +290,32 @@ def test_a_loop_that_stops_for_good_leaves_the_line(device: AssembledDevice) -> 
     slot.release()
     assert not ring.waiting.line
     ring.reserve(64, 0).release()
+
+
+def test_a_coroutine_that_is_closed_closes_its_ring_and_waits_for_nothing(
+    device: AssembledDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where: list[threading.Thread] = []
+    leave, closed, close = threading.Event(), threading.Event(), Ring.close
+
+    def slow(ring: Ring) -> None:
+        where.append(threading.current_thread())
+        leave.wait(10)  # so that the close is under way when the coroutine has ended
+        close(ring)
+        closed.set()
+
+    async def main() -> None:
+        async with device.staging_ring():
+            await asyncio.sleep(10)
+
+    async def dropping() -> None:
+        coroutine = main()
+        coroutine.send(None)
+        coroutine.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ring, "close", slow)
+        asyncio.run(dropping())
+        leave.set()
+        assert closed.wait(10)
+    assert where[0] is not threading.main_thread()

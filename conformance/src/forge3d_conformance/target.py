@@ -17,6 +17,7 @@ from forge3d_core import load_backend
 from forge3d_core.errors import BackendError, ForgeError, NoDevice
 from forge3d_core.protocols import (
     LANE_ROLES,
+    AsyncRing,
     Backend,
     BatchingPool,
     BatchingRing,
@@ -95,6 +96,8 @@ def find_target(spec: str) -> Target:
                 capabilities.add("reusable_lists")
             if _makes(partial(device.staging_ring, ring_count=1, buffer_size=256), BatchingRing):
                 capabilities.add("upload_many")
+            if _makes(partial(device.staging_ring, ring_count=1, buffer_size=256), AsyncRing):
+                capabilities.add("async_ring")
             if _makes(partial(device.readback_pool, pre_allocate=False), BatchingPool):
                 capabilities.add("read_many")
     except BackendError:

@@ -30,7 +30,7 @@ PROTOCOLS: dict[str, type] = {
     "Texture": protocols.Texture,
     "Kernel": protocols.Kernel,
     "Commands": protocols.CommandList,
-    "Ring": protocols.BatchingRing,
+    "Ring": protocols.AsyncRing,
     "Slice": protocols.StagingSlice,
     "Pool": protocols.BatchingPool,
     "Handle": protocols.ReadbackHandle,

@@ -154,6 +154,9 @@ class Layer:
             "advance": "Point",
             "upload": "Point",
             "upload_many": "Point",
+            "reserve_async": "Slice",
+            "advance_async": "Point",
+            "upload_async": "Point",
         }
 
     class Slice(Proxy): ...
