@@ -41,6 +41,7 @@ from forge3d_core.errors import (
 )
 from forge3d_core.hookspecs import hookimpl
 from forge3d_core.memory.figures import MemoryFigures, memory_figures
+from forge3d_core.memory.fitting import fit_budget
 from forge3d_core.memory.process import check_memory_health, global_tracker
 from forge3d_core.memory.profiling import benchmark_memory_patterns, profile_memory_usage
 from forge3d_core.memory.registered import register_buffer, register_texture
@@ -155,6 +156,7 @@ __all__ = [
     "assemble",
     "benchmark_memory_patterns",
     "check_memory_health",
+    "fit_budget",
     "global_tracker",
     "hookimpl",
     "load_backend",

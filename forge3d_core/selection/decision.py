@@ -8,7 +8,10 @@ from itertools import chain
 import attrs
 
 from forge3d_core.config import Choice, Configuration
+from forge3d_core.config.source import Source
 from forge3d_core.errors import BackendError, NoDevice
+from forge3d_core.memory.host_limits import default_limit
+from forge3d_core.memory.host_reader import lasting_limits
 from forge3d_core.plugins import AUTO, BackendSpec, Policy, Status
 from forge3d_core.plugins.registry import IMPORT_TIMEOUT, PROBE_TIMEOUT, Registry
 from forge3d_core.printable import escaped
@@ -31,12 +34,13 @@ class Request:
     @classmethod
     def of(cls, configuration: Configuration) -> Request:
         """Read the request out of a configuration."""
-        defaults = DeviceOptions()
+        defaults, advice = DeviceOptions(), default_limit(lasting_limits())
+        unconfigured = Choice("budget", advice.nbytes, Source("default", advice.reason))
         keys = ("plugins.allow", "plugins.deny", "plugins.autoload")
         return cls(
             backend=configuration.get("backend", BackendSpec(AUTO)),
             overridden=configuration.choices("backend")[1:],
-            budget=configuration.get("budget", defaults.budget),
+            budget=next(iter(configuration.choices("budget")), unconfigured),
             drain_timeout=configuration.get("drain_timeout", defaults.drain_timeout),
             policy=configuration.policy,
             restrictions=tuple(chain.from_iterable(map(configuration.choices, keys))),
