@@ -54,7 +54,7 @@ class Advice:
 
 
 def default_limit(limits: HostLimits) -> Advice:
-    """Return the limit of a device whose budget nothing configures: the guide's, or less where that is less."""
+    """Return the limit of a device that nothing configures: the guide's, or what is less."""
     return _lowest(Advice(GUIDES_LIMIT), _lasting(limits))
 
 
