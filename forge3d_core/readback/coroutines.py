@@ -12,12 +12,6 @@ from forge3d_core.readback.handle import Handle
 from forge3d_core.readback.state import Full, Land, Slot
 from forge3d_core.timeline.points import forget
 
-FIRST_LOOKS_SECONDS = 0.05
-"""How often the first in line looks by itself: for a lease or a handle that was dropped, for a loss."""
-
-OTHERS_LOOK_SECONDS = 1.0
-"""How often the others do, in case the loop of the first stands still."""
-
 
 async def acquire(pressure: Backpressure, handles: Sequence[Handle], nbytes: int) -> Slot | None:
     """Return the block that is lent under the policy; None means to read without the pool's blocks.
@@ -74,7 +68,7 @@ async def _wait(pressure: Backpressure, handles: Sequence[Handle], nbytes: int) 
                         watched = point
                         with contextlib.suppress(StateError):  # no thread can start that would call: look
                             point.on_done(settled)
-                await place.wait(deadline.left(FIRST_LOOKS_SECONDS if first else OTHERS_LOOK_SECONDS))
+                await place.wait(deadline.left(line.look_seconds(first=first)))
         finally:
             if watched is not None:
                 forget(watched, settled)

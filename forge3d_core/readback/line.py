@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import attrs
 
 from forge3d_core.concurrency.loops import Bell, bell
+
+FIRST_LOOKS_SECONDS = 0.05
+OTHERS_LOOK_SECONDS = 1.0
+
+LOOKS_PER_SECOND = 500
+"""How often those that are not the first look in all, about, in a long line."""
 
 STILL_SECONDS = 0.5
 """A loop that takes so long to come to a coroutine that was called stands still."""
@@ -49,7 +56,7 @@ class Line:
     """
 
     lock: threading.RLock
-    places: dict[Place, None] = attrs.field(factory=dict, init=False)
+    places: OrderedDict[Place, None] = attrs.field(factory=OrderedDict, init=False)  # the first in O(1)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Place]:
@@ -69,6 +76,15 @@ class Line:
         with self.lock:
             return next(iter(self.places), None) is place
 
+    def look_seconds(self, *, first: bool) -> float:
+        """Return how long a place waits at most before it looks by itself.
+
+        The first looks for a lease or a handle that was dropped, and for a loss; the others look whether the
+        loop of the first stands still. The longer the line the rarer each of them looks, or ten thousand
+        would keep their loop busy with that alone.
+        """
+        return FIRST_LOOKS_SECONDS if first else OTHERS_LOOK_SECONDS + len(self.places) / LOOKS_PER_SECOND
+
     def stands_still(self) -> bool:
         """Whether the first was called a while ago and has not looked."""
         with self.lock:
@@ -78,10 +94,8 @@ class Line:
 
     def call(self) -> None:
         """Call the first: something may have become free. Under the lock."""
-        for place in tuple(self.places):
-            if place.call():
-                return
-            del self.places[place]  # or it would keep its task, and what that holds
+        while (first := next(iter(self.places), None)) is not None and not first.call():
+            del self.places[first]  # or it would keep its task, and what that holds
 
     def call_all(self) -> None:
         """Call all of them: the pool closes. Under the lock."""

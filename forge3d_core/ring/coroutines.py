@@ -33,6 +33,9 @@ T = TypeVar("T")
 OTHERS_LOOK_SECONDS = 1.0
 """How often a coroutine that is not the first looks by itself, in case the loop of the first stands still."""
 
+LOOKS_PER_SECOND = 500
+"""How often those look in all, about, in a long line: each the rarer, the longer it is."""
+
 
 class AsyncRoom:
     """Waits for what a ring's room and its blocks are about to have.
@@ -87,7 +90,8 @@ class AsyncRoom:
                     if found is None:
                         waiting.pass_over()
                     point = None if found is None else found.point
-                left = self._room.left(deadline, why, OTHERS_LOOK_SECONDS if found is None else LOOK_SECONDS)
+                rest = OTHERS_LOOK_SECONDS + len(waiting.line) / LOOKS_PER_SECOND
+                left = self._room.left(deadline, why, rest if found is None else LOOK_SECONDS)
                 if point is not None and point is not watched:
                     if watched is not None:
                         forget(watched, settled)
