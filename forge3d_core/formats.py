@@ -49,6 +49,12 @@ _ASTC = "4x4 5x4 5x5 6x5 6x6 8x5 8x6 8x8 10x5 10x6 10x8 10x10 12x10 12x12"
 UNCOPYABLE = frozenset({"depth24plus", "depth24plus-stencil8", "depth32float-stencil8"})
 """Formats whose texels no copy moves whole: their layout is the API's own, or their aspects lie apart."""
 
+ASPECTS: dict[str, dict[str, str]] = {
+    "depth24plus-stencil8": {"depth": "depth24plus", "stencil": "stencil8"},
+    "depth32float-stencil8": {"depth": "depth32float", "stencil": "stencil8"},
+}
+"""The formats of two aspects, and what each aspect is by itself. Source: WebGPU, section 26.1.2."""
+
 MOST_BYTES = {"stencil8": 4}
 """What a texel may take in memory where that is more than a copy of it has."""
 
@@ -106,13 +112,26 @@ def texel_dtype(format: TextureFormat) -> tuple[np.dtype[Any], int]:
     )
 
 
-def check_texels(array: NDArray[Any], format: TextureFormat) -> None:
-    """Raise :class:`UsageError` unless ``array`` is rows of texels, in kind, size and byte order."""
+def is_depth_stencil(format: TextureFormat) -> bool:
+    """Whether texels of ``format`` are depth, stencil or both."""
+    return format.name.startswith(("depth", "stencil"))
+
+
+def check_texels(array: NDArray[Any], format: TextureFormat, *, sliced: bool = False) -> None:
+    """Raise :class:`UsageError` unless ``array`` is rows of texels, in kind, size and byte order.
+
+    A compressed format has rows of blocks, each its bytes. ``sliced``: there are several such images.
+    """
     dtype, channels = texel_dtype(format)
-    shapes = ((channels,), ()) if channels == 1 else ((channels,),)
-    if array.dtype == dtype and array.ndim >= 2 and array.shape[2:] in shapes:
+    plain = channels == 1 and format.block == (1, 1)
+    shapes = ((channels,), ()) if plain else ((channels,),)
+    axes = 3 if sliced else 2
+    if array.dtype == dtype and array.ndim >= axes and array.shape[axes:] in shapes:
         return
-    wanted = "(rows, columns)" if channels == 1 else f"(rows, columns, {channels})"
+    names = ("slices", "rows", "columns") if sliced else ("rows", "columns")
+    if format.block != (1, 1):
+        names = (*names[:-2], "rows of blocks", "columns of blocks")
+    wanted = f"({', '.join(names if plain else (*names, str(channels)))})"
     advice = (
         ""
         if array.dtype == dtype
@@ -165,6 +184,11 @@ class TextureShape:
         return cls(edge, edge, layers=6, mip_levels=mip_levels)
 
     @property
+    def plain(self) -> bool:
+        """Whether it is one 2-d image, of one level and one sample."""
+        return self.depth == self.layers == self.mip_levels == self.samples == 1
+
+    @property
     def most_levels(self) -> int:
         """How many levels halving gives, the full one and that of one texel included."""
         return max(self.width, self.height, self.depth).bit_length()
@@ -192,6 +216,11 @@ class TextureShape:
 def row_bytes(width: int, format: TextureFormat, alignment: int = 1) -> int:
     """Return the bytes from one row of blocks to the next where rows begin at multiples of ``alignment``."""
     return align_up(-(-width // format.block[0]) * format.block_bytes, alignment)
+
+
+def block_rows(height: int, format: TextureFormat) -> int:
+    """Return how many rows of blocks ``height`` texels are."""
+    return -(-height // format.block[1])
 
 
 def texture_bytes(width: int, height: int, format: TextureFormat) -> int:

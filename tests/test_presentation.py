@@ -29,7 +29,7 @@ KINDS = {
     "timeline": protocols.Timeline,
     "point": protocols.FencePoint,
     "buffer": protocols.RecyclableBuffer,
-    "texture": protocols.Texture,
+    "texture": protocols.ShapedTexture,
     "kernel": protocols.Kernel,
     "commands": protocols.CommandList,
     "ring": protocols.AsyncRing,

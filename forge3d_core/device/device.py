@@ -24,6 +24,7 @@ from forge3d_core.device.commands import RecordedCommands
 from forge3d_core.device.kernels import CompiledKernel, Kernels
 from forge3d_core.device.lane import DeviceLane, lanes_by_name
 from forge3d_core.device.submission import NO_POINTS, Submitter, unknown_lane
+from forge3d_core.device.textures import Textures
 from forge3d_core.driver import Driver, PreparedCommands
 from forge3d_core.errors import (
     Closed,
@@ -35,7 +36,6 @@ from forge3d_core.errors import (
     copy_exception,
 )
 from forge3d_core.foreign import asking
-from forge3d_core.formats import UNCOPYABLE, texture_format
 from forge3d_core.lifetime.async_with import AsyncWith
 from forge3d_core.lifetime.deferred_close import DeferredClose, close_deferred, keep_at_exit
 from forge3d_core.lifetime.guard import CallGuard
@@ -45,7 +45,8 @@ from forge3d_core.lifetime.teardown import PATIENCE, Teardown, close_elsewhere
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.process import global_tracker
-from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.memory.textures import DeviceTexture
 from forge3d_core.presentation import line, presents, table
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
@@ -55,6 +56,7 @@ from forge3d_core.protocols import (
     KernelSource,
     Limits,
     PoolOptions,
+    TextureExtent,
     TextureFormat,
 )
 from forge3d_core.readback.pool import Pool
@@ -92,6 +94,7 @@ class AssembledDevice(AsyncWith):
         self.budget = Ledger(options.budget, process=global_tracker())
         self._gate = CallGuard()
         self.allocator = Allocator(driver, self.budget, self._gate)
+        self._textures = Textures(self.limits, self.allocator)
         self.copier = HostCopier(gate=self._gate)
         self.transfers = Transfers(self.allocator, self.limits, self._gate)
         self._driver = driver
@@ -163,31 +166,17 @@ class AssembledDevice(AsyncWith):
         return DeviceBuffer(self, self.allocator, owned, size, label)
 
     def create_texture(
-        self, width: int, height: int, format: TextureFormat | str = "rgba8unorm", *, label: str = ""
+        self,
+        width: int,
+        height: int,
+        format: TextureFormat | str = "rgba8unorm",
+        *,
+        label: str = "",
+        **extent: Unpack[TextureExtent],
     ) -> DeviceTexture:
         self.check()
-        arguments.text("label", label)
-        width, height = arguments.integer("width", width), arguments.integer("height", height)
-        most = self.limits.max_texture_size
-        if not (1 <= width <= most and 1 <= height <= most):
-            raise UsageError(
-                f"a texture is 1 to {most} texels wide and high here, not "
-                f"{arguments.shown(width)} x {arguments.shown(height)}"
-            )
-        layout = texture_format(format)
-        if layout.block != (1, 1):
-            raise UsageError(
-                f"texture format {layout.name!r} has blocks of {layout.block} texels, and uploads and reads "
-                "go by texel; take an uncompressed format, or keep the compressed bytes in a buffer"
-            )
-        if layout.name in UNCOPYABLE:
-            raise UsageError(
-                f"the texels of {layout.name} have no layout that copies see, so there is no upload and no "
-                "read of them; take depth32float, depth16unorm or r32float"
-            )
         with self._noticing_loss():
-            owned = self.allocator.texture(width, height, layout)
-        return DeviceTexture(self, self.allocator, owned, (width, height), layout, label)
+            return self._textures.make(self, (width, height), format, label, **extent)
 
     def create_kernel(self, source: KernelSource) -> CompiledKernel:
         self.check()

@@ -15,18 +15,21 @@ import numpy as np
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command, Direction
 from forge3d_core.errors import ForgeError, KernelError, UsageError
+from forge3d_core.formats import FORMATS, TextureShape, block_rows, row_bytes
 from forge3d_core.host.chaos import Decision
-from forge3d_core.host.execution import Block, block_grid
+from forge3d_core.host.execution import Block
 from forge3d_core.host.lanes import Hold, Lanes
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import HostOptions
 from forge3d_core.host.submission import Submission
+from forge3d_core.linear_texture import linear_bytes
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import GIB, align_up
 
 NAME = "host"
 LANGUAGE = "host"
 SCORE = 1
+MAX_LAYERS, MAX_DEPTH = 2048, 2048
 UNKNOWN_MEMORY = 1024 * GIB
 
 
@@ -56,6 +59,9 @@ def describe(options: HostOptions, selector: str = "0") -> DeviceInfo:
             languages=(LANGUAGE,),
             lanes=options.lanes,
             mapped_copies=True,
+            texture_formats=tuple(FORMATS),
+            max_texture_layers=MAX_LAYERS,
+            max_texture_depth=MAX_DEPTH,
         ),
     )
 
@@ -86,7 +92,10 @@ class HostDriver:
         return self.machine.zeros(self.footprint(nbytes, "device_local"))
 
     def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
-        return self.machine.zeros(block_grid(format, width, height))
+        return self.machine.zeros((block_rows(height, format), row_bytes(width, format)))
+
+    def allocate_shaped_texture(self, shape: TextureShape, format: TextureFormat) -> Any:
+        return self.machine.zeros(linear_bytes(shape, format))
 
     def allocate_block(self, nbytes: int, direction: Direction) -> Block:
         return Block(self.machine.zeros(nbytes), direction)

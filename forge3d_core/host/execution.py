@@ -28,7 +28,8 @@ from forge3d_core.driver import (
     UploadRows,
 )
 from forge3d_core.errors import KernelError
-from forge3d_core.protocols import Binding, TextureFormat
+from forge3d_core.linear_texture import box_of
+from forge3d_core.protocols import Binding
 from forge3d_core.units import align_up
 
 Bytes = NDArray[np.uint8]
@@ -73,11 +74,6 @@ class Link:
             self.halt.wait(min(seconds, threading.TIMEOUT_MAX))
 
 
-def block_grid(format: TextureFormat, width: int, height: int) -> tuple[int, int]:
-    """Return rows and bytes per row of ``width`` × ``height`` texels, in blocks of the format."""
-    return -(-height // format.block[1]), -(-width // format.block[0]) * format.block_bytes
-
-
 @attrs.frozen(eq=False)
 class Executor:
     """Runs commands one after the other. A kernel that raises becomes a :class:`KernelError`."""
@@ -101,12 +97,12 @@ class Executor:
                 end = min(align_up(offset + nbytes, self.alignment), source.native.nbytes)
                 wider = source.native[offset - lead : end]
                 _staged(block, start - lead, wider.nbytes)[:] = wider
-            case UploadRows(block, start, pitch, target, origin, size):
-                texels = _texels(target, origin, size)
+            case UploadRows(block, start, pitch, target, origin, size, slice, slices):
+                texels = _texels(target, origin, size, slice, slices)
                 self.link.carry(texels.size)
                 texels[:] = _rows(block, start, pitch, texels.shape)
-            case DownloadRows(source, origin, size, block, start, pitch):
-                texels = _texels(source, origin, size)
+            case DownloadRows(source, origin, size, block, start, pitch, slice, slices):
+                texels = _texels(source, origin, size, slice, slices)
                 self.link.carry(texels.size)
                 _rows(block, start, pitch, texels.shape)[:] = texels
             case Copy(source, source_offset, target, target_offset, nbytes):
@@ -127,15 +123,18 @@ def _staged(block: Any, start: int, nbytes: int) -> Bytes:
 
 
 def _rows(block: Any, start: int, pitch: int, shape: tuple[int, ...]) -> Bytes:
-    return np.ndarray(shape, np.uint8, buffer=block.memory, offset=start, strides=(pitch, 1))
+    """Return slices of rows of bytes, the rows ``pitch`` bytes apart."""
+    return np.ndarray(
+        shape, np.uint8, buffer=block.memory, offset=start, strides=(shape[1] * pitch, pitch, 1)
+    )
 
 
-def _texels(texture: TextureMemory, origin: tuple[int, int], size: tuple[int, int]) -> Bytes:
-    rows, row_bytes = block_grid(texture.format, *size)
-    column = origin[0] // texture.format.block[0] * texture.format.block_bytes
-    row = origin[1] // texture.format.block[1]
-    memory: Bytes = texture.native
-    return memory[row : row + rows, column : column + row_bytes]
+def _texels(
+    texture: TextureMemory, origin: tuple[int, int], size: tuple[int, int], slice: int, slices: int
+) -> Bytes:
+    box = box_of(texture, origin, size, slice, slices)
+    shape, strides = (box.slices, box.rows, box.row_bytes), (box.slice_pitch, box.row_pitch, 1)
+    return np.ndarray(shape, np.uint8, buffer=texture.native, offset=box.offset, strides=strides)
 
 
 def _argument(memory: Memory, binding: Binding) -> NDArray[Any]:

@@ -8,14 +8,15 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import attrs
 
-from forge3d_core.driver import Direction, Driver
+from forge3d_core.driver import Direction, Driver, ShapedTextures
 from forge3d_core.errors import Closed, OutOfDeviceMemory, TooLarge
 from forge3d_core.foreign import asking, from_signal_handler, view_of
-from forge3d_core.formats import texture_bytes
+from forge3d_core.formats import TextureShape
 from forge3d_core.lifetime.deferred_close import close_deferred
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import note, strike
@@ -86,15 +87,12 @@ class Allocator:
             )
         return self._allocate(nbytes, "buffer", "device_local", lambda: self.driver.allocate_buffer(nbytes))
 
-    def texture(self, width: int, height: int, format: TextureFormat) -> Owned:
+    def texture(self, shape: TextureShape, format: TextureFormat) -> Owned:
         """Return a zeroed texture."""
-        nbytes = texture_bytes(width, height, format)
-        return self._allocate(
-            nbytes,
-            "texture",
-            "device_local",
-            lambda: self.driver.allocate_texture(width, height, format),
-        )
+        allocate = partial(self.driver.allocate_texture, shape.width, shape.height, format)
+        if not shape.plain and isinstance(self.driver, ShapedTextures):  # it is, or the device had refused
+            allocate = partial(self.driver.allocate_shaped_texture, shape, format)
+        return self._allocate(shape.nbytes(format), "texture", "device_local", allocate)
 
     def block(self, nbytes: int, direction: Direction, timeout: float | None = 0.0) -> Owned:
         """Return a zeroed :class:`HostBlock`, charged to the host-visible budget."""

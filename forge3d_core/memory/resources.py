@@ -1,4 +1,4 @@
-"""Buffers and textures: device memory as users and commands name it."""
+"""Buffers, and what they share with textures: device memory as users and commands name it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any, NoReturn, Self
 import attrs
 
 from forge3d_core import protocols
-from forge3d_core.arguments import pair, shown
+from forge3d_core.arguments import shown
 from forge3d_core.errors import Closed, ForeignObject, OutOfRange, WrongType
-from forge3d_core.formats import texture_bytes
 from forge3d_core.memory.allocator import Allocator, Owned
 from forge3d_core.presentation import line, named, presents
-from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import format_bytes
 
 READ = "pool.read(...).wait()"
@@ -24,17 +22,6 @@ class BufferMemory:
 
     native: Any
     nbytes: int
-
-
-@attrs.frozen(eq=False)
-class TextureMemory:
-    """A texture as commands name it."""
-
-    native: Any
-    nbytes: int
-    width: int
-    height: int
-    format: TextureFormat
 
 
 class DeviceMemory:
@@ -134,43 +121,3 @@ class DeviceBuffer(DeviceMemory):
 
     def __repr__(self) -> str:
         return self._line(named("buffer", self.label), f"of {format_bytes(self.nbytes)}")
-
-
-@presents(protocols.Texture, array=READ)
-class DeviceTexture(DeviceMemory):
-    """See :class:`forge3d_core.protocols.Texture`."""
-
-    def __init__(
-        self,
-        owner: object,
-        allocator: Allocator,
-        owned: Owned,
-        size: tuple[int, int],
-        format: TextureFormat,
-        label: str,
-    ) -> None:
-        super().__init__(owner, allocator, owned, label)
-        self.width, self.height = size
-        self.format = format
-        self.nbytes = texture_bytes(*size, format)
-        self.memory = TextureMemory(owned.allocation.native, self.nbytes, *size, format)
-
-    def rectangle(
-        self, origin: tuple[int, int], size: tuple[int, int] | None
-    ) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return origin and size (default: the rest) in Python ints.
-
-        Raises :class:`OutOfRange` unless the texels lie inside, :class:`UsageError` for other than two
-        pairs of whole numbers.
-        """
-        x, y = pair("origin", origin)
-        w, h = (self.width - x, self.height - y) if size is None else pair("size", size)
-        if min(x, y, w, h) < 0 or x + w > self.width or y + h > self.height:
-            raise OutOfRange(
-                f"{shown(w)}x{shown(h)} texels at ({shown(x)}, {shown(y)}) do not lie inside {self!r}"
-            )
-        return (x, y), (w, h)
-
-    def __repr__(self) -> str:
-        what = f"{self.width}x{self.height} {self.format.name}"
-        return self._line(named("texture", self.label), f"of {what}")

@@ -102,23 +102,29 @@ class Loan:
         return lent[place]
 
     def array(
-        self, dtype: Any = np.uint8, shape: int | tuple[int, ...] | None = None, row_pitch: int | None = None
+        self,
+        dtype: Any = np.uint8,
+        shape: int | tuple[int, ...] | None = None,
+        row_pitch: int | None = None,
+        row_axes: int = 1,
     ) -> NDArray[Any]:
         """Lend the memory as ``dtype`` and ``shape``, default 1-d and as many items as fit.
 
-        With ``row_pitch`` the first axis steps that many bytes, and the padding does not show.
+        With ``row_pitch`` rows are that many bytes apart, and the padding does not show; ``row_axes`` is how
+        many of the first axes step over whole rows.
         Raises :class:`UsageError` when the items do not fit or the dtype holds Python objects.
         """
         item = byte_dtype(dtype)
         room = 0 if self._root is None else self._root.nbytes
         wanted = (room // item.itemsize,) if shape is None else extents("shape", shape)
-        row = item.itemsize * math.prod(wanted[1:])
+        row = item.itemsize * math.prod(wanted[row_axes:])
         pitch = row if row_pitch is None else row_pitch
-        rows = wanted[0] if wanted else 1
+        rows = math.prod(wanted[:row_axes])
         if math.prod(wanted) and (rows - 1) * pitch + row > room:
             raise UsageError(f"{item} of shape {shown(shape)} does not fit in the {room} bytes lent")
-        inner = [item.itemsize * math.prod(wanted[axis + 1 :]) for axis in range(1, len(wanted))]
-        return self._lend(item, wanted, (pitch, *inner)[: len(wanted)])
+        outer = [pitch * math.prod(wanted[axis + 1 : row_axes]) for axis in range(row_axes)]
+        inner = [item.itemsize * math.prod(wanted[axis + 1 :]) for axis in range(row_axes, len(wanted))]
+        return self._lend(item, wanted, (*outer, *inner)[: len(wanted)])
 
     def _lend(self, item: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]) -> NDArray[Any]:
         root = self._root  # only here: an error that is kept would keep it, and look like an array derived

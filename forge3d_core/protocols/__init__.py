@@ -15,10 +15,19 @@ from forge3d_core.protocols.device import (
     HostArrayDevice,
     Lane,
     Limits,
+    TextureDevice,
 )
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import Access, Binding, CommandList, Kernel, KernelSource, Param
-from forge3d_core.protocols.memory import Buffer, RecyclableBuffer, Texture, TextureFormat
+from forge3d_core.protocols.memory import (
+    Buffer,
+    Origin,
+    RecyclableBuffer,
+    ShapedTexture,
+    Texture,
+    TextureExtent,
+    TextureFormat,
+)
 from forge3d_core.protocols.readback import (
     AsyncReadbackConfig,
     Backpressure,
@@ -73,6 +82,7 @@ __all__ = [
     "Lease",
     "Limits",
     "MemoryKind",
+    "Origin",
     "Param",
     "PoolOptions",
     "ReadArguments",
@@ -85,9 +95,12 @@ __all__ = [
     "RecyclableBuffer",
     "Reservation",
     "RingStats",
+    "ShapedTexture",
     "StagingRing",
     "StagingSlice",
     "Texture",
+    "TextureDevice",
+    "TextureExtent",
     "TextureFormat",
     "Timeline",
     "WantedRead",

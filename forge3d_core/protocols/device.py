@@ -15,7 +15,7 @@ from forge3d_core.presentation import Figures, line
 from forge3d_core.protocols.budget import BudgetTracker
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
-from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
+from forge3d_core.protocols.memory import Buffer, ShapedTexture, Texture, TextureExtent, TextureFormat
 from forge3d_core.protocols.readback import AsyncReadbackConfig, PoolOptions, ReadbackPool
 from forge3d_core.protocols.ring import StagingRing
 from forge3d_core.units import MIB, format_bytes, parse_bytes
@@ -65,6 +65,12 @@ class Limits(Figures):
     concurrent_lanes: bool = True  # False: the lanes are logical, one native queue runs them in order
     # whether the device copies from and to host-visible memory while the host has it in use
     mapped_copies: bool = False
+    # the formats of WebGPU that textures may have, by name; empty where the device does not tell
+    texture_formats: tuple[str, ...] = ()
+    max_texture_layers: int = attrs.field(default=1, converter=_limit)  # 1: no layers, and no other levels
+    max_texture_depth: int = attrs.field(default=1, converter=_limit)  # along each side of a 3-d texture
+    # whether depth and stencil are copied by whole levels, and depth32float only read, as WebGPU has it
+    whole_depth_copies: bool = False
 
     def __repr__(self) -> str:
         return line(
@@ -291,4 +297,29 @@ class HostArrayDevice(Device, Protocol):
         The memory goes back when no array, view or memoryview refers to it and the device is done with it;
         what outlives the device stays valid. Raises a :class:`BudgetError` when refused,
         :class:`UsageError` for a dtype without a byte layout or a negative extent.
+        """
+
+
+@runtime_checkable
+class TextureDevice(Device, Protocol):
+    """A device whose textures have levels, layers, depth and samples, and any format.
+
+    Devices that the core assembles are; others need not be.
+    """
+
+    def create_texture(
+        self,
+        width: int,
+        height: int,
+        format: TextureFormat | str = "rgba8unorm",
+        *,
+        label: str = "",
+        **extent: Unpack[TextureExtent],
+    ) -> ShapedTexture:
+        """Return a zeroed texture of any format in ``limits.texture_formats``; see :class:`TextureExtent`.
+
+        ``depth`` above 1 makes it a 3-d texture, ``layers`` so many images of one size (6 for a cube). A
+        compressed format wants whole blocks. Raises :class:`UsageError` for what the device has no texture
+        of: a format that is not listed, sizes beyond ``limits.max_texture_size``, ``max_texture_layers`` or
+        ``max_texture_depth``, more levels than halving gives; a :class:`BudgetError` when refused.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, TypedDict, runtime_checkable
 
 import attrs
 import numpy as np
@@ -121,3 +121,53 @@ class Texture(_Memory, Protocol):
     @property
     def format(self) -> TextureFormat:
         """The layout of a texel."""
+
+
+Origin = tuple[int, int] | tuple[int, int, int]
+"""Texels across and down, and, where a texture has slices, which slice or how many."""
+
+
+class TextureExtent(TypedDict, total=False):
+    """What a texture has besides a width and a height, as keywords of ``create_texture``; 1 by default."""
+
+    depth: int
+    layers: int
+    mip_levels: int
+    samples: int
+
+
+@runtime_checkable
+class ShapedTexture(Texture, Protocol):
+    """A texture with levels, layers, depth or samples, or a part of one.
+
+    A 2-d image in device memory; texel (0, 0) is the top left corner. Where it has layers or depth, it is as
+    many images, its *slices*: then arrays for it, and reads of it, have one axis more, in front, and
+    ``origin`` and ``size`` may have a third number, the slice and how many. Compressed formats are uploaded
+    and read by block: ``u1`` of shape (rows of blocks, columns of blocks, bytes of a block).
+
+    Textures of devices that the core assembles are; others need not be.
+    """
+
+    @property
+    def depth(self) -> int:
+        """Planes of a 3-d texture, front to back; 1 of others."""
+
+    @property
+    def layers(self) -> int:
+        """How many images of this size it has; 1 of a 3-d one."""
+
+    @property
+    def mip_levels(self) -> int:
+        """How many levels, each half as wide, high and deep as the one before."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of a texel, 1 or 4; copies move textures of one alone."""
+
+    def view(self, *, level: int = 0, layer: int | None = None, aspect: str = "all") -> Texture:
+        """Return one level of it, and of that one layer or all, as a texture: for all that takes textures.
+
+        ``aspect``: ``depth`` or ``stencil`` of a format that has both. It shares the memory, whose uses the
+        device orders as of one; it is closed when the whole is, and to close it gives nothing back. Raises
+        :class:`UsageError` for a level, layer or aspect that is not there.
+        """

@@ -13,7 +13,7 @@ from forge3d_core.arguments import one_of
 from forge3d_core.deadline import seconds
 from forge3d_core.presentation import Figures, counted, line
 from forge3d_core.protocols.fence import FencePoint
-from forge3d_core.protocols.memory import Buffer, Texture
+from forge3d_core.protocols.memory import Buffer, Origin, Texture
 from forge3d_core.units import format_bytes, parse_bytes
 
 Backpressure = Literal["wait", "raise", "degrade"]
@@ -77,12 +77,12 @@ class ReadRegion(TypedDict, total=False):
     nbytes: int | None
     dtype: Any
     shape: int | tuple[int, ...] | None
-    origin: tuple[int, int]
-    size: tuple[int, int] | None
+    origin: Origin
+    size: Origin | None
     out: NDArray[Any] | None
 
 
-ORIGIN = (0, 0)
+ORIGIN: Origin = (0, 0)
 """Where a read of a texture begins by default."""
 
 
@@ -98,8 +98,8 @@ class ReadRequest:
     nbytes: int | None = None
     dtype: Any = None
     shape: int | tuple[int, ...] | None = None
-    origin: tuple[int, int] = ORIGIN
-    size: tuple[int, int] | None = None
+    origin: Origin = ORIGIN
+    size: Origin | None = None
     out: NDArray[Any] | None = None
 
 
@@ -265,8 +265,8 @@ class ReadbackPool(Protocol):
         nbytes: int | None = None,
         dtype: Any = None,
         shape: int | tuple[int, ...] | None = None,
-        origin: tuple[int, int] = ORIGIN,
-        size: tuple[int, int] | None = None,
+        origin: Origin = ORIGIN,
+        size: Origin | None = None,
         out: NDArray[Any] | None = None,
         after: Iterable[FencePoint] = (),
     ) -> ReadbackHandle:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forge3d_core.presentation import Figures, counted, line
 from forge3d_core.protocols.fence import FencePoint
-from forge3d_core.protocols.memory import Buffer, Texture
+from forge3d_core.protocols.memory import Buffer, Origin, Texture
 from forge3d_core.units import format_bytes
 
 
@@ -89,8 +89,8 @@ class StagingSlice(Protocol):
         self,
         target: Texture,
         *,
-        origin: tuple[int, int] = (0, 0),
-        size: tuple[int, int] | None = None,
+        origin: Origin = (0, 0),
+        size: Origin | None = None,
         row_pitch: int | None = None,
     ) -> None:
         """Record the copy of rows to a texture; ``row_pitch`` is the bytes from row to row in the slice.
@@ -154,7 +154,7 @@ class StagingRing(Protocol):
         target: Buffer | Texture,
         offset: int = 0,
         *,
-        origin: tuple[int, int] = (0, 0),
+        origin: Origin = (0, 0),
         timeout: float | None = None,
     ) -> FencePoint:
         """Stage and submit an array of any size, in chunks that overlap with the device's copies.
@@ -233,7 +233,7 @@ class AsyncRing(BatchingRing, Protocol):
         target: Buffer | Texture,
         offset: int = 0,
         *,
-        origin: tuple[int, int] = (0, 0),
+        origin: Origin = (0, 0),
         timeout: float | None = None,
     ) -> FencePoint:
         """Do what ``upload`` does; ``data`` may be overwritten once it has returned, and not before.

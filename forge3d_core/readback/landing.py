@@ -94,6 +94,6 @@ def ways(
     if pitch is None:
         source = view[start : start + nbytes]
     else:
-        height = region.size[1]
-        source = np.ndarray((height, nbytes // height), np.uint8, view.data, offset=start, strides=(pitch, 1))
+        rows = region.rows * region.size[2]
+        source = np.ndarray((rows, nbytes // rows), np.uint8, view.data, offset=start, strides=(pitch, 1))
     return result.reshape(-1).view(np.uint8).reshape(source.shape), source

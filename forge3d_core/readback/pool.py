@@ -120,8 +120,8 @@ class Pool(AsyncWith):
         nbytes: int | None = None,
         dtype: Any = None,
         shape: int | tuple[int, ...] | None = None,
-        origin: tuple[int, int] = ORIGIN,
-        size: tuple[int, int] | None = None,
+        origin: protocols.Origin = ORIGIN,
+        size: protocols.Origin | None = None,
         out: NDArray[Any] | None = None,
         after: Iterable[FencePoint] = (),
     ) -> Handle:

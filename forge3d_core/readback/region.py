@@ -14,9 +14,10 @@ from forge3d_core.arguments import extents, integer, pair, shown
 from forge3d_core.driver import Command, Download, DownloadRows, HostBlock
 from forge3d_core.dtypes import byte_dtype
 from forge3d_core.errors import ForeignObject, UsageError, WrongType
-from forge3d_core.formats import texel_dtype
+from forge3d_core.formats import block_rows, row_bytes, texel_dtype
 from forge3d_core.memory.allocator import Allocation
-from forge3d_core.memory.resources import BufferMemory, DeviceBuffer, DeviceTexture, TextureMemory
+from forge3d_core.memory.resources import BufferMemory, DeviceBuffer
+from forge3d_core.memory.textures import DeviceTexture, TextureMemory, Triple
 from forge3d_core.memory.views import Loan
 from forge3d_core.protocols import Limits, ReadRequest
 from forge3d_core.protocols.readback import ORIGIN
@@ -48,9 +49,12 @@ class Region:
     lead: int  # where the bytes start in the part
     block_bytes: int  # of the part, alignment included
     offset: int = 0
-    origin: tuple[int, int] = ORIGIN
-    size: tuple[int, int] = (0, 0)
+    origin: Triple = (0, 0, 0)
+    size: Triple = (0, 0, 0)
+    rows: int = 0  # of blocks, in each slice
     row_pitch: int | None = None
+    row_axes: int = 1  # that step over whole rows: slices and rows
+    whole: bool = False  # each slice in one copy
     out: NDArray[Any] | None = None
     direct: tuple[Allocation, int] | None = None  # the memory of ``out`` that the device copies to itself
 
@@ -109,9 +113,11 @@ class Region:
 
     @classmethod
     def _of_texture(cls, limits: Limits, source: DeviceTexture, request: ReadRequest) -> Region:
-        origin, size = source.rectangle(request.origin, request.size)
-        (width, height), format = size, source.format
-        row = width * format.block_bytes
+        origin, size = source.box(request.origin, request.size)
+        (width, height, slices), format = size, source.format
+        row, rows = row_bytes(width, format), block_rows(height, format)
+        if row * rows * slices:
+            source.readable(origin, size)
         item, channels = texel_dtype(format)
         dtype, shape = request.dtype, request.shape
         if dtype is not None and byte_dtype(dtype) != item:
@@ -119,7 +125,11 @@ class Region:
                 f"texels of {format.name} are {item.name}, not {np.dtype(dtype)}; leave dtype= out, and take "
                 "what comes for something else with .view or .astype"
             )
-        natural = (height, width) if channels == 1 else (height, width, channels)
+        natural: tuple[int, ...] = (rows, row // format.block_bytes)
+        if channels > 1 or format.block != (1, 1):
+            natural = (*natural, channels)
+        if source.memory.sliced:
+            natural = (slices, *natural)
         if shape is not None and extents("shape", shape) != natural:
             raise UsageError(f"a read of {width}x{height} texels of {format.name} as {item} is {natural}")
         pitch = align_up(row, limits.row_pitch_alignment)
@@ -128,11 +138,14 @@ class Region:
             source.memory,
             item,
             natural,
-            row * height,
+            row * rows * slices,
             0,
-            pitch * height,
+            pitch * rows * slices,
             origin=origin,
             size=size,
+            rows=rows,
+            row_axes=2 if source.memory.sliced else 1,
+            whole=source.whole_copies,
             row_pitch=pitch,
         )
 
@@ -163,7 +176,10 @@ class Region:
             return self
         start, unit = found[1], limits.copy_alignment
         if self.row_pitch is not None:
-            fits = self.row_pitch * self.size[1] == self.nbytes and start % limits.staging_alignment == 0
+            fits = (
+                self.row_pitch * self.rows * self.size[2] == self.nbytes
+                and start % limits.staging_alignment == 0
+            )
         else:
             fits = not (self.offset % unit or start % unit or self.nbytes % unit)
         return attrs.evolve(self, direct=found, block_bytes=max(4, unit)) if fits else self
@@ -176,19 +192,22 @@ class Region:
         if self.row_pitch is None:
             return Download(memory, self.offset, block, place + self.lead, self.nbytes)
         assert isinstance(memory, TextureMemory)
-        return DownloadRows(memory, self.origin, self.size, block, place, self.row_pitch)
+        (x, y, z), (width, height, slices) = self.origin, self.size
+        return DownloadRows(memory, (x, y), (width, height), block, place, self.row_pitch, z, slices)
 
     def cut(self, most: int, limits: Limits) -> list[int]:
-        """Return where pieces of up to about ``most`` bytes end: bytes, or rows of a texture.
+        """Return where pieces of up to about ``most`` bytes end: bytes, rows of one slice, or whole slices.
 
         In the block each piece begins where the driver wants a copy to begin.
         """
         if self.row_pitch is None:
             step = align_up(most, max(limits.copy_alignment, 1))
             return [*range(step - self.lead, self.nbytes, step), self.nbytes]
-        unit = limits.staging_alignment // math.gcd(self.row_pitch, limits.staging_alignment)
-        rows, height = align_up(max(1, most // self.row_pitch), unit), self.size[1]
-        return [*range(rows, height, rows), height]
+        slices, rows = self.size[2], self.rows * self.size[2]
+        unit = 1 if slices == 1 else self.rows  # rows, as pieces are counted in
+        aligned = unit * limits.staging_alignment // math.gcd(unit * self.row_pitch, limits.staging_alignment)
+        step = rows if self.whole and slices == 1 else align_up(max(1, most // self.row_pitch), aligned)
+        return [*range(step, rows, step), rows]
 
     def piece(self, block: HostBlock, place: int, start: int, stop: int) -> Command:
         """Return the copy of one of those pieces into the read's part of ``block``."""
@@ -196,20 +215,26 @@ class Region:
         if self.row_pitch is None:
             return Download(memory, self.offset + start, block, place + self.lead + start, stop - start)
         assert isinstance(memory, TextureMemory)
-        origin, size = (self.origin[0], self.origin[1] + start), (self.size[0], stop - start)
-        return DownloadRows(memory, origin, size, block, place + start * self.row_pitch, self.row_pitch)
+        (x, y, z), (width, height, slices), pitch = self.origin, self.size, self.row_pitch
+        place += start * pitch
+        if slices > 1:
+            first, count = start // self.rows, (stop - start) // self.rows
+            return DownloadRows(memory, (x, y), (width, height), block, place, pitch, z + first, count)
+        down = memory.format.block[1]  # texels, of which the last row of blocks may have fewer
+        top, bottom = start * down, min(stop * down, height)
+        return DownloadRows(memory, (x, y + top), (width, bottom - top), block, place, pitch, z)
 
     def bytes_in(self, view: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
         """Return the run of a block's bytes that holds the read, padding between rows included."""
         start = place + self.lead
         if self.row_pitch is None:
             return view[start : start + self.nbytes]
-        height = self.size[1]
-        return view[start : start + (height - 1) * self.row_pitch + self.nbytes // height]
+        rows = self.rows * self.size[2]
+        return view[start : start + (rows - 1) * self.row_pitch + self.nbytes // rows]
 
     def lend(self, loan: Loan) -> NDArray[Any]:
         """Return the array over a loan of :meth:`bytes_in`."""
-        return loan.array(self.dtype, self.shape, self.row_pitch)
+        return loan.array(self.dtype, self.shape, self.row_pitch, self.row_axes)
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar, cast
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import Cancelled, StateError, copy_exception
 from forge3d_core.lifetime.life import Life
-from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.memory.textures import DeviceTexture
 from forge3d_core.protocols import FencePoint
 from forge3d_core.ring.block import Block, Phase
 from forge3d_core.ring.request import UploadRequest
@@ -168,7 +169,7 @@ async def upload_async(
         point = host.submit_commands(ring.lane, [command], [source], [target.allocation])
         ring.flew([Flight(point, array.nbytes)])
         return
-    if array.nbytes >= host.transfers.tuning.threshold:
+    if array.nbytes >= host.transfers.tuning.threshold and not plan.whole:
         await ring.waits.submit(deadline)
         if await _in_chunks(ring, host, request, plan.bulk, deadline):
             return

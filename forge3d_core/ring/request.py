@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from forge3d_core.arguments import integer, sequence, shown
 from forge3d_core.dtypes import array_of
 from forge3d_core.errors import ForeignObject, UsageError, WrongType
-from forge3d_core.formats import check_texels
-from forge3d_core.memory.resources import DeviceBuffer, DeviceMemory, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer, DeviceMemory
+from forge3d_core.memory.textures import DeviceTexture, Triple
+from forge3d_core.protocols import Origin
 
 Target = DeviceBuffer | DeviceTexture
 Check = Callable[[Target], None]
@@ -24,12 +25,10 @@ class UploadRequest(NamedTuple):
     array: NDArray[Any]
     target: Target
     offset: int
-    origin: tuple[int, int] = (0, 0)
+    origin: Triple = (0, 0, 0)
 
 
-def upload_request(
-    data: Any, target: object, offset: Any, origin: tuple[int, int], check: Check
-) -> UploadRequest:
+def upload_request(data: Any, target: object, offset: Any, origin: Origin, check: Check) -> UploadRequest:
     """Return what ``upload`` is asked for, or raise why it cannot be."""
     if not isinstance(target, (DeviceBuffer, DeviceTexture)):
         swapped = "; data comes first: upload(data, target)" if isinstance(data, DeviceMemory) else ""
@@ -44,9 +43,8 @@ def upload_request(
         return UploadRequest(array, target, offset)
     if offset:
         raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
-    check_texels(array, target.format)
-    origin, _ = target.rectangle(origin, (array.shape[1], array.shape[0]))
-    return UploadRequest(array, target, 0, origin)
+    place, _ = target.goal(array, origin)
+    return UploadRequest(array, target, 0, place)
 
 
 def upload_requests(uploads: Iterable[Any], check: Check) -> list[UploadRequest]:

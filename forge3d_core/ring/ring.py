@@ -25,7 +25,8 @@ from forge3d_core.lifetime.async_with import AsyncWith
 from forge3d_core.lifetime.life import Life
 from forge3d_core.lifetime.teardown import Turn
 from forge3d_core.memory.allocator import Allocation
-from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.memory.textures import DeviceTexture
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import FencePoint, Limits, RingStats
 from forge3d_core.ring.block import Block, Phase, Staged
@@ -152,7 +153,7 @@ class Ring(AsyncWith):
         target: protocols.Buffer | protocols.Texture,
         offset: int = 0,
         *,
-        origin: tuple[int, int] = (0, 0),
+        origin: protocols.Origin = (0, 0),
         timeout: float | None = None,
     ) -> FencePoint:
         deadline = NEVER if timeout is None else Deadline.after(timeout)
@@ -208,7 +209,7 @@ class Ring(AsyncWith):
         target: protocols.Buffer | protocols.Texture,
         offset: int = 0,
         *,
-        origin: tuple[int, int] = (0, 0),
+        origin: protocols.Origin = (0, 0),
         timeout: float | None = None,
     ) -> FencePoint:
         deadline = Deadline.after(timeout)

@@ -18,10 +18,12 @@ from forge3d_core.concurrency.threads import CALLING
 from forge3d_core.driver import Memory, Upload, UploadRows
 from forge3d_core.errors import ForeignObject, OutOfRange, SliceSpent, UsageError, copy_exception
 from forge3d_core.foreign import view_of
+from forge3d_core.formats import block_rows, row_bytes
 from forge3d_core.lifetime.hold import Hold
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocation
-from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.memory.textures import DeviceTexture
 from forge3d_core.memory.views import Loan
 from forge3d_core.presentation import line, presents
 from forge3d_core.protocols import Limits
@@ -124,8 +126,8 @@ class Slice:
         self,
         target: protocols.Texture,
         *,
-        origin: tuple[int, int] = (0, 0),
-        size: tuple[int, int] | None = None,
+        origin: protocols.Origin = (0, 0),
+        size: protocols.Origin | None = None,
         row_pitch: int | None = None,
     ) -> None:
         self._check()
@@ -133,23 +135,26 @@ class Slice:
             raise ForeignObject(f"{target!r} is not a texture of this device; buffers take commit")
         ring, block = self._ring, self._block
         ring.check_target(target)
-        origin, size = target.rectangle(origin, size)
-        row, alignment = size[0] * target.format.block_bytes, ring.limits.row_pitch_alignment
+        (x, y, z), (width, height, slices) = place, extent = target.box(origin, size)
+        row, alignment = row_bytes(width, target.format), ring.limits.row_pitch_alignment
         pitch = align_up(row, alignment) if row_pitch is None else integer("row_pitch", row_pitch)
         if pitch < row or pitch % alignment:
             raise UsageError(
                 f"row_pitch {shown(pitch)} must be a multiple of {alignment} and hold a row of {row} bytes"
             )
-        if size[1] and (size[1] - 1) * pitch + row > self.nbytes:
+        rows = block_rows(height, target.format) * slices
+        if rows and (rows - 1) * pitch + row > self.nbytes:
             raise OutOfRange(
-                f"{size[1]} rows of pitch {shown(pitch)} do not fit in a slice of {self.nbytes} bytes"
+                f"{rows} rows of pitch {shown(pitch)} do not fit in a slice of {self.nbytes} bytes"
             )
-        if not all(size):
+        if not all(extent):
             self.release()
             return
-        if size[1] == 1:
+        target.writable(place, extent)
+        if rows == 1:
             pitch = align_up(row, alignment)  # no second row, and an API may have a limit of its own
-        command = UploadRows(block.allocation.native, self.offset, pitch, target.memory, origin, size)
+        native, size = block.allocation.native, (width, height)
+        command = UploadRows(native, self.offset, pitch, target.memory, (x, y), size, z, slices)
         self._commit_shown(self._loan, target.allocation, command, sys._getframe(1))
         ring.proceed()
 

@@ -12,10 +12,11 @@ from forge3d_core.arguments import integer
 from forge3d_core.deadline import Deadline
 from forge3d_core.driver import Command, Upload, UploadRows
 from forge3d_core.errors import UsageError
-from forge3d_core.formats import check_texels
+from forge3d_core.formats import row_bytes
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocation
-from forge3d_core.memory.resources import DeviceBuffer, DeviceTexture
+from forge3d_core.memory.resources import DeviceBuffer
+from forge3d_core.memory.textures import DeviceTexture, Triple
 from forge3d_core.protocols import FencePoint, Limits
 from forge3d_core.ring.slice import Slice
 from forge3d_core.transfer.source import Run, Runs, Tile, Tiles
@@ -56,6 +57,7 @@ class Plan(NamedTuple):
     cut: Cut
     bulk: Cut
     in_place: tuple[Command, Allocation] | None
+    whole: bool = False  # in no more than one part, so in the ring's blocks
 
 
 def upload(
@@ -63,7 +65,7 @@ def upload(
     host: UploadDevice,
     array: NDArray[Any],
     target: DeviceBuffer | DeviceTexture,
-    place: tuple[int, tuple[int, int]],
+    place: tuple[int, Triple],
     deadline: Deadline,
 ) -> list[Flight]:
     """Stage all of ``array`` for ``target`` at ``place``: an offset, and an origin for a texture.
@@ -77,7 +79,7 @@ def upload(
         command, source = plan.in_place
         point = host.submit_commands(ring.lane, [command], [source], [target.allocation])
         return [Flight(point, array.nbytes)]
-    if array.nbytes >= host.transfers.tuning.threshold:
+    if array.nbytes >= host.transfers.tuning.threshold and not plan.whole:
         ring.submit(deadline)
         goal = Goal(host.submit_commands, ring.lane, target.allocation, ring.life.check, deadline)
         if (flights := host.transfers.upload(array.nbytes, plan.bulk, goal)) is not None:
@@ -94,7 +96,7 @@ def plan_upload(
     host: UploadDevice,
     array: NDArray[Any],
     target: DeviceBuffer | DeviceTexture,
-    place: tuple[int, tuple[int, int]],
+    place: tuple[int, Triple],
 ) -> Plan:
     """Return the ways of ``array`` to ``target``, or raise why there is none."""
     ring.check_target(target)
@@ -104,14 +106,15 @@ def plan_upload(
         cut, bulk = _bytes(ring, array, target, place[0])
     found = host.transfers.host_arrays.find(array)
     command = None if found is None else _in_place(ring, array, target, place, found)
-    return Plan(cut, bulk, None if found is None or command is None else (command, found[0]))
+    whole = isinstance(target, DeviceTexture) and target.whole_copies
+    return Plan(cut, bulk, None if found is None or command is None else (command, found[0]), whole)
 
 
 def commit_part(slot: Slice, part: Run | Tile, target: DeviceBuffer | DeviceTexture) -> None:
     """Commit a slice that a part was copied to."""
     if isinstance(part, Tile):
         assert isinstance(target, DeviceTexture)
-        slot.commit_rows(target, origin=part.origin, size=part.size, row_pitch=part.pitch)
+        slot.commit_rows(target, origin=part.origin, size=(*part.size, 1), row_pitch=part.pitch)
     else:
         assert isinstance(target, DeviceBuffer)
         slot.commit(target, part.offset + part.start)
@@ -126,15 +129,13 @@ def _bytes(ring: UploadHost, array: NDArray[Any], target: DeviceBuffer, offset: 
 
 
 def _texels(
-    ring: UploadHost, array: NDArray[Any], target: DeviceTexture, offset: int, origin: tuple[int, int]
+    ring: UploadHost, array: NDArray[Any], target: DeviceTexture, offset: int, origin: Triple
 ) -> tuple[Cut, Cut]:
     if integer("offset", offset):
         raise UsageError("a texture takes origin=(x, y) in texels, not a byte offset")
-    check_texels(array, target.format)
-    height, width = array.shape[:2]
-    origin, _ = target.rectangle(origin, (width, height))
-    alignment = ring.limits.row_pitch_alignment
-    cut = partial(Tiles.cut, array, target.memory, origin, alignment=alignment)
+    origin, _ = target.goal(array, origin)
+    alignment, images = ring.limits.row_pitch_alignment, array if target.memory.sliced else array[None]
+    cut = partial(Tiles.cut, images, target.memory, origin, alignment=alignment, whole=target.whole_copies)
     return cut, cut
 
 
@@ -142,17 +143,18 @@ def _in_place(
     ring: UploadHost,
     array: NDArray[Any],
     target: DeviceBuffer | DeviceTexture,
-    place: tuple[int, tuple[int, int]],
+    place: tuple[int, Triple],
     found: tuple[Allocation, int],
 ) -> Command | None:
     """Return the copy from where ``array`` is, in memory of the device's, or None where rows lie wrongly."""
     allocation, start = found
     if not isinstance(target, DeviceTexture):
         return Upload(allocation.native, start, target.memory, place[0], array.nbytes)
-    pitch, size = array.nbytes // len(array), (array.shape[1], len(array))
-    if pitch % ring.limits.row_pitch_alignment or start % ring.limits.staging_alignment:
+    (x, y, z), (width, height, slices) = target.goal(array, place[1])
+    pitch = row_bytes(width, target.format)
+    if pitch % ring.limits.row_pitch_alignment or start % ring.limits.staging_alignment or not array.size:
         return None
-    return UploadRows(allocation.native, start, pitch, target.memory, place[1], size)
+    return UploadRows(allocation.native, start, pitch, target.memory, (x, y), (width, height), z, slices)
 
 
 def _stage(

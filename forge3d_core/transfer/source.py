@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from forge3d_core.driver import HostBlock, Upload, UploadRows
 from forge3d_core.errors import TooLarge
-from forge3d_core.memory.resources import BufferMemory, TextureMemory
+from forge3d_core.memory.resources import BufferMemory
+from forge3d_core.memory.textures import TextureMemory, Triple
 from forge3d_core.units import align_up, format_bytes
 
 Bytes = NDArray[np.uint8]
@@ -101,12 +102,13 @@ class Runs:
 
 @attrs.frozen(eq=False)
 class Tile:
-    """A rectangle of texels, its rows ``pitch`` bytes apart in staging memory."""
+    """A rectangle of one slice of a texture, its rows (of blocks) ``pitch`` bytes apart in staging memory."""
 
     array: NDArray[Any]  # (rows, columns, ...)
     pitch: int
     target: TextureMemory
-    origin: tuple[int, int]
+    origin: Triple
+    size: tuple[int, int]  # texels across and down
 
     @property
     def nbytes(self) -> int:
@@ -117,11 +119,6 @@ class Tile:
         rows = len(self.array)
         return (rows - 1) * self.pitch + self.array.nbytes // rows
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Texels across and down."""
-        return self.array.shape[1], self.array.shape[0]
-
     def fill(self, memory: Bytes) -> None:
         array = self.array
         inner = [array.itemsize * math.prod(array.shape[axis + 1 :]) for axis in range(1, array.ndim)]
@@ -129,16 +126,20 @@ class Tile:
         np.copyto(goal, array)
 
     def command(self, block: HostBlock, block_offset: int = 0) -> UploadRows:
-        return UploadRows(block, block_offset, self.pitch, self.target, self.origin, self.size)
+        x, y, z = self.origin
+        return UploadRows(block, block_offset, self.pitch, self.target, (x, y), self.size, z)
 
 
 @attrs.frozen(eq=False)
 class Tiles:
-    """Rows for a texture, in tiles as wide as the rows; of a row that is wider than the room, in pieces."""
+    """Rows for a texture, in tiles as wide as the rows; of a row that is wider than the room, in pieces.
 
-    array: NDArray[Any]  # (rows, columns, ...)
+    No tile has texels of two slices.
+    """
+
+    array: NDArray[Any]  # (slices, rows, columns, ...), in blocks
     target: TextureMemory
-    origin: tuple[int, int]
+    origin: Triple
     alignment: int  # of the pitch
     across: int  # columns of a tile, but the last
     down: int  # rows
@@ -148,35 +149,53 @@ class Tiles:
         cls,
         array: NDArray[Any],
         target: TextureMemory,
-        origin: tuple[int, int],
+        origin: Triple,
         room: int,
         alignment: int = 1,
+        whole: bool = False,
     ) -> Tiles:
-        """Raises :class:`TooLarge` where not even a texel fits in ``room`` bytes."""
+        """Raises :class:`TooLarge` where not a block, or not a ``whole`` slice, fits in ``room`` bytes."""
         texel = target.format.block_bytes
-        row = array.shape[1] * texel
-        if row <= room:
-            return cls(
-                array, target, origin, alignment, array.shape[1], 1 + (room - row) // align_up(row, alignment)
+        rows, columns = array.shape[1:3]
+        row = columns * texel
+        pitch = align_up(row, alignment)
+        if whole and (rows - 1) * pitch + row > room:
+            raise TooLarge(
+                f"{target.format.name} is copied by whole levels, and {rows} rows of {pitch} bytes do not "
+                f"fit in {format_bytes(room)} of staging memory; make a ring with a larger buffer_size"
             )
+        if row <= room:
+            return cls(array, target, origin, alignment, columns, min(rows, 1 + (room - row) // pitch))
         if texel > room:
             raise TooLarge(f"a texel of {texel} bytes does not fit in {format_bytes(room)} of staging memory")
         return cls(array, target, origin, alignment, room // texel, 1)
 
     def __len__(self) -> int:
-        return -(-len(self.array) // self.down) * self._columns
+        return len(self.array) * self._rows * self._columns
+
+    @property
+    def _rows(self) -> int:
+        height: int = self.array.shape[1]
+        return -(-height // self.down)
 
     @property
     def _columns(self) -> int:
-        width: int = self.array.shape[1]
+        width: int = self.array.shape[2]
         return -(-width // self.across)
 
     def part(self, number: int) -> Tile:
-        row, column = divmod(number, self._columns)
-        y, x = row * self.down, column * self.across
-        texels = self.array[y : y + self.down, x : x + self.across]
-        pitch = align_up(texels.shape[1] * self.target.format.block_bytes, self.alignment)
-        return Tile(texels, pitch, self.target, (self.origin[0] + x, self.origin[1] + y))
+        above, column = divmod(number, self._columns)
+        slice, row = divmod(above, self._rows)
+        blocks = self.array[slice, row * self.down :, column * self.across :][: self.down, : self.across]
+        format, (x, y, z) = self.target.format, self.origin
+        pitch = align_up(blocks.shape[1] * format.block_bytes, self.alignment)
+        width, height = format.block
+        x, y = x + column * self.across * width, y + row * self.down * height
+        size = (
+            min(blocks.shape[1] * width, self.target.width - x),  # the last block may reach beyond the level
+            min(blocks.shape[0] * height, self.target.height - y),
+        )
+        return Tile(blocks, pitch, self.target, (x, y, z + slice), size)
 
 
 def raw_items(array: NDArray[Any], room: int, alignment: int) -> NDArray[Any]:

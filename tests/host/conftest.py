@@ -14,6 +14,7 @@ from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import parse_selector
 from forge3d_core.host.submission import Submission
+from forge3d_core.memory.textures import TextureMemory
 from forge3d_core.protocols import Binding, KernelSource, Param, TextureFormat
 
 PATIENCE = 20.0  # seconds; only a failing test waits that long
@@ -23,15 +24,6 @@ PATIENCE = 20.0  # seconds; only a failing test waits that long
 class Memory:
     native: Any
     nbytes: int
-
-
-@attrs.frozen(eq=False)
-class Image:
-    native: Any
-    nbytes: int
-    width: int
-    height: int
-    format: TextureFormat
 
 
 @attrs.frozen(eq=False)
@@ -50,9 +42,9 @@ class Rig:
     def buffer(self, nbytes: int) -> Memory:
         return Memory(self.driver.allocate_buffer(nbytes), nbytes)
 
-    def image(self, width: int, height: int, format: TextureFormat) -> Image:
+    def image(self, width: int, height: int, format: TextureFormat) -> TextureMemory:
         native = self.driver.allocate_texture(width, height, format)
-        return Image(native, native.nbytes, width, height, format)
+        return TextureMemory(native, native.nbytes, width, height, format)
 
     def kernel(
         self,

@@ -210,7 +210,7 @@ def test_fractions_are_refused_before_a_lane_meets_them(device: AssembledDevice)
     with pytest.raises(UsageError, match="whole"):
         device.command_list().fill(buffer, 1, offset=0.5)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="whole"):
-        texture.rectangle((0.5, 0), (1, 1))  # type: ignore[arg-type]
+        texture.box((0.5, 0), (1, 1))  # type: ignore[arg-type]
 
 
 def test_adopted_memory_is_used_and_left_to_its_owner(watched: AssembledDevice, driver: Watched) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from forge3d_core.errors import TooLarge
 from forge3d_core.formats import texture_format
-from forge3d_core.memory.resources import BufferMemory, TextureMemory
+from forge3d_core.memory.resources import BufferMemory
+from forge3d_core.memory.textures import TextureMemory
 from forge3d_core.transfer.source import Runs, Tiles
 from forge3d_core.units import align_up
 
@@ -58,7 +59,7 @@ def test_tiles_are_all_texels(height: int, width: int, room: int, alignment: int
     image = np.random.default_rng(1).integers(1, 256, (height, width * 2, 4), dtype=np.uint8)[::-1, ::2]
     format = texture_format("rgba8unorm")
     target = TextureMemory(None, 0, width + 3, height + 2, format)
-    tiles = Tiles.cut(image, target, (3, 2), room, alignment)
+    tiles = Tiles.cut(image[None], target, (3, 2, 0), room, alignment)
     seen = np.zeros((height + 2, width + 3, 4), np.uint8)
     for number in range(len(tiles)):
         tile = tiles.part(number)
@@ -79,4 +80,4 @@ def test_tiles_are_all_texels(height: int, width: int, room: int, alignment: int
 def test_a_texel_that_does_not_fit() -> None:
     target = TextureMemory(None, 0, 9, 9, texture_format("rgba32float"))
     with pytest.raises(TooLarge, match="16 bytes"):
-        Tiles.cut(np.zeros((2, 2, 4), np.float32), target, (0, 0), 15)
+        Tiles.cut(np.zeros((1, 2, 2, 4), np.float32), target, (0, 0, 0), 15)

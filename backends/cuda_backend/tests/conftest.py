@@ -17,6 +17,7 @@ import pytest
 
 from forge3d_core.driver import Command, Dispatch, Download, Upload
 from forge3d_core.errors import BackendError
+from forge3d_core.memory.textures import TextureMemory
 from forge3d_core.protocols import Binding, DeviceInfo, KernelSource, Limits, TextureFormat
 from forge3d_core.units import GIB
 from forge3d_cuda.current import BoundThreads
@@ -51,17 +52,6 @@ class Region:
 
 
 @attrs.frozen(eq=False)
-class Image:
-    """A texture as the core's commands name it."""
-
-    native: Any
-    nbytes: int
-    width: int
-    height: int
-    format: TextureFormat
-
-
-@attrs.frozen(eq=False)
 class Program:
     """A kernel as the core's commands name it."""
 
@@ -91,9 +81,9 @@ class Bench:
     def buffer(self, nbytes: int) -> Region:
         return Region(self.driver.allocate_buffer(nbytes), nbytes)
 
-    def image(self, width: int, height: int, format: TextureFormat) -> Image:
+    def image(self, width: int, height: int, format: TextureFormat) -> TextureMemory:
         native = self.driver.allocate_texture(width, height, format)
-        return Image(native, native.size, width, height, format)
+        return TextureMemory(native, native.size, width, height, format)
 
     def program(self, source: KernelSource) -> Program:
         return Program(source, *self.driver.compile(source))

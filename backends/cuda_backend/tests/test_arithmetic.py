@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge3d_core.driver import Dispatch
-from forge3d_core.protocols import TextureFormat
 from forge3d_cuda.kernels import CompiledKernel, dispatch
-from forge3d_cuda.memory import _contiguous, texture_shape
+from forge3d_cuda.memory import _contiguous
 from forge3d_cuda.staging import PAGE, Staging
 
 
@@ -33,11 +32,6 @@ def test_the_grid_covers_all_threads_and_no_empty_group(
     grid = dispatch(Dispatch(program, (), (), threads))[1][0]
     for count, size, groups in zip(threads, workgroup, grid, strict=True):
         assert (groups - 1) * size < count <= groups * size
-
-
-def test_texture_rows() -> None:
-    assert texture_shape(5, 3, TextureFormat("rgba8unorm", 4)) == (3, 20)
-    assert texture_shape(5, 3, TextureFormat("bc1-rgba-unorm", 8, (4, 4))) == (1, 16)
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.permutations(range(4)), st.booleans())

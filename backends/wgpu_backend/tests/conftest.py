@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from forge3d_core.driver import Command, Dispatch, Download, Fill, Upload
 from forge3d_core.errors import BackendError
+from forge3d_core.memory.textures import TextureMemory
 from forge3d_core.protocols import Binding, KernelSource, Param, TextureFormat
 from forge3d_wgpu.plugin import WgpuBackend
 
@@ -52,15 +53,6 @@ class Memory:
 
 
 @attrs.frozen(eq=False)
-class Image:
-    native: Any
-    nbytes: int
-    width: int
-    height: int
-    format: TextureFormat
-
-
-@attrs.frozen(eq=False)
 class Compiled:
     source: KernelSource
     language: str
@@ -86,9 +78,9 @@ class Rig:
     def buffer(self, nbytes: int) -> Memory:
         return Memory(self.driver.allocate_buffer(nbytes), nbytes)
 
-    def image(self, width: int, height: int, format: TextureFormat) -> Image:
+    def image(self, width: int, height: int, format: TextureFormat) -> TextureMemory:
         native = self.driver.allocate_texture(width, height, format)
-        return Image(native, width * height * format.block_bytes, width, height, format)
+        return TextureMemory(native, width * height * format.block_bytes, width, height, format)
 
     def block(self, data: Any) -> Any:
         array = np.ascontiguousarray(data).reshape(-1).view(np.uint8)

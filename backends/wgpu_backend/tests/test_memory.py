@@ -148,17 +148,9 @@ def test_rows_of_a_texture(rig: Any, name: str) -> None:
     np.testing.assert_array_equal(readback.view().reshape(height, -1)[:, : width * texel], expected)
 
 
-@pytest.mark.parametrize(
-    ("format", "says"),
-    [
-        (TextureFormat("bc1-rgba-unorm", 8, (4, 4)), "compressed"),
-        (TextureFormat("depth32float", 4), "r32float"),
-        (TextureFormat("rgb8unorm", 3), "not a texture format"),
-    ],
-)
-def test_formats_that_cannot_be_had(rig: Any, format: TextureFormat, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        rig.driver.allocate_texture(8, 8, format)
+def test_a_format_that_cannot_be_had(rig: Any) -> None:
+    with pytest.raises(UsageError, match="not a texture format"):
+        rig.driver.allocate_texture(8, 8, TextureFormat("rgb8unorm", 3))
 
 
 def test_a_texture_too_large_is_a_usage_error(rig: Any) -> None:

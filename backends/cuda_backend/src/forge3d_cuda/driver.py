@@ -9,13 +9,15 @@ from typing import Any
 import attrs
 
 from forge3d_core.driver import Command, Direction, poll_until
+from forge3d_core.formats import TextureShape, block_rows, row_bytes
+from forge3d_core.linear_texture import linear_bytes
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
 from forge3d_cuda import kernels
 from forge3d_cuda.current import BoundThreads, OnDevice
 from forge3d_cuda.errors import translate
 from forge3d_cuda.lanes import Lanes
-from forge3d_cuda.memory import GRANULE, DevicePool, texture_shape
+from forge3d_cuda.memory import GRANULE, DevicePool
 from forge3d_cuda.staging import HostBlock, Staging
 from forge3d_cuda.submission import Submission
 
@@ -73,7 +75,11 @@ class CudaDriver:
 
     def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
         with self._current():
-            return self._pool.allocate(texture_shape(width, height, format))
+            return self._pool.allocate((block_rows(height, format), row_bytes(width, format)))
+
+    def allocate_shaped_texture(self, shape: TextureShape, format: TextureFormat) -> Any:
+        with self._current():
+            return self._pool.allocate((linear_bytes(shape, format),))
 
     def allocate_block(self, nbytes: int, direction: Direction) -> HostBlock:
         with self._current():

@@ -14,7 +14,6 @@ import attrs
 import numpy as np
 
 from forge3d_core.errors import DeviceLost, ForgeError, OutOfDeviceMemory, UsageError
-from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import MIB, align_up, format_bytes
 from forge3d_cuda.errors import OUT_OF_MEMORY, status_of, translate
 
@@ -247,9 +246,3 @@ def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsiz
             return False
         expected *= length
     return True
-
-
-def texture_shape(width: int, height: int, format: TextureFormat) -> tuple[int, int]:
-    """Return (rows of blocks, bytes of a row)."""
-    block_width, block_height = format.block
-    return -(-height // block_height), -(-width // block_width) * format.block_bytes

@@ -11,6 +11,7 @@ import attrs
 
 from forge3d_core.device import assemble
 from forge3d_core.errors import MissingDependency, NoDevice, UsageError
+from forge3d_core.formats import FORMATS
 from forge3d_core.hookspecs import API, hookimpl
 from forge3d_core.protocols import ApiRange, Backend, Device, DeviceInfo, DeviceOptions, Limits
 from forge3d_cuda.driver import CudaDriver
@@ -20,6 +21,9 @@ NAME = "cuda"
 SCORE = 400
 _NO_DEVICE, _NO_DRIVER = (100, 101), (3, 34, 35)  # cudaError_t
 _DRIVER_VERSION = Path("/proc/driver/nvidia/version")
+
+MAX_LAYERS, MAX_DEPTH = 2048, 16384
+"""Of textures in linear memory, which CUDA bounds by its size alone: what other devices have."""
 
 
 @attrs.frozen
@@ -73,6 +77,9 @@ def _describe(properties: dict[str, Any], index: int, version: str) -> DeviceInf
             max_group_threads=properties["maxThreadsPerBlock"],
             languages=(LANGUAGE,),
             mapped_copies=True,
+            texture_formats=tuple(FORMATS),
+            max_texture_layers=MAX_LAYERS,
+            max_texture_depth=MAX_DEPTH,
         ),
     )
 

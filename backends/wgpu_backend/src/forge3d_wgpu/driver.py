@@ -17,17 +17,19 @@ from wgpu.backends.wgpu_native import lib
 
 from forge3d_core.driver import Command, Direction, Dispatch, PreparedCommands
 from forge3d_core.errors import ForgeError
+from forge3d_core.formats import TextureShape
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
 from forge3d_wgpu.groups import BindGroups
 from forge3d_wgpu.guard import Guard, natives
 from forge3d_wgpu.kernels import LANGUAGE, CompiledKernel, compile_source
 from forge3d_wgpu.lanes import Lanes
-from forge3d_wgpu.memory import check_adoptable, create_buffer, create_texture
+from forge3d_wgpu.memory import check_adoptable, create_buffer
 from forge3d_wgpu.params import Arenas
 from forge3d_wgpu.recording import Recorder, Recording, Translator
 from forge3d_wgpu.staging import WORD, HostBlock
 from forge3d_wgpu.submission import Submission
+from forge3d_wgpu.textures import create_texture, formats_of
 from forge3d_wgpu.transfers import Transfers
 
 ROW_PITCH_ALIGNMENT = 256  # WebGPU, "bytesPerRow"
@@ -46,6 +48,10 @@ def limits_of(native: Any) -> Limits:
         max_group_threads=limits["max-compute-invocations-per-workgroup"],
         languages=(LANGUAGE,),
         concurrent_lanes=False,
+        texture_formats=formats_of(native.features),
+        max_texture_layers=limits["max-texture-array-layers"],
+        max_texture_depth=limits["max-texture-dimension-3d"],
+        whole_depth_copies=True,
     )
 
 
@@ -106,8 +112,11 @@ class WgpuDriver:
         return self._keep(self._guard.watch(create_buffer(self._native, nbytes)))
 
     def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
+        return self.allocate_shaped_texture(TextureShape(width, height), format)
+
+    def allocate_shaped_texture(self, shape: TextureShape, format: TextureFormat) -> Any:
         self._lanes.check()
-        return self._keep(self._guard.watch(create_texture(self._native, width, height, format)))
+        return self._keep(self._guard.watch(create_texture(self._native, shape, format)))
 
     def allocate_block(self, nbytes: int, direction: Direction) -> HostBlock:
         self._lanes.check()

@@ -1,4 +1,4 @@
-"""Device memory: buffers, textures, and the caller's own."""
+"""Device memory: buffers, and the caller's own."""
 
 from __future__ import annotations
 
@@ -7,53 +7,17 @@ from typing import Any
 import wgpu
 
 from forge3d_core.errors import UsageError
-from forge3d_core.protocols import TextureFormat
 from forge3d_core.units import align_up
 from forge3d_wgpu.errors import NativeErrors
 from forge3d_wgpu.staging import WORD
 
 BUFFER_USAGE = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
-TEXTURE_USAGE = wgpu.TextureUsage.TEXTURE_BINDING | wgpu.TextureUsage.COPY_SRC | wgpu.TextureUsage.COPY_DST
-
-# WebGPU, "Plain color formats": those with the storage binding capability on every adapter.
-STORAGE_FORMATS = frozenset(
-    f"{channels}{kind}"
-    for channels, kinds in {
-        "r32": ("uint", "sint", "float"),
-        "rg32": ("uint", "sint", "float"),
-        "rgba32": ("uint", "sint", "float"),
-        "rgba16": ("uint", "sint", "float"),
-        "rgba8": ("unorm", "snorm", "uint", "sint"),
-    }.items()
-    for kind in kinds
-)
 
 
 def create_buffer(device: Any, nbytes: int) -> Any:
     """Return a zeroed buffer of ``nbytes``, rounded up to whole words."""
     with NativeErrors(f"allocating a buffer of {nbytes} bytes"):
         return device.create_buffer(size=align_up(nbytes, WORD), usage=BUFFER_USAGE)
-
-
-def create_texture(
-    device: Any,
-    width: int,
-    height: int,
-    format: TextureFormat,
-    storage: frozenset[str] = STORAGE_FORMATS,
-) -> Any:
-    """Return a zeroed 2-d texture; :class:`UsageError` for a format that cannot be copied by rows here."""
-    if format.name not in set(wgpu.TextureFormat):
-        raise UsageError(f"{format.name!r} is not a texture format that wgpu knows")
-    if format.block != (1, 1):
-        raise UsageError(
-            f"the wgpu backend takes no compressed textures such as {format.name}; decompress first"
-        )
-    if format.name.startswith(("depth", "stencil")):
-        raise UsageError(f"{format.name} cannot be copied by rows in WebGPU; use r32float or r8uint instead")
-    usage = TEXTURE_USAGE | (wgpu.TextureUsage.STORAGE_BINDING if format.name in storage else 0)
-    with NativeErrors(f"allocating a texture of {width} x {height} {format.name}", UsageError):
-        return device.create_texture(size=(width, height, 1), format=format.name, usage=usage)
 
 
 def check_adoptable(device: Any, native: Any) -> int:

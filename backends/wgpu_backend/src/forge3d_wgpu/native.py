@@ -42,6 +42,12 @@ _FUNCTIONS = (
     "wgpuBindGroupRelease",
 )
 
+_ASPECTS = {
+    "all": lib.WGPUTextureAspect_All,
+    "depth": lib.WGPUTextureAspect_DepthOnly,
+    "stencil": lib.WGPUTextureAspect_StencilOnly,
+}
+
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 """A call on an encoder, and its arguments behind the encoder."""
 
@@ -65,9 +71,12 @@ class Rows:
     buffer: Any
     offset: int
     pitch: int
+    rows: int  # in each slice
     texture: Any
-    origin: tuple[int, int]
-    size: tuple[int, int]
+    level: int
+    aspect: str
+    origin: tuple[int, int, int]
+    size: tuple[int, int, int]
 
 
 class Dialect(Protocol):
@@ -162,11 +171,11 @@ class PublicCalls:
 
     def upload_rows(self, rows: Rows) -> Step:
         buffer, texture = _dicts(rows)
-        return _method("copy_buffer_to_texture"), (buffer, texture, (*rows.size, 1))
+        return _method("copy_buffer_to_texture"), (buffer, texture, rows.size)
 
     def download_rows(self, rows: Rows) -> Step:
         buffer, texture = _dicts(rows)
-        return _method("copy_texture_to_buffer"), (texture, buffer, (*rows.size, 1))
+        return _method("copy_texture_to_buffer"), (texture, buffer, rows.size)
 
     def compute(self, dispatches: Sequence[Dispatched]) -> Step:
         return _run_public_pass, (dispatches,)
@@ -241,12 +250,12 @@ def _method(name: str) -> Callable[..., None]:
 
 
 def _structs(rows: Rows) -> tuple[Any, Any, Any]:
-    (width, height), (x, y) = rows.size, rows.origin
-    layout = {"offset": rows.offset, "bytesPerRow": rows.pitch, "rowsPerImage": height}
+    (width, height, slices), (x, y, z) = rows.size, rows.origin
+    layout = {"offset": rows.offset, "bytesPerRow": rows.pitch, "rowsPerImage": rows.rows}
     buffer = ffi.new("WGPUTexelCopyBufferInfo *", {"layout": layout, "buffer": rows.buffer._internal})
-    place = {"texture": rows.texture._internal, "mipLevel": 0, "origin": {"x": x, "y": y, "z": 0}}
-    texture = ffi.new("WGPUTexelCopyTextureInfo *", {**place, "aspect": lib.WGPUTextureAspect_All})
-    size = ffi.new("WGPUExtent3D *", {"width": width, "height": height, "depthOrArrayLayers": 1})
+    place = {"texture": rows.texture._internal, "mipLevel": rows.level, "origin": {"x": x, "y": y, "z": z}}
+    texture = ffi.new("WGPUTexelCopyTextureInfo *", {**place, "aspect": _ASPECTS[rows.aspect]})
+    size = ffi.new("WGPUExtent3D *", {"width": width, "height": height, "depthOrArrayLayers": slices})
     return buffer, texture, size
 
 
@@ -255,6 +264,8 @@ def _dicts(rows: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
         "buffer": rows.buffer,
         "offset": rows.offset,
         "bytes_per_row": rows.pitch,
-        "rows_per_image": rows.size[1],
+        "rows_per_image": rows.rows,
     }
-    return buffer, {"texture": rows.texture, "origin": (*rows.origin, 0)}
+    aspect = rows.aspect if rows.aspect == "all" else f"{rows.aspect}-only"
+    place = {"texture": rows.texture, "mip_level": rows.level, "origin": rows.origin, "aspect": aspect}
+    return buffer, place

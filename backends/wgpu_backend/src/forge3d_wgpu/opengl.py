@@ -23,16 +23,17 @@ from wgpu.backends.wgpu_native import lib
 
 from forge3d_core.driver import Command, Direction, Dispatch
 from forge3d_core.errors import ForgeError, KernelError, UsageError
+from forge3d_core.formats import TextureShape
 from forge3d_core.protocols import KernelSource, TextureFormat
 from forge3d_wgpu.adapters import opengl_context
 from forge3d_wgpu.driver import WgpuDriver
 from forge3d_wgpu.kernels import CompiledKernel
 from forge3d_wgpu.lanes import Lanes
-from forge3d_wgpu.memory import STORAGE_FORMATS, create_texture
 from forge3d_wgpu.native import Bound
 from forge3d_wgpu.params import Params
 from forge3d_wgpu.recording import Recorder, Recording
 from forge3d_wgpu.staging import HostBlock
+from forge3d_wgpu.textures import STORAGE_FORMATS, create_texture
 
 WRONG_FORMATS = {
     "r8snorm": "r8sint",
@@ -107,7 +108,7 @@ class OpenGlDriver(WgpuDriver):
     def _make_lanes(self) -> Lanes:
         return Lanes(self._native, True, guard=self._guard, deferred=True, native=self.context)
 
-    def allocate_texture(self, width: int, height: int, format: TextureFormat) -> Any:
+    def allocate_shaped_texture(self, shape: TextureShape, format: TextureFormat) -> Any:
         if (instead := WRONG_FORMATS.get(format.name)) is not None:
             raise UsageError(
                 f"wgpu over OpenGL does not read texels of {format.name} back as they were; use {instead} "
@@ -115,7 +116,7 @@ class OpenGlDriver(WgpuDriver):
             )
         self._lanes.check()
         with self.context:
-            texture = create_texture(self._native, width, height, format, OPENGL_STORAGE_FORMATS)
+            texture = create_texture(self._native, shape, format, OPENGL_STORAGE_FORMATS)
         return self._keep(self._guard.watch(texture))
 
     def allocate_buffer(self, nbytes: int) -> Any:

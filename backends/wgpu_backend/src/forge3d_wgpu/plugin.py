@@ -24,7 +24,15 @@ from forge3d_wgpu.adapters import (
     opening,
 )
 
-WANTED_FEATURES = ("shader-f16", "texture-format16bit-norm", "float32-filterable")
+WANTED_FEATURES = (
+    "shader-f16",
+    "float32-filterable",
+    "texture-format16bit-norm",
+    "texture-compression-bc",
+    "texture-compression-etc2",
+    "texture-compression-astc",
+    "depth32float-stencil8",
+)
 """Asked for where the adapter has them."""
 
 

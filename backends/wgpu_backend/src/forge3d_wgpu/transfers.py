@@ -13,7 +13,8 @@ from typing import Any
 
 import attrs
 
-from forge3d_core.driver import Copy, Download, DownloadRows, Fill, Upload, UploadRows
+from forge3d_core.driver import Copy, Download, DownloadRows, Fill, TextureMemory, Upload, UploadRows
+from forge3d_core.formats import block_rows
 from forge3d_core.protocols import Binding, KernelSource, Param
 from forge3d_core.units import MIB, align_up
 from forge3d_wgpu.kernels import LANGUAGE, CompiledKernel, compile_source
@@ -130,10 +131,10 @@ class Transfers:
         )
 
     def upload_rows(self, recording: Recording, command: UploadRows) -> None:
-        recording.upload_rows(_rows(recording, command, command.target.native))
+        recording.upload_rows(_rows(recording, command, command.target))
 
     def download_rows(self, recording: Recording, command: DownloadRows) -> None:
-        recording.download_rows(_rows(recording, command, command.source.native))
+        recording.download_rows(_rows(recording, command, command.source))
 
     def fill(self, recording: Recording, command: Fill) -> None:
         target, offset, nbytes = command.target.native, command.offset, command.nbytes
@@ -203,9 +204,20 @@ class Part:
         return Part(self.source, self.source_offset + start, self.target, self.target_offset + start, nbytes)
 
 
-def _rows(recording: Recording, command: UploadRows | DownloadRows, texture: Any) -> Rows:
-    buffer = recording.use(command.block)
-    return Rows(buffer, command.block_offset, command.row_pitch, texture, command.origin, command.size)
+def _rows(recording: Recording, command: UploadRows | DownloadRows, texture: TextureMemory) -> Rows:
+    """Return the rows of a command; WebGPU counts a block that a level ends in as a whole one."""
+    (x, y), (width, height), (across, down) = command.origin, command.size, texture.format.block
+    return Rows(
+        recording.use(command.block),
+        command.block_offset,
+        command.row_pitch,
+        block_rows(height, texture.format),
+        texture.native,
+        texture.level,
+        texture.aspect,
+        (x, y, texture.layer + command.slice),
+        (align_up(width, across), align_up(height, down), command.slices),
+    )
 
 
 def _chunks(offset: int, nbytes: int, most: int) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ import attrs
 
 from forge3d_conformance.mutants.driver.layer import MutantDriver, driver_mutant
 from forge3d_core.driver import Fill, UploadRows
+from forge3d_core.formats import TextureShape
 
 DIRT = 0xCD
 KIB, MIB = 1 << 10, 1 << 20
@@ -22,6 +23,18 @@ class Fresh:
     width: int = 0
     height: int = 0
     format: Any = None
+    level: int = 0
+    layer: int = 0
+    slices: int = 1
+    aspect: str = "all"
+
+    @property
+    def shape(self) -> TextureShape:
+        return TextureShape(self.width, self.height)
+
+    @property
+    def whole_format(self) -> Any:
+        return self.format
 
 
 class Dirty(MutantDriver):

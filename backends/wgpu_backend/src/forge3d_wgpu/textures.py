@@ -1,0 +1,100 @@
+"""Textures: which formats a device has, and what each may be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import wgpu
+
+from forge3d_core.errors import UsageError
+from forge3d_core.formats import FORMATS, TextureShape, is_depth_stencil
+from forge3d_core.protocols import TextureFormat
+from forge3d_wgpu.errors import NativeErrors
+
+USAGE = wgpu.TextureUsage.TEXTURE_BINDING | wgpu.TextureUsage.COPY_SRC | wgpu.TextureUsage.COPY_DST
+
+_CHANNELS = ("r", "rg", "rgba")
+
+# WebGPU, "Plain color formats": those with the storage binding capability on every adapter.
+STORAGE_FORMATS = frozenset(
+    f"{channels}{kind}"
+    for channels, kinds in {
+        "r32": ("uint", "sint", "float"),
+        "rg32": ("uint", "sint", "float"),
+        "rgba32": ("uint", "sint", "float"),
+        "rgba16": ("uint", "sint", "float"),
+        "rgba8": ("unorm", "snorm", "uint", "sint"),
+    }.items()
+    for kind in kinds
+)
+
+_RENDERED_KINDS = {8: ("unorm", "uint", "sint"), 16: ("uint", "sint", "float"), 32: ("uint", "sint", "float")}
+
+RENDERABLE = frozenset(
+    (
+        *(
+            f"{letters}{bits}{kind}"
+            for letters in _CHANNELS
+            for bits, kinds in _RENDERED_KINDS.items()
+            for kind in kinds
+        ),
+        *("rgba8unorm-srgb", "bgra8unorm", "bgra8unorm-srgb", "rgb10a2uint", "rgb10a2unorm"),
+        *(name for name, format in FORMATS.items() if is_depth_stencil(format)),
+    )
+)
+"""The formats that render passes draw to on every adapter. Source: WebGPU, section 26.1.1."""
+
+_COMPRESSED = {
+    "bc": "texture-compression-bc",
+    "etc2": "texture-compression-etc2",
+    "eac": "texture-compression-etc2",
+    "astc": "texture-compression-astc",
+}
+_PLAIN = {
+    "depth32float-stencil8": "depth32float-stencil8",
+    **{
+        f"{letters}16{kind}": "texture-format16bit-norm"
+        for letters in _CHANNELS
+        for kind in ("unorm", "snorm")
+    },
+}
+
+FEATURES = tuple(dict.fromkeys((*_COMPRESSED.values(), *_PLAIN.values())))
+"""The features that bring formats."""
+
+
+def feature_of(format: TextureFormat) -> str | None:
+    """Return the feature that a device must have for textures of ``format``, if any."""
+    if format.block == (1, 1):
+        return _PLAIN.get(format.name)
+    return next((feature for family, feature in _COMPRESSED.items() if format.name.startswith(family)), None)
+
+
+def formats_of(features: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the formats that a device with these features has."""
+    known = set(wgpu.TextureFormat)
+    needed = {name: feature_of(format) for name, format in FORMATS.items() if name in known}
+    return tuple(name for name, feature in needed.items() if feature is None or feature in features)
+
+
+def create_texture(
+    device: Any, shape: TextureShape, format: TextureFormat, storage: frozenset[str] = STORAGE_FORMATS
+) -> Any:
+    """Return a zeroed texture; :class:`UsageError` for what the device has none of."""
+    if format.name not in set(wgpu.TextureFormat):
+        raise UsageError(f"{format.name!r} is not a texture format that wgpu knows")
+    usage, flat = USAGE, shape.depth == 1
+    if format.name in storage and shape.samples == 1:
+        usage |= wgpu.TextureUsage.STORAGE_BINDING
+    if format.name in RENDERABLE and flat:
+        usage |= wgpu.TextureUsage.RENDER_ATTACHMENT
+    with NativeErrors(f"allocating a texture of {shape.width} x {shape.height} {format.name}", UsageError):
+        return device.create_texture(
+            size=(shape.width, shape.height, shape.layers if flat else shape.depth),
+            dimension="2d" if flat else "3d",
+            mip_level_count=shape.mip_levels,
+            sample_count=shape.samples,
+            format=format.name,
+            usage=usage,
+        )
