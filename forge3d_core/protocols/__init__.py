@@ -28,16 +28,20 @@ from forge3d_core.protocols.memory import (
     TextureExtent,
     TextureFormat,
 )
-from forge3d_core.protocols.readback import (
+from forge3d_core.protocols.pool import (
     AsyncReadbackConfig,
     Backpressure,
+    ConcurrencyMove,
+    MoveReason,
+    PoolOptions,
+    ReadbackStats,
+)
+from forge3d_core.protocols.readback import (
     BatchingPool,
     Lease,
-    PoolOptions,
     ReadArguments,
     ReadbackHandle,
     ReadbackPool,
-    ReadbackStats,
     ReadbackStream,
     ReadRegion,
     ReadRequest,
@@ -69,6 +73,7 @@ __all__ = [
     "BudgetTracker",
     "Buffer",
     "CommandList",
+    "ConcurrencyMove",
     "Device",
     "DeviceInfo",
     "DeviceKind",
@@ -82,6 +87,7 @@ __all__ = [
     "Lease",
     "Limits",
     "MemoryKind",
+    "MoveReason",
     "Origin",
     "Param",
     "PoolOptions",

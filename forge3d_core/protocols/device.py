@@ -16,7 +16,8 @@ from forge3d_core.protocols.budget import BudgetTracker
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
 from forge3d_core.protocols.memory import Buffer, ShapedTexture, Texture, TextureExtent, TextureFormat
-from forge3d_core.protocols.readback import AsyncReadbackConfig, PoolOptions, ReadbackPool
+from forge3d_core.protocols.pool import AsyncReadbackConfig, PoolOptions
+from forge3d_core.protocols.readback import ReadbackPool
 from forge3d_core.protocols.ring import StagingRing
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 

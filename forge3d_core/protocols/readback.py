@@ -3,71 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, Literal, Protocol, Self, TypedDict, Unpack, runtime_checkable
+from typing import Any, Protocol, Self, TypedDict, Unpack, runtime_checkable
 
 import attrs
 from numpy.typing import NDArray
 
-from forge3d_core import arguments
-from forge3d_core.arguments import one_of
-from forge3d_core.deadline import seconds
-from forge3d_core.presentation import Figures, counted, line
 from forge3d_core.protocols.fence import FencePoint
 from forge3d_core.protocols.memory import Buffer, Origin, Texture
-from forge3d_core.units import format_bytes, parse_bytes
-
-Backpressure = Literal["wait", "raise", "degrade"]
-
-
-def _double_buffered(value: bool) -> bool:
-    return arguments.flag("double_buffered", value)
-
-
-def _pre_allocate(value: bool) -> bool:
-    return arguments.flag("pre_allocate", value)
-
-
-def _max_pending_ops(value: int) -> int:
-    return arguments.at_least(1, "max_pending_ops", value)
-
-
-def _buffer_size(value: int | str) -> int:
-    return arguments.at_least(1, "buffer_size", parse_bytes(value))
-
-
-def _timeout(value: float | None) -> float | None:
-    return None if value is None else seconds(value)
-
-
-@attrs.frozen
-class AsyncReadbackConfig:
-    """How a readback pool behaves. Source of the first three: the async readback guide.
-
-    ``double_buffered``: several blocks, so that one read is in flight while another is taken;
-    without it one block serves all reads in turn. ``pre_allocate``: allocate blocks of
-    ``buffer_size`` when the pool is made rather than when first needed. ``max_pending_ops``: reads
-    that hold a block at any one time. ``backpressure``: what a read beyond that does: *wait* until
-    the oldest has landed, *raise* :class:`Busy`, or *degrade* to a synchronous read. ``timeout``:
-    seconds that *wait* waits. Raises :class:`UsageError`.
-    """
-
-    double_buffered: bool = attrs.field(default=True, converter=_double_buffered)
-    pre_allocate: bool = attrs.field(default=True, converter=_pre_allocate)
-    max_pending_ops: int = attrs.field(default=4, converter=_max_pending_ops)
-    backpressure: Backpressure = attrs.field(default="wait", validator=one_of("wait", "raise", "degrade"))
-    buffer_size: int = attrs.field(default=1024**2, converter=_buffer_size)
-    timeout: float | None = attrs.field(default=30.0, converter=_timeout)
-
-
-class PoolOptions(TypedDict, total=False):
-    """The fields of :class:`AsyncReadbackConfig`, as keywords of ``readback_pool``."""
-
-    double_buffered: bool
-    pre_allocate: bool
-    max_pending_ops: int
-    backpressure: Backpressure
-    buffer_size: int | str
-    timeout: float | None
+from forge3d_core.protocols.pool import AsyncReadbackConfig, ReadbackStats
 
 
 class ReadRegion(TypedDict, total=False):
@@ -107,37 +50,6 @@ class ReadArguments(ReadRegion, total=False):
     """All that ``read`` takes, as keywords of ``read_async``."""
 
     after: Iterable[FencePoint]
-
-
-@attrs.frozen
-class ReadbackStats(Figures):
-    """A snapshot of a pool; counts since it was made. Names from the async readback guide."""
-
-    total_operations: int
-    completed_operations: int  # whose bytes have landed
-    pending_operations: int  # that hold a block now
-    cancelled_operations: int  # cancelled, or dropped before their bytes were taken
-    failed_operations: int
-    dropped_frames: int  # by a streaming reader that wanted only the latest
-    average_time_ms: float  # from read to landing, completed operations only
-    bytes_read: int
-    block_allocations: int  # host blocks taken from the device; flat in the steady state
-    blocks: int  # host blocks held now
-    block_bytes: int
-    waits: int  # reads that had to wait, raise or degrade for want of a block
-
-    def __repr__(self) -> str:
-        return line(
-            f"readback stats: {counted(self.total_operations, 'read')}",
-            f"{self.pending_operations} pending",
-            f"{self.cancelled_operations} cancelled",
-            f"{self.failed_operations} failed",
-            f"{self.dropped_frames} dropped",
-            f"{self.average_time_ms:.3g} ms each",
-            f"{format_bytes(self.bytes_read)} in all",
-            f"{counted(self.blocks, 'block')} of {format_bytes(self.block_bytes)}",
-            counted(self.waits, "wait"),
-        )
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from forge3d_core.lifetime.hold import Users, note
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.protocols import ReadbackStats
+from forge3d_core.readback.concurrency import Concurrency
 from forge3d_core.readback.handle import Handle
 from forge3d_core.readback.lease import BlockLease
 from forge3d_core.readback.line import Line
@@ -34,6 +35,7 @@ class Blocks:
         self.lock = threading.RLock()  # C, so that no interrupt comes between its taking and the block
         self.line = Line(self.lock)  # coroutines that wait for a block
         self.changed = threading.Condition(self.lock)
+        self.concurrency: Concurrency | None = None  # what moves the depth
         self.sleepers = 0  # threads that wait for `changed`, or did when they were interrupted
         self._leases: Users = set()
         self._allocator = allocator
@@ -76,19 +78,23 @@ class Blocks:
 
     def landed(self, handle: Handle, slot: Slot) -> None:
         """Take note that the bytes of a read were moved out of its block."""
-        taken = time.perf_counter() - handle.started
+        now = time.perf_counter()
         with self.lock:
-            self.state.landed(slot, handle, handle.region.nbytes, taken)
+            self.state.landed(slot, handle, handle.region.nbytes, now - handle.started)
+            if self.concurrency is not None:
+                self._adapt(self.concurrency, now, handle.region.nbytes)
             if self.sleepers or self.line.places:
                 self._notify()
 
     def leased_out(self, handle: Handle, slot: Slot, lease: BlockLease | None = None) -> None:
         """Take note that a lease has the block in the place of a read."""
-        taken = time.perf_counter() - handle.started
+        now = time.perf_counter()
         if lease is not None:
             note(self._leases, lease)
         with self.lock:
-            self.state.leased_out(slot, handle, handle.region.nbytes, taken)
+            self.state.leased_out(slot, handle, handle.region.nbytes, now - handle.started)
+            if self.concurrency is not None:
+                self._adapt(self.concurrency, now, handle.region.nbytes)
 
     def cancelled(self, handle: Handle, slot: Slot) -> None:
         """Take note that a read was given up."""
@@ -122,7 +128,8 @@ class Blocks:
         self.collect()
         with self.lock:
             sizes = [slot.allocation.native.nbytes for slot in self.state.slots()]
-            return self.state.counts.stats(self.state.pending, sizes)
+            moves = () if self.concurrency is None else self.concurrency.moves
+            return self.state.counts.stats(self.state.pending, self.state.depth, sizes, moves)
 
     def reclaim(self, nbytes: int) -> int:
         """Give idle blocks back to the budget, largest first, until ``nbytes`` are; return how many were."""
@@ -184,6 +191,12 @@ class Blocks:
                 self._allocator.release(surplus.pop().owned)
             except IndexError:
                 return  # another thread took the last
+
+    def _adapt(self, concurrency: Concurrency, now: float, nbytes: int) -> None:
+        """Let as many reads hold a block as the throughput says; the lock is held."""
+        if concurrency.landed(now, nbytes, self.state.counts.waits):
+            self.state.resize(concurrency.limit)
+            self._notify()
 
     def _notify(self) -> None:
         """Wake what waits for a block; the lock is held."""

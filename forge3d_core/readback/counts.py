@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
-from forge3d_core.protocols import ReadbackStats
+from forge3d_core.protocols import ConcurrencyMove, ReadbackStats
 
 
 @attrs.define(eq=False)
@@ -21,7 +23,9 @@ class Counts:
     waits: int = 0
     allocations: int = 0  # blocks that were ever taken from the device
 
-    def stats(self, pending: int, sizes: list[int]) -> ReadbackStats:
+    def stats(
+        self, pending: int, limit: int, sizes: list[int], moves: Iterable[ConcurrencyMove]
+    ) -> ReadbackStats:
         """Return the snapshot that the pool's callers see; ``sizes`` are those of the blocks."""
         return ReadbackStats(
             total_operations=self.total,
@@ -36,4 +40,6 @@ class Counts:
             blocks=len(sizes),
             block_bytes=sum(sizes),
             waits=self.waits,
+            pending_limit=limit,
+            moves=tuple(moves),
         )

@@ -31,6 +31,7 @@ from forge3d_core.readback import coroutines
 from forge3d_core.readback.backpressure import Backpressure
 from forge3d_core.readback.batch import pack, requests
 from forge3d_core.readback.blocks import Blocks
+from forge3d_core.readback.concurrency import Concurrency
 from forge3d_core.readback.handle import Handle
 from forge3d_core.readback.region import Region
 from forge3d_core.readback.results import Results
@@ -101,8 +102,10 @@ class Pool(AsyncWith):
         self._host = host
         self._limits = host.limits
         depth = config.max_pending_ops if config.double_buffered else 1
-        state = PoolState(depth, config.buffer_size)
+        concurrency = Concurrency(config.min_pending_ops, depth) if config.adaptive else None
+        state = PoolState(concurrency.limit if concurrency else depth, config.buffer_size)
         self.blocks = Blocks(host.allocator, self.life, state, pre_allocate=config.pre_allocate)
+        self.blocks.concurrency = concurrency
         self._pressure = Backpressure(self.blocks, config, lane)
         self._closed = False
         self._turn = Turn()

@@ -124,6 +124,12 @@ class PoolState:
         self.starting[slot] = None
         self.making.discard(weakref.ref(reads[0]))
 
+    def resize(self, depth: int) -> None:
+        """Be of ``depth`` from now on; what is idle beyond it is surplus, what is in use comes to that."""
+        self.depth = depth
+        while self.idle and len(self.idle) + self.pending > depth:
+            self.surplus.append(self.idle.pop(0))
+
     def add(self, slot: Slot) -> None:
         """Add an idle block."""
         self.counts.allocations += 1
