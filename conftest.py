@@ -11,6 +11,8 @@ import pytest
 LONG_SECONDS = 600
 """After this a long test is stopped and has failed: several times what it takes on a machine that is busy."""
 
+os.environ.setdefault("FORGE3D_TUNING", "fixed")  # what is measured differs from run to run
+
 WGPU_TESTS = Path(__file__).parent / "backends" / "wgpu_backend" / "tests"
 
 

@@ -171,3 +171,15 @@ class ShapedTextures(Protocol):
 
     def allocate_shaped_texture(self, shape: TextureShape, format: TextureFormat) -> Any:
         """Return a zeroed texture, or raise ``UsageError`` for one that this device lacks."""
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """What a driver of real hardware may say besides: that a measurement of its uploads tells something.
+
+    The core makes a short one before the first large upload of a device whose ``tuning`` is ``"measured"``,
+    and keeps what it finds for the machine and the adapter.
+    """
+
+    @property
+    def measures_transfers(self) -> bool: ...

@@ -32,7 +32,7 @@ PUBLIC_CORE = {
 
 # Lowest first; a module imports from its own layer or from below. What stands in no layer is above them all.
 LAYERS = [
-    {"concurrency", "errors", "forking", "printable"},
+    {"cache_files", "concurrency", "errors", "forking", "printable"},
     {"arguments", "deadline"},
     {"dtypes", "units"},
     {"presentation"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import attrs
 import typer
 from rich.console import Console
 
@@ -14,6 +15,8 @@ from forge3d_core.config import Choice, configuration
 from forge3d_core.plugins.devices import device_data
 from forge3d_core.plugins.registry import REGISTRY
 from forge3d_core.selection.decision import Decision, Request, decide
+from forge3d_core.transfer.kept_tuning import find_tuning
+from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.units import format_bytes
 
 NOTHING_OPENS = 1
@@ -72,13 +75,34 @@ def _reasons(decision: Decision) -> Iterator[tuple[str, str]]:
     rows += [("overridden", str(choice.source)) for choice in request.overridden]
     rows.append(("budget", f"{format_bytes(request.budget.value)}  {request.budget.source}"))
     rows.append(("drain timeout", f"{request.drain_timeout.value:g} s  {request.drain_timeout.source}"))
+    rows.append(("transfers", _transfers(decision)))
     rows += [("plugins", str(choice.source)) for choice in request.restrictions]
     for name, text in rows:
         yield f"[bold]{name}[/]", escape(text)
 
 
+def _transfers(decision: Decision) -> str:
+    """Return how large transfers would be cut, and why so."""
+    choice, found = decision.request.tuning, _tuning(decision)
+    tuning = found or Tuning()
+    why = "measured on this machine" if found else "the constants"
+    if not found and choice.value == "measured":
+        why += ", unless a measurement was kept for the device, or is made before its first large upload"
+    return (
+        f"chunks of {format_bytes(tuning.smallest)} to {format_bytes(tuning.largest)}, "
+        f"{tuning.helpers} workers: {why}  {choice.source}"
+    )
+
+
+def _tuning(decision: Decision) -> Tuning | None:
+    """Return what was measured for the device that would open, if that counts."""
+    if decision.device is None or decision.request.tuning.value != "measured":
+        return None
+    return find_tuning(decision.device)
+
+
 def _data(decision: Decision) -> dict[str, Any]:
-    request, error = decision.request, decision.error
+    request, error, found = decision.request, decision.error, _tuning(decision)
     return {
         "opens": str(decision.chosen) if decision.chosen else None,
         "device": device_data(decision.device) if decision.device else None,
@@ -86,6 +110,7 @@ def _data(decision: Decision) -> dict[str, Any]:
         "overridden": [_choice(choice) for choice in request.overridden],
         "budget": _choice(request.budget),
         "drain_timeout": _choice(request.drain_timeout),
+        "tuning": {**_choice(request.tuning), "measured": attrs.asdict(found) if found else None},
         "plugins": [_choice(choice) for choice in request.restrictions],
         "candidates": [status_data(status) for status in decision.statuses],
         "not_asked": list(decision.unasked),

@@ -37,6 +37,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "backend": ("FORGE3D_BACKEND", str),
     "budget": ("FORGE3D_BUDGET", str),
     "drain_timeout": ("FORGE3D_DRAIN_TIMEOUT", _number),
+    "tuning": ("FORGE3D_TUNING", str),
     "plugins.allow": ("FORGE3D_ALLOW", _names),
     "plugins.deny": ("FORGE3D_DENY", _names),
     "plugins.autoload": ("FORGE3D_AUTOLOAD", _flag),

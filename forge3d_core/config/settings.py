@@ -15,12 +15,14 @@ from forge3d_core.errors import UsageError
 from forge3d_core.plugins import BackendSpec, Policy, discover, listed_name, normalise
 from forge3d_core.plugins.isolation import MAX_SECONDS
 from forge3d_core.printable import escaped, shown
+from forge3d_core.protocols.device import tuning_mode
 from forge3d_core.units import parse_bytes
 
 Bytes = NewType("Bytes", int)
 Seconds = NewType("Seconds", float)
 Patience = NewType("Patience", float)
 Names = NewType("Names", tuple[str, ...])
+Mode = NewType("Mode", str)
 MAX_BYTES = 2**63 - 1
 
 
@@ -48,12 +50,14 @@ class Settings:
     """All keys; None where the source has no say.
 
     ``backend``: ``"wgpu:llvmpipe"``, or ``"auto"``. ``budget``: host-visible bytes, ``"512 MiB"``.
-    ``drain_timeout``: seconds that a device's ``close`` lets submitted work end.
+    ``drain_timeout``: seconds that a device's ``close`` lets submitted work end. ``tuning``: how large
+    transfers are cut, ``"measured"`` once on each machine or ``"fixed"``.
     """
 
     backend: BackendSpec | None = None
     budget: Bytes | None = None
     drain_timeout: Seconds | None = None
+    tuning: Mode | None = None
     plugins: PluginSettings = attrs.field(factory=PluginSettings)
 
     @classmethod
@@ -100,6 +104,10 @@ def _patience(value: Any, _: object) -> Patience:
     return Patience(_seconds(value, _))
 
 
+def _mode(value: Any, _: object) -> Mode:
+    return Mode(tuning_mode(value))
+
+
 def _bytes(value: Any, _: object) -> Bytes:
     try:
         size = parse_bytes(value)
@@ -143,6 +151,7 @@ _converter.register_structure_hook(Bytes, _bytes)
 _converter.register_structure_hook(Seconds, _seconds)
 _converter.register_structure_hook(Patience, _patience)
 _converter.register_structure_hook(Names, _names)
+_converter.register_structure_hook(Mode, _mode)
 _converter.register_structure_hook(bool, _flag)
 _plugin_settings = _converter.get_structure_hook(PluginSettings)
 _converter.register_structure_hook(PluginSettings, _table)

@@ -118,6 +118,7 @@ class AssembledDevice(AsyncWith):
         used = [*self.allocator.holdings, self._kernels.compiled]
         self._deferred = DeferredClose(info.name, partial(close_driver, self._gate, driver), used)
         self._lost: Exception | None = None
+        self.transfers.tune(driver, options, self._timelines.values())
         self._closing = Closing(
             name=info.name,
             life=self.life,

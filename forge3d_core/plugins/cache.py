@@ -9,11 +9,8 @@ truth. ``forge3d backends`` and ``forge3d explain`` probe afresh.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
-import secrets
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -22,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import platformdirs
 
+from forge3d_core.cache_files import MAX_FILES, cache_file, read_cache, write_cache
 from forge3d_core.errors import BackendError, PluginFailed
 from forge3d_core.hookspecs import API
 from forge3d_core.plugins.answers import decoded, encoded
@@ -32,8 +29,6 @@ from forge3d_core.protocols import DeviceInfo
 
 SECONDS = 3600.0
 FAILED_SECONDS = 60.0  # a crash or a timeout may have been the machine's load
-MAX_BYTES = 256 << 10
-MAX_FILES = 64
 MAX_SOURCES = 500
 
 PASSING = ("PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "PYTEST_CURRENT_TEST", "FORGE3D_TOP")
@@ -55,7 +50,7 @@ class ProbeCache:
 
     def find(self, key: str, name: str) -> tuple[DeviceInfo, ...] | BackendError | None:
         """Return the answer under ``key``, or None where there is none that may still be used."""
-        when, told = self._memory.get(key) or _read(_file(key)) or (0.0, None)
+        when, told = self._memory.get(key) or _entry(read_cache(_file(key))) or (0.0, None)
         if told is None:
             return None
         try:
@@ -71,7 +66,7 @@ class ProbeCache:
         if len(self._memory) >= MAX_FILES:
             self._memory.clear()
         self._memory[key] = entry
-        _write(_file(key), json.dumps(entry).encode())
+        write_cache(_file(key), entry)
 
     def forget(self, key: str) -> None:
         """Take an answer away, which turned out wrong."""
@@ -139,47 +134,12 @@ def _machine(path: str) -> tuple[int, str]:
 
 
 def _file(key: str) -> Path | None:
-    try:
-        return Path(platformdirs.user_cache_dir("forge3d", appauthor=False)) / "probes" / f"{key}.json"
-    except (OSError, RuntimeError, KeyError):  # there is no home
-        return None
+    return cache_file("probes", key)
 
 
-def _read(path: Path | None) -> tuple[float, dict[str, Any]] | None:
+def _entry(kept: Any) -> tuple[float, dict[str, Any]] | None:
     try:
-        if path is None or not _sound(os.lstat(path)):
-            return None
-        with open(path, "rb") as file:
-            when, told = json.loads(file.read(MAX_BYTES))
+        when, told = kept
         return (float(when), told) if isinstance(told, dict) else None
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
-
-
-def _sound(found: os.stat_result) -> bool:
-    mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
-    return stat.S_ISREG(found.st_mode) and found.st_size <= MAX_BYTES and mine
-
-
-def _write(path: Path | None, data: bytes) -> None:
-    if path is None or len(data) > MAX_BYTES:
-        return
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            part.touch(mode=0o600, exist_ok=False)
-            part.write_bytes(data)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        _prune(path.parent)
-    except OSError:
-        pass
-
-
-def _prune(folder: Path) -> None:
-    """Take the oldest files away; only what has a name of ours counts."""
-    names = [p for p in folder.iterdir() if len(p.name) >= 69 and (p.suffix in (".json", ".part"))]
-    for path in sorted(names, key=lambda p: _changed(str(p)))[:-MAX_FILES]:
-        path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol, Self, Unpack, runtime_checkable
+from typing import Any, Literal, Protocol, Self, Unpack, cast, get_args, runtime_checkable
 
 import attrs
 from numpy.typing import NDArray
@@ -104,6 +104,17 @@ class DeviceInfo(Figures):
         return line(where, self.kind, shown(self.driver), memory, f"score {self.score}")
 
 
+TuningMode = Literal["measured", "fixed"]
+
+
+def tuning_mode(value: object) -> TuningMode:
+    """Return ``value`` if it is a mode; raises :class:`UsageError` otherwise."""
+    for mode in get_args(TuningMode):
+        if isinstance(value, str) and value == mode:
+            return cast(TuningMode, mode)
+    raise UsageError(f"tuning is 'measured' or 'fixed', not {shown(value)}")
+
+
 def _drain_timeout(value: float) -> float:
     number = seconds(value, "drain_timeout")
     if number < 0:
@@ -116,11 +127,13 @@ class DeviceOptions:
     """What the core asks of every backend when it opens a device; the same keys as in a config file.
 
     ``budget``: the limit on host-visible memory, 512 MiB by default (source: the memory management
-    guide). ``drain_timeout``: seconds that ``close`` lets submitted work end.
+    guide). ``drain_timeout``: seconds that ``close`` lets submitted work end. ``tuning``: how large
+    transfers are cut, ``"measured"`` once on each machine, or ``"fixed"``, the same on all of them.
     """
 
     budget: int = attrs.field(default=512 * MIB, converter=parse_bytes)
     drain_timeout: float = attrs.field(default=10.0, converter=_drain_timeout)
+    tuning: TuningMode = attrs.field(default="fixed", converter=tuning_mode)
 
 
 @runtime_checkable

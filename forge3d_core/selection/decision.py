@@ -26,6 +26,7 @@ class Request:
     overridden: tuple[Choice, ...]
     budget: Choice
     drain_timeout: Choice
+    tuning: Choice
     policy: Policy
     restrictions: tuple[Choice, ...]  # every source's say on what may load
     import_timeout: float
@@ -42,6 +43,7 @@ class Request:
             overridden=configuration.choices("backend")[1:],
             budget=next(iter(configuration.choices("budget")), unconfigured),
             drain_timeout=configuration.get("drain_timeout", defaults.drain_timeout),
+            tuning=configuration.get("tuning", "measured"),
             policy=configuration.policy,
             restrictions=tuple(chain.from_iterable(map(configuration.choices, keys))),
             import_timeout=configuration.get("plugins.import_timeout", IMPORT_TIMEOUT).value,
@@ -55,7 +57,9 @@ class Request:
 
     @property
     def options(self) -> DeviceOptions:
-        return DeviceOptions(budget=self.budget.value, drain_timeout=self.drain_timeout.value)
+        return DeviceOptions(
+            budget=self.budget.value, drain_timeout=self.drain_timeout.value, tuning=self.tuning.value
+        )
 
     @property
     def named(self) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from forge3d_core.driver import Driver, Measurable
+from forge3d_core.errors import BudgetError
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import strike
 from forge3d_core.memory.allocator import Allocator
-from forge3d_core.protocols import Limits
+from forge3d_core.protocols import DeviceOptions, FencePoint, Limits
+from forge3d_core.timeline.timeline import Timeline
 from forge3d_core.transfer.chunks import Chunks
 from forge3d_core.transfer.host_arrays import HostArrays
+from forge3d_core.transfer.kept_tuning import find_tuning
 from forge3d_core.transfer.source import Parts
+from forge3d_core.transfer.tuner import Tuner
 from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.transfer.upload import BulkUpload, Flight, Goal
 from forge3d_core.transfer.workers import CREW, Crew
@@ -27,6 +32,7 @@ class Transfers:
 
     def __init__(self, allocator: Allocator, limits: Limits, guard: CallGuard, crew: Crew = CREW) -> None:
         self.tuning = Tuning()
+        self.tuner: Tuner | None = None
         self.crew = crew
         self.host_arrays = HostArrays(allocator, limits)
         self._allocator = allocator
@@ -39,7 +45,39 @@ class Transfers:
 
         Raises what ends the device or its lane, :class:`FenceTimeout`, and what ``goal.check`` raises.
         """
-        cut = self.tuning.cut(nbytes, self._staging.share)
+        if self.tuner is not None:
+            self._tune(self.tuner, goal)
+        return self._upload(self.tuning, nbytes, cut_parts, goal)
+
+    def tune(self, driver: Driver, options: DeviceOptions, timelines: Iterable[Timeline]) -> None:
+        """Take the tuning that was measured for this device, or measure it before the first large upload.
+
+        Where ``options`` and the driver want that; otherwise the constants stay.
+        """
+        if options.tuning == "measured" and isinstance(driver, Measurable) and driver.measures_transfers:
+            kept = find_tuning(driver.info)
+            if kept is None:
+                self.tuner = Tuner(self._allocator, driver.info, timelines)
+            else:
+                self.tuning = kept
+
+    def close(self) -> None:
+        """Give the chunks back; idempotent."""
+        self._staging.close()
+
+    def _tune(self, tuner: Tuner, goal: Goal) -> None:
+        tuning = tuner.measured(self.tuning, goal, self._staging.share, self._move)
+        if tuning is not None:
+            self.tuning, self.tuner = tuning, None
+
+    def _move(self, tuning: Tuning, nbytes: int, cut_parts: CutParts, goal: Goal) -> FencePoint:
+        flights = self._upload(tuning, nbytes, cut_parts, goal)
+        if flights is None:
+            raise BudgetError("there is no room for a chunk")
+        return flights[-1].point
+
+    def _upload(self, tuning: Tuning, nbytes: int, cut_parts: CutParts, goal: Goal) -> list[Flight] | None:
+        cut = tuning.cut(nbytes, self._staging.share)
         first = self._staging.demand(cut.chunk)
         if first is None:
             return None
@@ -51,7 +89,3 @@ class Transfers:
         finally:
             strike(goal.target.pins, upload)
         return upload.flights
-
-    def close(self) -> None:
-        """Give the chunks back; idempotent."""
-        self._staging.close()

@@ -48,13 +48,15 @@ def test_without_a_word_the_default_holds(tmp_path):
 def test_all_keys_of_a_file(tmp_path):
     write(
         tmp_path / "forge3d.toml",
-        'backend = "WGPU:llvmpipe"\nbudget = "64 MiB"\ndrain_timeout = 3\n\n[plugins]\nallow = ["wgpu"]\n'
+        'backend = "WGPU:llvmpipe"\nbudget = "64 MiB"\ndrain_timeout = 3\ntuning = "fixed"\n'
+        '\n[plugins]\nallow = ["wgpu"]\n'
         'deny = ["cuda"]\nautoload = false\nimport_timeout = 1.5\nprobe_timeout = 2\n',
     )
     settings = gather(tmp_path).layers[-1].settings
     assert settings.backend == BackendSpec("wgpu", "llvmpipe")
     assert settings.budget == 64 * MIB
     assert settings.drain_timeout == 3.0
+    assert settings.tuning == "fixed"
     assert settings.plugins.policy == Policy(allow=["wgpu"], deny=["cuda"], autoload=False)
     assert (settings.plugins.import_timeout, settings.plugins.probe_timeout) == (1.5, 2.0)
 
@@ -66,6 +68,7 @@ def test_all_variables():
                 "FORGE3D_BACKEND": "cuda:1",
                 "FORGE3D_BUDGET": "1 GiB",
                 "FORGE3D_DRAIN_TIMEOUT": "0",
+                "FORGE3D_TUNING": "measured",
                 "FORGE3D_ALLOW": "cuda, host,",
                 "FORGE3D_DENY": "wgpu",
                 "FORGE3D_AUTOLOAD": "0",
@@ -77,7 +80,7 @@ def test_all_variables():
         .settings
     )
     assert settings.backend == BackendSpec("cuda", "1")
-    assert (settings.budget, settings.drain_timeout) == (1024 * MIB, 0.0)
+    assert (settings.budget, settings.drain_timeout, settings.tuning) == (1024 * MIB, 0.0, "measured")
     assert settings.plugins.policy == Policy(allow=["cuda", "host"], deny=["wgpu"], autoload=False)
     assert (settings.plugins.probe_timeout, settings.plugins.import_timeout) == (2.5, None)
 
@@ -173,7 +176,7 @@ def test_a_file_cannot_permit_what_another_source_forbids(tmp_path):
         ("bugdet = 1", "forge3d.toml:1: unknown key 'bugdet'; did you mean 'budget'?"),
         (
             "\nzzz = 1",
-            "forge3d.toml:2: unknown key 'zzz'; valid keys: backend, budget, drain_timeout, plugins",
+            "forge3d.toml:2: unknown key 'zzz'; valid keys: backend, budget, drain_timeout, tuning, plugins",
         ),
         ("[plugins]\ndenny = []", "forge3d.toml:2: unknown key 'plugins.denny'; did you mean 'deny'?"),
         ("[plugin]\ndeny = []", "forge3d.toml:1: unknown key 'plugin'; did you mean 'plugins'?"),
@@ -183,6 +186,8 @@ def test_a_file_cannot_permit_what_another_source_forbids(tmp_path):
         ("backend = 3", "forge3d.toml:1: backend: a backend is named by text"),
         ('backend = ""', "forge3d.toml:1: backend: '' does not name a backend"),
         ('backend = "host?seed=1"', "did you mean 'host:?seed=1'?"),
+        ('tuning = "fast"', "tuning: tuning is 'measured' or 'fixed', not 'fast'"),
+        ("tuning = 1", "tuning: tuning is 'measured' or 'fixed', not 1"),
         ('drain_timeout = "soon"', "drain_timeout: a time is a number of seconds"),
         ("drain_timeout = -1", "drain_timeout: a time is a number of seconds from 0 to"),
         ("drain_timeout = inf", "drain_timeout: a time is a number"),

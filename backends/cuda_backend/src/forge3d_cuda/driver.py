@@ -63,6 +63,11 @@ class CudaDriver:
         except RuntimeError as error:
             raise translate(error, f"opening CUDA device {index} ({info.name})") from error
 
+    @property
+    def measures_transfers(self) -> bool:
+        """True: what suits them depends on the link and on the host's memory."""
+        return True
+
     def _current(self) -> OnDevice:
         return OnDevice(self._runtime, self.native.id)
 

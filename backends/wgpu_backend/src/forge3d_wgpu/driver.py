@@ -104,6 +104,11 @@ class WgpuDriver:
         one_at_a_time = self.info.kind == "cpu"
         return Lanes(self._native, one_at_a_time, in_order=not self.owned, guard=self._guard)
 
+    @property
+    def measures_transfers(self) -> bool:
+        """True: what suits them depends on the link, on the host's memory and on the adapter."""
+        return True
+
     def footprint(self, nbytes: int, heap: Heap) -> int:
         return align_up(nbytes, WORD)
 

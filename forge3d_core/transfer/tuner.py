@@ -1,0 +1,86 @@
+"""The measurement of one device's uploads, made where none was kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+
+from forge3d_core.deadline import Deadline
+from forge3d_core.foreign import from_signal_handler
+from forge3d_core.memory.allocator import Allocator
+from forge3d_core.memory.resources import BufferMemory
+from forge3d_core.protocols import DeviceInfo, FencePoint
+from forge3d_core.timeline.timeline import Timeline
+from forge3d_core.transfer.kept_tuning import keep_tuning
+from forge3d_core.transfer.measurement import LARGE, measure
+from forge3d_core.transfer.source import Runs
+from forge3d_core.transfer.tuning import Tuning
+from forge3d_core.transfer.upload import Goal
+
+SECONDS = 0.15
+"""How long a measurement takes at most, besides its first upload, which allocates the chunks."""
+
+PATIENCE = 1.0
+"""How long one upload of it may take, and how long the caller's own must be ready to wait."""
+
+LEAST_SHARE = LARGE
+"""With less staging memory than that a measurement would tell of the budget, not of the machine."""
+
+Move = Callable[[Tuning, int, Callable[[int], Runs], Goal], FencePoint]
+"""Uploads so many bytes with a tuning, in parts as cut, and returns the point behind them."""
+
+
+class Tuner:
+    """Finds once, before the first large upload, what replaces the constants.
+
+    The measurement uploads to memory of its own on the lane of that upload, while the device has no other
+    work, and is given up for good where anything at all goes wrong: the upload behind it meets the same, and
+    says so. One thread measures; others go on with the constants.
+    """
+
+    def __init__(self, allocator: Allocator, info: DeviceInfo, timelines: Iterable[Timeline]) -> None:
+        self._allocator = allocator
+        self._info = info
+        self._timelines = tuple(timelines)
+        self._once = threading.Lock()  # taken for good by the thread that measures
+
+    def measured(self, start: Tuning, goal: Goal, share: int, move: Move) -> Tuning | None:
+        """Return what a measurement finds, and keep it; None where none is due. Raises interrupts alone."""
+        if self._once.locked() or share < LEAST_SHARE or goal.deadline.left() <= PATIENCE or not self._idle():
+            return None
+        if not self._once.acquire(blocking=False):
+            return None
+        try:
+            tuning = self._measure(start, goal, move)
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            return None
+        keep_tuning(self._info, tuning)
+        return tuning
+
+    def _idle(self) -> bool:
+        return all(timeline.passed(timeline.submitted) for timeline in self._timelines)
+
+    def _measure(self, start: Tuning, goal: Goal, move: Move) -> Tuning:
+        source = np.full(LARGE, 1, np.uint8)
+        owned = self._allocator.buffer(LARGE)
+        target = BufferMemory(owned.allocation.native, LARGE)
+
+        def timed(tuning: Tuning, nbytes: int) -> float:
+            cut = partial(Runs.cut, source[:nbytes], target, 0)
+            aim = Goal(goal.submit, goal.lane, owned.allocation, goal.check, Deadline.after(PATIENCE))
+            begin = time.perf_counter()
+            move(tuning, nbytes, cut, aim).wait(PATIENCE)
+            return time.perf_counter() - begin
+
+        try:
+            timed(start, LARGE)
+            end = Deadline.after(SECONDS)
+            return measure(timed, start, lambda: end.left() > 0)
+        finally:
+            self._allocator.release(owned)
