@@ -8,13 +8,13 @@ from forge3d_core.pipeline.coordinator import AsyncCoordinator
 from forge3d_core.pipeline.manager import PipelineStageManager, PipelineStats
 from forge3d_core.pipeline.monitor import AsyncPerformanceMonitor, OperationMetrics
 from forge3d_core.pipeline.operations import Completion
+from forge3d_core.pipeline.pictures import RenderHandle
 from forge3d_core.pipeline.prepass import AsyncComputePrepass, EarlyZResult, PrepassResult, PrepassStats
 from forge3d_core.pipeline.recording import analyze_threading_performance, record_on_threads
 from forge3d_core.pipeline.renderer import (
     AsyncReadbackContext,
     AsyncReadbackManager,
     AsyncRenderer,
-    RenderHandle,
     benchmark_readback_performance,
 )
 from forge3d_core.pipeline.resources import (

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import attrs
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from forge3d_core.arguments import at_least
 from forge3d_core.errors import UsageError
 from forge3d_core.pipeline.coordinator import lane_of
+from forge3d_core.pipeline.pictures import RenderHandle, conversion
 from forge3d_core.pipeline.prepass import AsyncComputePrepass
 from forge3d_core.pipeline.scene import SceneObject
 from forge3d_core.presentation import Figures, line
@@ -24,7 +25,6 @@ from forge3d_core.protocols import (
     Buffer,
     CommandList,
     Device,
-    ReadbackHandle,
     ReadbackPool,
     ReadbackStats,
 )
@@ -33,40 +33,6 @@ Draw = Callable[[CommandList, Buffer, int], object]
 """Records how frame number n gets into a buffer of 4 bytes a pixel, RGBA."""
 
 RED_GREEN_BLUE = np.array([[[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]]], np.float32)
-
-
-class RenderHandle:
-    """A picture on its way home: (height, width, 4) of uint8. Thread-safety: any thread."""
-
-    def __init__(self, handle: ReadbackHandle) -> None:
-        self._handle = handle
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the picture is there; never blocks."""
-        return self._handle.is_complete
-
-    async def wait(self) -> NDArray[np.uint8]:
-        """Return the picture, without blocking the running loop."""
-        return await self._handle
-
-    def result(self, timeout: float | None = None) -> NDArray[np.uint8]:
-        """Return the picture, blocking the calling thread."""
-        return self._handle.wait(timeout)
-
-    def try_get(self) -> NDArray[np.uint8] | None:
-        """Return the picture, or None while it is not complete."""
-        return self._handle.try_get()
-
-    def cancel(self) -> None:
-        """Give the picture up."""
-        self._handle.cancel()
-
-    def __await__(self) -> Generator[Any, None, NDArray[np.uint8]]:
-        return self._handle.__await__()
-
-    def __repr__(self) -> str:
-        return line("picture on its way", repr(self._handle)[1:-1])
 
 
 class AsyncRenderer:
@@ -212,13 +178,18 @@ class AsyncReadbackManager:
         )
 
     async def readback_texture_async(self, *what: Any) -> RenderHandle:
-        """Start a read of ``texture, width, height``, or of a renderer's frame, ``width, height``."""
+        """Start a read of ``texture, width, height``, or of a renderer's frame, ``width, height``.
+
+        What comes has its rows without padding, the channels in the order red, green, blue, alpha, and depths
+        as float32; other texels are as the format has them.
+        """
         if self._renderer is not None and len(what) == 2:
             return RenderHandle(await self._renderer.read_async(*what))
         if len(what) != 3:
             raise UsageError("readback_texture_async takes a texture, a width and a height")
         texture, width, height = what
-        return RenderHandle(await self._pool.read_async(texture, size=(width, height)))
+        handle = await self._pool.read_async(texture, size=(width, height))
+        return RenderHandle(handle, conversion(texture.format))
 
     def get_stats(self) -> ReadbackStats:
         """Return the figures of the pool."""
