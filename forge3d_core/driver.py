@@ -56,6 +56,7 @@ __all__ = [
     "Driver",
     "Fill",
     "HostBlock",
+    "KernelReleasing",
     "Memory",
     "MemoryReporting",
     "OwnThread",
@@ -152,6 +153,14 @@ class Driver(Protocol):
         after an interrupt or an error, even one that came as the last thing was given back. Anything else
         means that the driver is closed. A native device that was adopted stays open.
         """
+
+
+@runtime_checkable
+class KernelReleasing(Protocol):
+    """What a driver may have besides: kernels that go before the device does."""
+
+    def release_kernel(self, native: Any) -> bool | None:
+        """Give back what ``compile`` made, which no work uses any more; otherwise as ``free``."""
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ KINDS = {
     "point": protocols.FencePoint,
     "buffer": protocols.RecyclableBuffer,
     "texture": protocols.ShapedTexture,
-    "kernel": protocols.Kernel,
+    "kernel": protocols.ClosableKernel,
     "commands": protocols.CommandList,
     "ring": protocols.AsyncRing,
     "slice": protocols.StagingSlice,

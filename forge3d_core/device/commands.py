@@ -54,7 +54,7 @@ class RecordedCommands:
     commands: list[Command] = attrs.field(factory=list)  # PreparedCommands, if reusable
     reads: dict[Allocation, None] = attrs.field(factory=dict, init=False)
     writes: dict[Allocation, None] = attrs.field(factory=dict, init=False)
-    named: dict[DeviceBuffer, None] = attrs.field(factory=dict, init=False)
+    named: dict[DeviceBuffer | CompiledKernel, None] = attrs.field(factory=dict, init=False)
     _submitted: bool = attrs.field(default=False, init=False)
 
     def __len__(self) -> int:
@@ -129,6 +129,8 @@ class RecordedCommands:
             self._refuse()
         if not isinstance(kernel, CompiledKernel) or kernel.owner is not owner:
             raise ForeignObject(f"{shown(kernel)} was not made by this device's create_kernel")
+        if kernel.owned is None:
+            kernel.check()
         bound: Sequence[Any] = buffers if type(buffers) in (list, tuple) else sequence("buffers", buffers)
         memories: list[Memory] = []
         uploaded = False
@@ -156,6 +158,7 @@ class RecordedCommands:
         if uploaded:
             check_floats(kernel.source, bound, self.writes)
         named, reads, writes = self.named, self.reads, self.writes
+        named[kernel] = reads[kernel.allocation] = None
         for buffer, written in zip(bound, kernel.writes, strict=True):
             named[buffer] = None
             if written:
@@ -169,9 +172,9 @@ class RecordedCommands:
         """Have ``submit`` run the commands, once unless the list is reusable."""
         if self._submitted and not self.reusable:
             self._refuse()
-        for buffer in self.named:
-            if buffer.owned is None:
-                buffer.check()
+        for one in self.named:
+            if one.owned is None:
+                one.check()
         before, self._submitted = self._submitted, True
         try:
             return submit(lane, self.commands, self.reads, self.writes, after)

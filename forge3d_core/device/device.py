@@ -111,12 +111,12 @@ class AssembledDevice(AsyncWith):
         }
         self._lanes = lanes_by_name(self._timelines)
         self.lanes: Mapping[str, DeviceLane] = MappingProxyType(self._lanes)
-        self._kernels = Kernels(driver, self._gate, self.limits)
+        self._kernels = Kernels(driver, self._gate, self.limits, self.allocator)
         by_name = {name: lane.timeline for name, lane in self._lanes.items()}
         submitter = Submitter(driver, self.life, self._gate, self.allocator, by_name, self._notice_loss)
         self.submit_commands, self.submit_parts = submitter.submit, submitter.submit_parts
-        used = [*self.allocator.holdings, self._kernels.compiled]
-        self._deferred = DeferredClose(info.name, partial(close_driver, self._gate, driver), used)
+        closing = partial(close_driver, self._gate, driver)
+        self._deferred = DeferredClose(info.name, closing, self.allocator.holdings)
         self._lost: Exception | None = None
         self.transfers.tune(driver, options, self._timelines.values())
         self._closing = Closing(

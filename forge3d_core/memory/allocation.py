@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -38,6 +38,7 @@ class Allocation:
     uploaded: tuple[FencePoint, np.dtype[Any]] | None = None
     freed: bool = False
     resting: bool = False
+    free: Callable[[Any], object] | None = None  # of what goes back by another call than the driver's free
 
     def dependencies(self, lane: str, *, writes: bool) -> list[FencePoint]:
         """Return the points of other lanes that a submission on ``lane`` comes after."""

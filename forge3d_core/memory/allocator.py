@@ -112,6 +112,12 @@ class Allocator:
         if total > self.budget.limit:
             self.budget.reserve(total).release()  # refused, counted, and in the budget's own words
 
+    def keep(self, allocation: Allocation) -> Owned:
+        """Return the owner of what the driver has just made."""
+        owned = self._owned(allocation)
+        self._live.add(allocation)  # last: until now all of it goes as it came, by reference counts
+        return owned
+
     def release(self, owned: Owned) -> None:
         """Give memory back now, or as soon as the device is done with it and no other pass is under way."""
         self.drop(owned)
@@ -159,10 +165,7 @@ class Allocator:
 
     @property
     def holdings(self) -> list[object]:
-        """What has not gone back, also adopted memory, which may be in use: for the deferred close.
-
-        As it is when the allocator closes, whenever this was asked.
-        """
+        """What has not gone back when the allocator closes, adopted memory too: for the deferred close."""
         return [self._live, self._owners, self._dropped]
 
     def sweep(self) -> None:
@@ -251,10 +254,7 @@ class Allocator:
         except BaseException:
             reservation.release()
             raise
-        allocation = Allocation(native, reservation)
-        owned = self._owned(allocation)
-        self._live.add(allocation)  # last: until now all of it goes as it came, by reference counts
-        return owned
+        return self.keep(Allocation(native, reservation))
 
     def _footprint(self, nbytes: int, heap: Heap) -> int:
         with asking("the driver's footprint"):
@@ -322,7 +322,7 @@ class Allocator:
     def _free(self, allocation: Allocation) -> None:
         try:
             with self.gate.passing():
-                allocation.resting = self.driver.free(allocation.native) is False
+                allocation.resting = (allocation.free or self.driver.free)(allocation.native) is False
         except Closed:
             pass  # it went with the driver
         except Exception as error:

@@ -18,7 +18,15 @@ from forge3d_core.protocols.device import (
     TextureDevice,
 )
 from forge3d_core.protocols.fence import FencePoint, Timeline
-from forge3d_core.protocols.kernel import Access, Binding, CommandList, Kernel, KernelSource, Param
+from forge3d_core.protocols.kernel import (
+    Access,
+    Binding,
+    ClosableKernel,
+    CommandList,
+    Kernel,
+    KernelSource,
+    Param,
+)
 from forge3d_core.protocols.memory import (
     Buffer,
     Origin,
@@ -72,6 +80,7 @@ __all__ = [
     "BudgetMetrics",
     "BudgetTracker",
     "Buffer",
+    "ClosableKernel",
     "CommandList",
     "ConcurrencyMove",
     "Device",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import attrs
 
@@ -138,6 +138,30 @@ class Kernel(Protocol):
 
 
 @runtime_checkable
+class ClosableKernel(Kernel, Protocol):
+    """A kernel that can be given back before its device closes.
+
+    Kernels of devices that the core assembles are; others need not be. As all that ask for one source get one
+    kernel, closing it closes it for all of them; the next ``create_kernel`` compiles it again. One that is
+    dropped stays for those who ask for it next, until 64 others came after it.
+    """
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed; never blocks."""
+
+    def close(self) -> None:
+        """Give the kernel back, once work that runs it has ended; idempotent, and waits for nothing.
+
+        Recording a dispatch of it, and submitting a list that has one, raise :class:`Closed` from now on.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
 class CommandList(Protocol):
     """Work, recorded on any one thread at a time and submitted once, or many times if it is reusable.
 
@@ -152,7 +176,7 @@ class CommandList(Protocol):
         and from any thread. Each submission runs the same commands with the same params, in order with what
         shares its memory, and has a point of its own; the backend may run what it made of them the first
         time. Recording on it after a submission raises :class:`StateError`, submitting it once one of its
-        buffers was closed :class:`Closed`.
+        buffers, or kernels, was closed :class:`Closed`.
     """
 
     def __len__(self) -> int: ...

@@ -21,6 +21,7 @@ from forge3d_core.protocols import (
     Backend,
     BatchingPool,
     BatchingRing,
+    ClosableKernel,
     Device,
     DeviceInfo,
     DeviceOptions,
@@ -92,6 +93,8 @@ def find_target(spec: str) -> Target:
                 capabilities.add("host_array")
             if _makes(partial(device.create_buffer, 64), RecyclableBuffer):
                 capabilities.add("recycle")
+            if _makes(partial(device.create_kernel, subject.kernels["increment"]), ClosableKernel):
+                capabilities.add("kernel_close")
             if _reuses_lists(device):
                 capabilities.add("reusable_lists")
             if _makes(partial(device.staging_ring, ring_count=1, buffer_size=256), BatchingRing):

@@ -115,6 +115,11 @@ class CudaDriver:
         with self._current():
             return kernels.LANGUAGE, kernels.compile_source(self._cupy, source, self._limits)
 
+    def release_kernel(self, native: kernels.CompiledKernel) -> None:
+        """Unload a kernel."""
+        with self._current():
+            native.entry.release()
+
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         if self._threads.ready():
             return self._lanes.submit(lane, commands, after)

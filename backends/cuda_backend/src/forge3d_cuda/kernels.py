@@ -50,6 +50,10 @@ class Entry:
         for index in range(count):
             self._memory[index] = self._address + self._start + _SLOT * index
 
+    def release(self) -> None:
+        """Let go of the function, and of its module, which CUDA unloads unless another has it."""
+        self._function = None
+
     def launch(
         self,
         grid: tuple[int, int, int],

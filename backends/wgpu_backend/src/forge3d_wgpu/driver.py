@@ -165,6 +165,10 @@ class WgpuDriver:
         self._lanes.check()
         return LANGUAGE, self._keep(compile_source(self._native, source))
 
+    def release_kernel(self, native: CompiledKernel) -> None:
+        """Release a pipeline, and the bind groups that were made for it."""
+        self.free(native)
+
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         """Encode and submit: one encoder, one command buffer. ``after`` holds by the queue's order."""
         self._lanes.check()

@@ -40,7 +40,7 @@ class BindGroups:
     calls: Dialect = attrs.field(factory=lambda: CALLS)
     most_bound: int = attrs.field(init=False)  # bytes
     _kept: dict[Key, Any] = attrs.field(factory=dict, init=False)
-    _keys: dict[int, set[Key]] = attrs.field(factory=dict, init=False)  # by id of a buffer
+    _keys: dict[int, set[Key]] = attrs.field(factory=dict, init=False)  # by id of a buffer, of a kernel
     _dependent: dict[int, set[weakref.ref[Dependent]]] = attrs.field(factory=dict, init=False)  # likewise
     _foreign: weakref.WeakSet[Any] = attrs.field(factory=weakref.WeakSet, init=False)
 
@@ -72,12 +72,12 @@ class BindGroups:
             others = self._dependent.setdefault(id(buffer), set())
             others.add(weakref.ref(dependent, others.discard))
 
-    def forget(self, buffer: Any) -> None:
-        """Let go of all groups with ``buffer``."""
-        for reference in self._dependent.pop(id(buffer), ()):
+    def forget(self, one: Any) -> None:
+        """Let go of all groups with a buffer, or for a kernel."""
+        for reference in self._dependent.pop(id(one), ()):
             if (dependent := reference()) is not None:
                 dependent.drop()
-        for key in self._keys.pop(id(buffer), ()):
+        for key in self._keys.pop(id(one), ()):
             self._drop(key)
 
     def clear(self) -> None:
@@ -89,14 +89,14 @@ class BindGroups:
         if len(self._kept) >= MOST_KEPT:
             with contextlib.suppress(StopIteration, RuntimeError):  # another thread forgets some
                 self._drop(next(iter(self._kept)))
-        for part in key[1:]:
-            self._keys.setdefault(id(part.buffer), set()).add(key)
+        for one in _named(key):
+            self._keys.setdefault(id(one), set()).add(key)
         self._kept[key] = group
 
     def _drop(self, key: Key) -> None:
         self._kept.pop(key, None)
-        for part in key[1:]:
-            keys = self._keys.get(id(part.buffer))
+        for one in _named(key):
+            keys = self._keys.get(id(one))
             if keys is not None:
                 keys.discard(key)
 
@@ -120,3 +120,9 @@ class BindGroups:
                     "one of the two writes, which WebGPU forbids: use a second buffer, or make both "
                     "'readwrite'"
                 )
+
+
+def _named(key: Key) -> list[Any]:
+    """Return the kernel of a group and the buffers."""
+    kernel, *parts = key
+    return [kernel, *(part.buffer for part in parts)]
