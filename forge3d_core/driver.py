@@ -23,7 +23,7 @@ What a driver promises the core
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from forge3d_core.commands import (
     Command,
@@ -47,6 +47,7 @@ from forge3d_core.formats import TextureShape
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, TextureFormat
 
 __all__ = [
+    "AdoptedTexture",
     "Command",
     "Copy",
     "Direction",
@@ -62,6 +63,7 @@ __all__ = [
     "OwnThread",
     "PreparedCommands",
     "ShapedTextures",
+    "TextureAdopting",
     "TextureMemory",
     "Token",
     "Upload",
@@ -182,6 +184,7 @@ class ShapedTextures(Protocol):
         """Return a zeroed texture, or raise ``UsageError`` for one that this device lacks."""
 
 
+<<<<<<< HEAD
 @runtime_checkable
 class Measurable(Protocol):
     """What a driver of real hardware may say besides: that a measurement of its uploads tells something.
@@ -192,3 +195,27 @@ class Measurable(Protocol):
 
     @property
     def measures_transfers(self) -> bool: ...
+=======
+class AdoptedTexture(NamedTuple):
+    """The caller's own texture: what ``Memory.native`` should be for it, and what it is.
+
+    ``writable``: whether copies may bring texels to it.
+    """
+
+    native: Any
+    shape: TextureShape
+    format: TextureFormat
+    writable: bool = True
+
+
+@runtime_checkable
+class TextureAdopting(Protocol):
+    """What a driver may have besides: textures that the caller made."""
+
+    def adopt_texture(self, native: Any, format: TextureFormat | None) -> AdoptedTexture | None:
+        """Return what the caller's object is, or None where it is no texture, and none was asked for.
+
+        ``format`` is what the caller says that it is, who must where the API's object does not. Raises
+        ``UsageError`` for a texture of another device, another format or that no copy reads.
+        """
+>>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)

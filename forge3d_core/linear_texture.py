@@ -10,7 +10,8 @@ from __future__ import annotations
 import attrs
 
 from forge3d_core.commands import TextureMemory
-from forge3d_core.formats import ASPECTS, FORMATS, TextureShape, block_rows, row_bytes
+from forge3d_core.errors import UsageError
+from forge3d_core.formats import ASPECTS, FORMATS, TextureShape, block_rows, row_bytes, texel_dtype
 from forge3d_core.protocols import TextureFormat
 
 
@@ -55,6 +56,24 @@ def images(shape: TextureShape, format: TextureFormat, level: int = 0, aspect: s
                 return found
             offset = found.offset + found.nbytes * shape.samples
     raise AssertionError(f"{format.name} has no aspect {aspect!r}")  # the core asks for none
+
+
+def shape_of(shape: tuple[int, ...], itemsize: int, format: TextureFormat) -> TextureShape:
+    """Return what an array is as a texture: (rows, columns[, channels]), with layers in front or without.
+
+    Raises :class:`UsageError` where it is none of ``format``.
+    """
+    dtype, channels = texel_dtype(format)
+    bare = shape[:-1] if shape[-1:] == (channels,) and len(shape) > 2 else shape
+    if (channels > 1 and bare is shape) or format.block != (1, 1) or not 2 <= len(bare) <= 3 or not all(bare):
+        raise UsageError(
+            f"an array of shape {shape} is no texture of {format.name}; give (rows, columns"
+            f"{f', {channels}' if channels > 1 else ''}), or that with layers in front"
+        )
+    if itemsize != dtype.itemsize:
+        raise UsageError(f"channels of {format.name} are {dtype.name}, and these items are {itemsize} bytes")
+    layers, rows, columns = bare if len(bare) == 3 else (1, *bare)
+    return TextureShape(columns, rows, layers=layers)
 
 
 def linear_bytes(shape: TextureShape, format: TextureFormat) -> int:

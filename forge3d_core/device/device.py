@@ -94,7 +94,7 @@ class AssembledDevice(AsyncWith):
         self.budget = Ledger(options.budget, process=global_tracker())
         self._gate = CallGuard()
         self.allocator = Allocator(driver, self.budget, self._gate)
-        self._textures = Textures(self.limits, self.allocator)
+        self._textures = Textures(self.limits, self.allocator, self._gate)
         self.copier = HostCopier(gate=self._gate)
         self.transfers = Transfers(self.allocator, self.limits, self._gate)
         self._driver = driver
@@ -243,9 +243,11 @@ class AssembledDevice(AsyncWith):
         with self._noticing_loss():
             return self.transfers.host_arrays.make(shape, dtype)
 
-    def adopt(self, native: Any, *, label: str = "") -> DeviceBuffer:
+    def adopt(self, native: Any, *, label: str = "", format: TextureFormat | str | None = None) -> Any:
         self.check()
         arguments.text("label", label)
+        if (texture := self._textures.adopt(self, native, format, label)) is not None:
+            return texture
         with self._gate.passing(), asking("the driver's adopt"):
             memory, nbytes = self._driver.adopt(native)
             nbytes = integer("the size of adopted memory", nbytes)

@@ -7,11 +7,13 @@ from typing import Any
 import attrs
 
 from forge3d_core.arguments import integer, keywords, shown, text
-from forge3d_core.driver import Driver, ShapedTextures
+from forge3d_core.driver import Driver, ShapedTextures, TextureAdopting
 from forge3d_core.errors import UsageError
+from forge3d_core.foreign import asking
 from forge3d_core.formats import FORMATS, TextureShape, texture_format
+from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.memory.allocator import Allocator
-from forge3d_core.memory.textures import DeviceTexture, TextureMemory
+from forge3d_core.memory.textures import Copies, DeviceTexture, TextureMemory
 from forge3d_core.protocols import Limits, TextureExtent, TextureFormat
 
 
@@ -21,6 +23,7 @@ class Textures:
 
     limits: Limits
     allocator: Allocator
+    gate: CallGuard
 
     @property
     def _driver(self) -> Driver:
@@ -36,8 +39,26 @@ class Textures:
         self._check_format(shape, layout)
         owned = self.allocator.texture(shape, layout)
         memory = TextureMemory.of(owned.allocation.native, shape, layout)
-        whole = self.limits.whole_depth_copies
-        return DeviceTexture(owner, self.allocator, owned, memory, label, whole_copies=whole)
+        copies = Copies(self.limits.whole_depth_copies)
+        return DeviceTexture(owner, self.allocator, owned, memory, label, copies=copies)
+
+    def adopt(
+        self, owner: object, native: Any, format: TextureFormat | str | None, label: str
+    ) -> DeviceTexture | None:
+        """Return the caller's own texture as one of the device, or None where it is a buffer."""
+        driver, layout = self._driver, None if format is None else texture_format(format)
+        if not isinstance(driver, TextureAdopting):
+            if layout is not None:
+                raise UsageError("this device adopts no textures; adopt a buffer, and leave format= out")
+            return None
+        with self.gate.passing(), asking("the driver's adopt_texture"):
+            adopted = driver.adopt_texture(native, layout)
+        if adopted is None:
+            return None
+        owned = self.allocator.adopted(adopted.native, adopted.shape.nbytes(adopted.format))
+        memory = TextureMemory.of(adopted.native, adopted.shape, adopted.format)
+        copies = Copies(self.limits.whole_depth_copies, adopted.writable)
+        return DeviceTexture(owner, self.allocator, owned, memory, label, copies=copies)
 
     def _shape(self, width: Any, height: Any, **extent: int) -> TextureShape:
         width, height = integer("width", width), integer("height", height)

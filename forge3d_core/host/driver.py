@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from forge3d_core.deadline import Deadline
-from forge3d_core.driver import Command, Direction
+from forge3d_core.driver import AdoptedTexture, Command, Direction
 from forge3d_core.errors import ForgeError, KernelError, UsageError
 from forge3d_core.formats import FORMATS, TextureShape, block_rows, row_bytes
 from forge3d_core.host.chaos import Decision
@@ -22,7 +22,7 @@ from forge3d_core.host.lanes import Hold, Lanes
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import HostOptions
 from forge3d_core.host.submission import Submission
-from forge3d_core.linear_texture import linear_bytes
+from forge3d_core.linear_texture import linear_bytes, shape_of
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import GIB, align_up
 
@@ -115,6 +115,12 @@ class HostDriver:
         if native.nbytes == 0:
             raise UsageError(f"an array of shape {native.shape} has no bytes to adopt")
         return np.asarray(native).reshape(-1).view(np.uint8), native.nbytes
+
+    def adopt_texture(self, native: Any, format: TextureFormat | None) -> AdoptedTexture | None:
+        if format is None:
+            return None
+        memory, _ = self.adopt(native)
+        return AdoptedTexture(memory, shape_of(native.shape, native.itemsize, format), format)
 
     def compile(self, source: KernelSource) -> tuple[str, Any]:
         function = source.sources.get(LANGUAGE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import attrs
 from numpy.typing import NDArray
@@ -84,12 +84,16 @@ class TextureMemory:
         )
 
 
+class Copies(NamedTuple):
+    """What copies do with a texture: depth by whole levels, as WebGPU has it, and whether they write it."""
+
+    whole_depth: bool = False
+    writable: bool = True
+
+
 @presents(protocols.ShapedTexture, array=READ)
 class DeviceTexture(DeviceMemory):
-    """See :class:`forge3d_core.protocols.Texture`.
-
-    ``whole_copies``: this device copies depth and stencil by whole levels, as WebGPU does.
-    """
+    """See :class:`forge3d_core.protocols.ShapedTexture`."""
 
     def __init__(
         self,
@@ -99,11 +103,11 @@ class DeviceTexture(DeviceMemory):
         memory: TextureMemory,
         label: str,
         *,
-        whole_copies: bool = False,
+        copies: Copies,
     ) -> None:
         super().__init__(owner, allocator, owned, label)
         self._allocator = allocator
-        self._whole_copies = whole_copies
+        self.copies = copies
         self.memory = memory
         self.width, self.height, self.nbytes = memory.width, memory.height, memory.nbytes
         self.format = memory.format
@@ -127,7 +131,7 @@ class DeviceTexture(DeviceMemory):
     @property
     def whole_copies(self) -> bool:
         """Whether copies cover a whole level of it, and all of each slice that they touch."""
-        return self._whole_copies and is_depth_stencil(self.format)
+        return self.copies.whole_depth and is_depth_stencil(self.format)
 
     def view(self, *, level: int = 0, layer: int | None = None, aspect: str = "all") -> TextureView:
         self.check()
@@ -200,6 +204,10 @@ class DeviceTexture(DeviceMemory):
     def writable(self, origin: Triple, size: Triple) -> None:
         """Raise :class:`UsageError` for texels that no copy brings to it."""
         self._copyable("upload")
+        if not self.copies.writable:
+            raise UsageError(
+                f"{self!r} was adopted, and no copy may write it: its owner made it without COPY_DST"
+            )
         if self.whole_copies and self.format.name == "depth32float":
             raise UsageError(
                 "WebGPU copies depth32float to the host and never to the device, so this one is only read; "
@@ -261,9 +269,7 @@ class TextureView(DeviceTexture):
         if owned is None:
             whole.check()
             raise AssertionError("a closed texture")  # check has raised
-        super().__init__(
-            whole.owner, whole._allocator, owned, memory, whole.label, whole_copies=whole._whole_copies
-        )
+        super().__init__(whole.owner, whole._allocator, owned, memory, whole.label, copies=whole.copies)
 
     @property
     def owned(self) -> Owned | None:

@@ -80,6 +80,7 @@ def _limits(read: _Reader) -> Limits:
         lanes=read.texts("lanes"),
         concurrent_lanes=read.flag("concurrent_lanes"),
         mapped_copies=read.flag("mapped_copies"),
+        features=read.texts("features"),
         texture_formats=read.texts("texture_formats"),
         max_texture_layers=read.count("max_texture_layers"),
         max_texture_depth=read.count("max_texture_depth"),

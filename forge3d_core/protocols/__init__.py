@@ -15,7 +15,6 @@ from forge3d_core.protocols.device import (
     HostArrayDevice,
     Lane,
     Limits,
-    TextureDevice,
 )
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import (
@@ -63,6 +62,7 @@ from forge3d_core.protocols.ring import (
     StagingSlice,
     WantedUpload,
 )
+from forge3d_core.protocols.textures import TextureDevice
 
 __all__ = [
     "LANE_ROLES",

@@ -8,16 +8,21 @@ from typing import Any, Literal, Protocol, Self, Unpack, cast, get_args, runtime
 import attrs
 from numpy.typing import NDArray
 
-from forge3d_core.arguments import integer, shown, threads
+from forge3d_core.arguments import integer, sequence, shown, text, threads
 from forge3d_core.deadline import seconds
 from forge3d_core.errors import UsageError
 from forge3d_core.presentation import Figures, line
 from forge3d_core.protocols.budget import BudgetTracker
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
+<<<<<<< HEAD
 from forge3d_core.protocols.memory import Buffer, ShapedTexture, Texture, TextureExtent, TextureFormat
 from forge3d_core.protocols.pool import AsyncReadbackConfig, PoolOptions
 from forge3d_core.protocols.readback import ReadbackPool
+=======
+from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
+from forge3d_core.protocols.readback import AsyncReadbackConfig, PoolOptions, ReadbackPool
+>>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
 from forge3d_core.protocols.ring import StagingRing
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
@@ -66,6 +71,8 @@ class Limits(Figures):
     concurrent_lanes: bool = True  # False: the lanes are logical, one native queue runs them in order
     # whether the device copies from and to host-visible memory while the host has it in use
     mapped_copies: bool = False
+    # the API's own names of what the device has besides; empty where the API has no such thing
+    features: tuple[str, ...] = ()
     # the formats of WebGPU that textures may have, by name; empty where the device does not tell
     texture_formats: tuple[str, ...] = ()
     max_texture_layers: int = attrs.field(default=1, converter=_limit)  # 1: no layers, and no other levels
@@ -122,18 +129,40 @@ def _drain_timeout(value: float) -> float:
     return number
 
 
+def _features(value: Iterable[str]) -> tuple[str, ...]:
+    names = sorted(value) if isinstance(value, (set, frozenset)) else sequence("features", value)
+    return tuple(text("a feature", name) for name in names)
+
+
+def _native_limits(value: Mapping[str, int]) -> Mapping[str, int]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"limits are numbers by name, not {shown(value)}")
+    return {text("the name of a limit", name): integer("a limit", number) for name, number in value.items()}
+
+
 @attrs.frozen
 class DeviceOptions:
     """What the core asks of every backend when it opens a device; the same keys as in a config file.
 
     ``budget``: the limit on host-visible memory, 512 MiB by default (source: the memory management
+<<<<<<< HEAD
     guide). ``drain_timeout``: seconds that ``close`` lets submitted work end. ``tuning``: how large
     transfers are cut, ``"measured"`` once on each machine, or ``"fixed"``, the same on all of them.
+=======
+    guide). ``drain_timeout``: seconds that ``close`` lets submitted work end. ``features`` and ``limits``:
+    what the API's own device must have besides, by the API's names; a backend whose API knows neither
+    leaves ``Limits.features`` empty, and what asked for some is refused there.
+>>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
     """
 
     budget: int = attrs.field(default=512 * MIB, converter=parse_bytes)
     drain_timeout: float = attrs.field(default=10.0, converter=_drain_timeout)
+<<<<<<< HEAD
     tuning: TuningMode = attrs.field(default="fixed", converter=tuning_mode)
+=======
+    features: tuple[str, ...] = attrs.field(default=(), converter=_features)
+    limits: Mapping[str, int] = attrs.field(factory=dict, converter=_native_limits)
+>>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
 
 
 @runtime_checkable
@@ -311,29 +340,4 @@ class HostArrayDevice(Device, Protocol):
         The memory goes back when no array, view or memoryview refers to it and the device is done with it;
         what outlives the device stays valid. Raises a :class:`BudgetError` when refused,
         :class:`UsageError` for a dtype without a byte layout or a negative extent.
-        """
-
-
-@runtime_checkable
-class TextureDevice(Device, Protocol):
-    """A device whose textures have levels, layers, depth and samples, and any format.
-
-    Devices that the core assembles are; others need not be.
-    """
-
-    def create_texture(
-        self,
-        width: int,
-        height: int,
-        format: TextureFormat | str = "rgba8unorm",
-        *,
-        label: str = "",
-        **extent: Unpack[TextureExtent],
-    ) -> ShapedTexture:
-        """Return a zeroed texture of any format in ``limits.texture_formats``; see :class:`TextureExtent`.
-
-        ``depth`` above 1 makes it a 3-d texture, ``layers`` so many images of one size (6 for a cube). A
-        compressed format wants whole blocks. Raises :class:`UsageError` for what the device has no texture
-        of: a format that is not listed, sizes beyond ``limits.max_texture_size``, ``max_texture_layers`` or
-        ``max_texture_depth``, more levels than halving gives; a :class:`BudgetError` when refused.
         """

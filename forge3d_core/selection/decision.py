@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 
 import attrs
@@ -31,6 +31,8 @@ class Request:
     restrictions: tuple[Choice, ...]  # every source's say on what may load
     import_timeout: float
     probe_timeout: float
+    features: tuple[str, ...] = ()
+    limits: Mapping[str, int] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, configuration: Configuration) -> Request:
@@ -58,7 +60,14 @@ class Request:
     @property
     def options(self) -> DeviceOptions:
         return DeviceOptions(
+<<<<<<< HEAD
             budget=self.budget.value, drain_timeout=self.drain_timeout.value, tuning=self.tuning.value
+=======
+            budget=self.budget.value,
+            drain_timeout=self.drain_timeout.value,
+            features=self.features,
+            limits=self.limits,
+>>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
         )
 
     @property

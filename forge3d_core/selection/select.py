@@ -11,9 +11,12 @@ integrated 200, virtual 100, an API's CPU adapter 10, the host backend 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
+
+import attrs
 
 from forge3d_core.config import configuration
 from forge3d_core.errors import BackendError, ForgeError, NoDevice, PluginFailed, UsageError
@@ -21,13 +24,15 @@ from forge3d_core.lifetime.deferred_close import close_deferred
 from forge3d_core.plugins import BackendSpec, Plugin, contained, import_failure
 from forge3d_core.plugins.registry import REGISTRY, Registry
 from forge3d_core.printable import described, shown
-from forge3d_core.protocols import Device, FencePoint
+from forge3d_core.protocols import Device, DeviceOptions, FencePoint
 from forge3d_core.selection.decision import Decision, Request, decide, nothing_opens
 from forge3d_core.selection.simulated import simulator
 from forge3d_core.status.publisher import PUBLISHER
 
 NEVER = 2**63 - 1
 """A timeline value that no device lives to reach."""
+
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 DEVICE_MEMBERS = ("info", "limits", "budget", "lanes", "submit", "staging_ring", "readback_pool", "close")
 
@@ -37,24 +42,33 @@ def open_device(
     *,
     budget: int | str | None = None,
     drain_timeout: float | None = None,
+    features: Iterable[str] = (),
+    limits: Mapping[str, int] = NO_LIMITS,
     registry: Registry = REGISTRY,
 ) -> Device:
     """Open the device that arguments and configuration choose; the best there is when they are silent.
 
     ``backend``: ``"name"`` or ``"name:selector"`` (``"wgpu:llvmpipe"``, ``"cuda:1"``), or ``"auto"``.
     ``budget``: the limit on host-visible bytes, ``"512 MiB"`` unless configured. ``drain_timeout``:
-    seconds that ``close`` lets submitted work end. Thread-safety: may be called from any thread.
+    seconds that ``close`` lets submitted work end. ``features`` and ``limits``: what the API's own device
+    must have besides, by the API's names (``["float32-filterable"]``, ``{"max-bind-groups": 4}`` on wgpu), so
+    that another library can use it. Thread-safety: may be called from any thread.
 
     Raises the :class:`BackendError` that says why there is no device and what would help,
     :class:`UsageError` for a bad argument and :class:`ConfigError` for a bad source.
     """
     wanted = simulator() or backend
-    request = Request.of(configuration(backend=wanted, budget=budget, drain_timeout=drain_timeout))
+    asked = DeviceOptions(features=features, limits=limits)  # which checks them
+    request = attrs.evolve(
+        Request.of(configuration(backend=wanted, budget=budget, drain_timeout=drain_timeout)),
+        features=asked.features,
+        limits=asked.limits,
+    )
     if request.spec.automatic:
         device = _open_automatic(request, registry)
     else:
         plugin = _load(registry, request, request.spec.name, named=request.named)
-        device = _opened(plugin, partial(plugin.backend.open, request.spec.selector, request.options))
+        device = _provided(plugin, request.spec.selector, request.options)
     return _announced(device, registry)
 
 
@@ -112,7 +126,7 @@ def _open_best(decision: Decision, registry: Registry) -> Device:
     for info in decision.ranked:
         try:
             plugin = _load(registry, request, info.backend, named=False)
-            return _opened(plugin, partial(plugin.backend.open, info.selector, request.options))
+            return _provided(plugin, info.selector, request.options)
         except Exception as error:
             told = described(error)
             told = told.partition(": ")[2] if isinstance(error, BackendError) else told
@@ -120,6 +134,23 @@ def _open_best(decision: Decision, registry: Registry) -> Device:
             first = first or error
             registry.forget(info.backend)
     raise nothing_opens(decision.statuses, tuple(refusals)) from first
+
+
+def _provided(plugin: Plugin, selector: str, options: DeviceOptions) -> Device:
+    """Open a device, and close it again where it has not what ``options`` ask of the API's own."""
+    device = _opened(plugin, partial(plugin.backend.open, selector, options))
+    if not (options.features or options.limits):
+        return device
+    there = device.limits.features
+    lacking = [name for name in options.features if name.replace("_", "-") not in there]
+    if lacking or (options.limits and not there):
+        device.close()
+        what = f"feature {', '.join(lacking)}" if lacking else f"limit {', '.join(options.limits)}"
+        raise NoDevice(
+            f"{device.info.name} has no {what} to ask for; leave it out, or open a device of another backend",
+            backend=plugin.name,
+        )
+    return device
 
 
 def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:

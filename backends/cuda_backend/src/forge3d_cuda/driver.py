@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 import attrs
+import numpy as np
 
-from forge3d_core.driver import Command, Direction, poll_until
+from forge3d_core.driver import AdoptedTexture, Command, Direction, poll_until
 from forge3d_core.formats import TextureShape, block_rows, row_bytes
-from forge3d_core.linear_texture import linear_bytes
+from forge3d_core.linear_texture import linear_bytes, shape_of
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
 from forge3d_core.units import align_up
 from forge3d_cuda import kernels
@@ -110,6 +111,14 @@ class CudaDriver:
         with self._current():
             array = self._pool.adopt(native)
         return array, array.size
+
+    def adopt_texture(self, native: Any, format: TextureFormat | None) -> AdoptedTexture | None:
+        if format is None:
+            return None
+        memory, _ = self.adopt(native)
+        described = native.__cuda_array_interface__
+        itemsize = np.dtype(described["typestr"]).itemsize
+        return AdoptedTexture(memory, shape_of(tuple(described["shape"]), itemsize, format), format)
 
     def compile(self, source: KernelSource) -> tuple[str, Any]:
         with self._current():

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 from wgpu.backends.wgpu_native import lib
 
-from forge3d_core.driver import Command, Direction, Dispatch, PreparedCommands
+from forge3d_core.driver import AdoptedTexture, Command, Direction, Dispatch, PreparedCommands
 from forge3d_core.errors import ForgeError
 from forge3d_core.formats import TextureShape
 from forge3d_core.protocols import DeviceInfo, Heap, KernelSource, Limits, TextureFormat
@@ -29,7 +29,7 @@ from forge3d_wgpu.params import Arenas
 from forge3d_wgpu.recording import Recorder, Recording, Translator
 from forge3d_wgpu.staging import WORD, HostBlock
 from forge3d_wgpu.submission import Submission
-from forge3d_wgpu.textures import create_texture, formats_of
+from forge3d_wgpu.textures import create_texture, describe_texture, formats_of, is_texture
 from forge3d_wgpu.transfers import Transfers
 
 ROW_PITCH_ALIGNMENT = 256  # WebGPU, "bytesPerRow"
@@ -48,6 +48,7 @@ def limits_of(native: Any) -> Limits:
         max_group_threads=limits["max-compute-invocations-per-workgroup"],
         languages=(LANGUAGE,),
         concurrent_lanes=False,
+        features=tuple(sorted(native.features)),
         texture_formats=formats_of(native.features),
         max_texture_layers=limits["max-texture-array-layers"],
         max_texture_depth=limits["max-texture-dimension-3d"],
@@ -160,6 +161,15 @@ class WgpuDriver:
         nbytes = check_adoptable(self._native, native)
         self._groups.mark_foreign(native)
         return self._guard.watch(native), nbytes
+
+    def adopt_texture(self, native: Any, format: TextureFormat | None) -> AdoptedTexture | None:
+        if format is None and not is_texture(native):
+            return None
+        self._lanes.check()
+        adopted = describe_texture(self._native, native, format)
+        self._groups.mark_foreign(native)
+        self._guard.watch(native)
+        return adopted
 
     def compile(self, source: KernelSource) -> tuple[str, CompiledKernel]:
         self._lanes.check()

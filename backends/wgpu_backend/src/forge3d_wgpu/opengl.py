@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import attrs
 from wgpu.backends.wgpu_native import lib
 
-from forge3d_core.driver import Command, Direction, Dispatch
+from forge3d_core.driver import AdoptedTexture, Command, Direction, Dispatch
 from forge3d_core.errors import ForgeError, KernelError, UsageError
 from forge3d_core.formats import TextureShape
 from forge3d_core.protocols import KernelSource, TextureFormat
@@ -152,6 +152,10 @@ class OpenGlDriver(WgpuDriver):
 
     def adopt(self, native: Any) -> tuple[Any, int]:
         raise UsageError("wgpu over OpenGL adopts no memory: its owner's work would not wait for forge3d's")
+
+    def adopt_texture(self, native: Any, format: TextureFormat | None) -> AdoptedTexture | None:
+        self.adopt(native)  # which raises
+        return None
 
     def _record(self, commands: Sequence[Command]) -> Recording:
         """Check the commands and leave the rest to the feeder: to translate them may allocate."""

@@ -58,11 +58,14 @@ class WgpuBackend:
     def open(self, selector: str = "", options: DeviceOptions | None = None) -> Device:
         with opening():
             info, adapter = find(selector)
-        features = [feature for feature in WANTED_FEATURES if feature in adapter.features]
+        options = options or DeviceOptions()
+        features, limits = wanted(adapter, options)
         with opengl_context() if info.caution else opening():
             try:
                 # wgpu-py asks for all of the adapter's limits unless told otherwise.
-                native = adapter.request_device_sync(label="forge3d", required_features=features)
+                native = adapter.request_device_sync(
+                    label="forge3d", required_features=features, required_limits=limits
+                )
             except (RuntimeError, load_wgpu().GPUError) as error:
                 which = f"{NAME}:{info.selector} ({info.name}, {info.driver})"
                 raise NoDevice(f"{which} is there and does not open: {error}", backend=NAME) from error
@@ -78,6 +81,20 @@ class WgpuBackend:
                 "ours would meet in one context; use a Vulkan, Metal or Direct3D 12 adapter"
             )
         return _assemble(native, info, False, options)
+
+
+def wanted(adapter: Any, options: DeviceOptions) -> tuple[list[str], dict[str, int]]:
+    """Return the features and limits to ask an adapter for; raises :class:`NoDevice` for what it lacks."""
+    asked = [name.replace("_", "-") for name in options.features]
+    lacking = [name for name in asked if name not in adapter.features]
+    limits = {name.replace("_", "-"): number for name, number in options.limits.items()}
+    unknown = [name for name in limits if name not in adapter.limits]
+    if lacking or unknown:
+        what = f"feature {', '.join(lacking)}" if lacking else f"limit {', '.join(unknown)}"
+        there = ", ".join(sorted(adapter.features if lacking else adapter.limits))
+        raise NoDevice(f"this adapter has no {what}; it has {there}", backend=NAME)
+    offered = [feature for feature in WANTED_FEATURES if feature in adapter.features]
+    return list(dict.fromkeys((*offered, *asked))), limits
 
 
 @hookimpl

@@ -7,6 +7,7 @@ from typing import Any
 
 import wgpu
 
+from forge3d_core.driver import AdoptedTexture
 from forge3d_core.errors import UsageError
 from forge3d_core.formats import FORMATS, TextureShape, is_depth_stencil
 from forge3d_core.protocols import TextureFormat
@@ -98,3 +99,38 @@ def create_texture(
             format=format.name,
             usage=usage,
         )
+
+
+def is_texture(native: Any) -> bool:
+    return isinstance(native, wgpu.GPUTexture)
+
+
+def describe_texture(device: Any, native: Any, format: TextureFormat | None) -> AdoptedTexture:
+    """Return what the caller's own texture is, or raise :class:`UsageError`."""
+    if not is_texture(native):
+        raise UsageError(f"the wgpu backend adopts a wgpu.GPUTexture, not a {type(native).__name__}")
+    if native._device is not device:
+        raise UsageError("the texture belongs to another wgpu device; adopt it on the device that made it")
+    if format is not None and format.name != native.format:
+        raise UsageError(f"the texture is of {native.format}, not {format.name}; leave format= out")
+    if native.dimension == "1d":
+        raise UsageError("forge3d has no 1-d textures; make it 2-d, of one row")
+    if not native.usage & wgpu.TextureUsage.COPY_SRC and native.sample_count == 1:
+        raise UsageError(
+            f"the texture's usage is {native.usage:#x} and must include COPY_SRC, so that it can be read; "
+            "create it with that (pygfx: gfx.Texture(..., usage=wgpu.TextureUsage.COPY_SRC))"
+        )
+    with NativeErrors("adopting a texture", UsageError):
+        native.create_view()  # there is no other way to ask whether it was destroyed
+    width, height, slices = native.size
+    flat = native.dimension == "2d"
+    shape = TextureShape(
+        width,
+        height,
+        depth=1 if flat else slices,
+        layers=slices if flat else 1,
+        mip_levels=native.mip_level_count,
+        samples=native.sample_count,
+    )
+    writable = bool(native.usage & wgpu.TextureUsage.COPY_DST)
+    return AdoptedTexture(native, shape, FORMATS[native.format], writable)
