@@ -184,7 +184,6 @@ class ShapedTextures(Protocol):
         """Return a zeroed texture, or raise ``UsageError`` for one that this device lacks."""
 
 
-<<<<<<< HEAD
 @runtime_checkable
 class Measurable(Protocol):
     """What a driver of real hardware may say besides: that a measurement of its uploads tells something.
@@ -195,7 +194,8 @@ class Measurable(Protocol):
 
     @property
     def measures_transfers(self) -> bool: ...
-=======
+
+
 class AdoptedTexture(NamedTuple):
     """The caller's own texture: what ``Memory.native`` should be for it, and what it is.
 
@@ -218,4 +218,3 @@ class TextureAdopting(Protocol):
         ``format`` is what the caller says that it is, who must where the API's object does not. Raises
         ``UsageError`` for a texture of another device, another format or that no copy reads.
         """
->>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)

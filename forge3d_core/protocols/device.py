@@ -15,14 +15,9 @@ from forge3d_core.presentation import Figures, line
 from forge3d_core.protocols.budget import BudgetTracker
 from forge3d_core.protocols.fence import FencePoint, Timeline
 from forge3d_core.protocols.kernel import CommandList, Kernel, KernelSource
-<<<<<<< HEAD
-from forge3d_core.protocols.memory import Buffer, ShapedTexture, Texture, TextureExtent, TextureFormat
+from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
 from forge3d_core.protocols.pool import AsyncReadbackConfig, PoolOptions
 from forge3d_core.protocols.readback import ReadbackPool
-=======
-from forge3d_core.protocols.memory import Buffer, Texture, TextureFormat
-from forge3d_core.protocols.readback import AsyncReadbackConfig, PoolOptions, ReadbackPool
->>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
 from forge3d_core.protocols.ring import StagingRing
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
@@ -145,24 +140,17 @@ class DeviceOptions:
     """What the core asks of every backend when it opens a device; the same keys as in a config file.
 
     ``budget``: the limit on host-visible memory, 512 MiB by default (source: the memory management
-<<<<<<< HEAD
     guide). ``drain_timeout``: seconds that ``close`` lets submitted work end. ``tuning``: how large
     transfers are cut, ``"measured"`` once on each machine, or ``"fixed"``, the same on all of them.
-=======
-    guide). ``drain_timeout``: seconds that ``close`` lets submitted work end. ``features`` and ``limits``:
-    what the API's own device must have besides, by the API's names; a backend whose API knows neither
+    ``features`` and ``limits``: what the API's own device must have besides, by the API's names; a backend whose API knows neither
     leaves ``Limits.features`` empty, and what asked for some is refused there.
->>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
     """
 
     budget: int = attrs.field(default=512 * MIB, converter=parse_bytes)
     drain_timeout: float = attrs.field(default=10.0, converter=_drain_timeout)
-<<<<<<< HEAD
     tuning: TuningMode = attrs.field(default="fixed", converter=tuning_mode)
-=======
     features: tuple[str, ...] = attrs.field(default=(), converter=_features)
     limits: Mapping[str, int] = attrs.field(factory=dict, converter=_native_limits)
->>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
 
 
 @runtime_checkable

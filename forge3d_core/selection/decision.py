@@ -60,14 +60,11 @@ class Request:
     @property
     def options(self) -> DeviceOptions:
         return DeviceOptions(
-<<<<<<< HEAD
-            budget=self.budget.value, drain_timeout=self.drain_timeout.value, tuning=self.tuning.value
-=======
             budget=self.budget.value,
             drain_timeout=self.drain_timeout.value,
+            tuning=self.tuning.value,
             features=self.features,
             limits=self.limits,
->>>>>>> c47d2ef (textures: adopt render targets; ask for features and limits)
         )
 
     @property
