@@ -142,8 +142,8 @@ class DeviceOptions:
     ``budget``: the limit on host-visible memory, 512 MiB by default (source: the memory management
     guide). ``drain_timeout``: seconds that ``close`` lets submitted work end. ``tuning``: how large
     transfers are cut, ``"measured"`` once on each machine, or ``"fixed"``, the same on all of them.
-    ``features`` and ``limits``: what the API's own device must have besides, by the API's names; a backend whose API knows neither
-    leaves ``Limits.features`` empty, and what asked for some is refused there.
+    ``features`` and ``limits``: what the API's own device must have besides, by the API's names; a backend
+    whose API knows neither leaves ``Limits.features`` empty, and what asked for some is refused there.
     """
 
     budget: int = attrs.field(default=512 * MIB, converter=parse_bytes)
