@@ -33,10 +33,14 @@ class Holding:
         return self._hold.held
 
     @property
+    def bounded(self) -> bool:
+        """Whether the hold ends by itself only, as nothing can stop what keeps the lane."""
+        return bool(getattr(self._hold, "bounded", False))
+
+    @property
     def lapsed(self) -> bool:
         """Whether the hold has ended by itself, although it was to last until it is released."""
-        bounded = getattr(self._hold, "bounded", False)
-        return not (bounded or self._released or self.held or self._gone())
+        return not (self.bounded or self._released or self.held or self._gone())
 
     def observe(self, look: Callable[..., T], *args: Any) -> T:
         """Return what ``look`` returns, provided that the lane was still held afterwards.
