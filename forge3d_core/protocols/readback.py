@@ -187,9 +187,11 @@ class ReadbackPool(Protocol):
         Of a buffer: ``nbytes`` from ``offset``, as ``dtype`` (default uint8) and ``shape`` (default
         1-d). ``shape`` with ``dtype`` gives ``nbytes`` where that is left out. Of a texture: ``size``
         texels (width, height) from ``origin``, as an array (height, width[, channels]) of the format's
-        dtype, with the rows' padding removed; another ``dtype`` is refused. ``out``, C-contiguous and
-        of exactly the right bytes, receives the data when the handle completes, and is what ``wait``
-        returns; it has the dtype of a texture's format, or the one that was named, else any.
+        dtype, with the rows' padding removed; another ``dtype`` is refused. ``out``, writable and of
+        exactly the right bytes, receives the data when the handle completes, and is what ``wait``
+        returns; it has the dtype of a texture's format, or the one that was named, else any. It may
+        have gaps, or another order than C's, where the backend copies to such arrays; one that it
+        does not is refused, and so is one whose items share memory.
 
         An empty region gives a complete handle with an empty array. Raises :class:`OutOfRange`,
         :class:`UsageError` for a dtype or shape that does not fit, :class:`Busy`.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from forge3d_core.foreign import view_of
 from forge3d_core.lifetime.hold import Hold, note
 from forge3d_core.protocols import FencePoint
+from forge3d_core.readback.destination import Destination
 from forge3d_core.readback.region import Region
 from forge3d_core.readback.results import REUSED_BYTES, Results
 from forge3d_core.readback.state import Slot
@@ -34,6 +35,11 @@ def land(
         return result
     result = result_of(region, results)
     if region.direct is not None:
+        return result
+    if region.strided:
+        whole = nbytes if region.row_pitch is None else region.rows * region.size[2]
+        for part, bytes_ in Destination.of(region, result).pairs(view, place + region.lead, 0, whole):
+            copier.copy(part, bytes_)
         return result
     target, source = ways(region, result, view, place)
     if nbytes < 2 * PARALLEL_BYTES:
@@ -70,11 +76,22 @@ def land_pieces(
             return None  # over just before, and the block may be another's
         result = result_of(read.region, results)
         with copier.gate.passing():
-            target, source = ways(read.region, result, view_of(slot.allocation.native), read.place)
-        landing = BulkLanding(target, source, read.pieces, copier.gate, wait)
+            move = _mover(read, result, view_of(slot.allocation.native))
+        landing = BulkLanding(move, read.pieces, copier.gate, wait)
         return result if landing.run(copier.crew, copier.threads - 1) else None
     finally:
         del user  # not left to the frame, which an error that the caller keeps would keep
+
+
+def _mover(read: PiecedRead, result: NDArray[Any], view: NDArray[np.uint8]) -> Callable[[int, int], None]:
+    """Return what moves a piece of a read out of the block that ``view`` shows."""
+    region = read.region
+    if region.strided:
+        destination = Destination.of(region, result, (piece.stop for piece in read.pieces))
+        unit, first = region.row_pitch or 1, read.place + region.lead
+        return lambda start, stop: destination.fill(view, first + start * unit, start, stop)
+    target, source = ways(region, result, view, read.place)
+    return lambda start, stop: np.copyto(target[start:stop], source[start:stop])
 
 
 def result_of(region: Region, results: Results) -> NDArray[Any]:

@@ -56,6 +56,7 @@ class Region:
     row_axes: int = 1  # that step over whole rows: slices and rows
     whole: bool = False  # each slice in one copy
     out: NDArray[Any] | None = None
+    strided: bool = False  # ``out`` has gaps, or another order than C's
     direct: tuple[Allocation, int] | None = None  # the memory of ``out`` that the device copies to itself
 
     @classmethod
@@ -160,12 +161,24 @@ class Region:
                 f"what is read is {self.dtype}, and out is {out.dtype}; give an array of {self.dtype}, or a "
                 ".view of yours"
             )
-        if not (out.flags.c_contiguous and out.flags.writeable) or out.nbytes != self.nbytes:
+        if not out.flags.writeable or out.nbytes != self.nbytes:
             raise UsageError(
-                f"out must be a writable, C-contiguous array of exactly {self.nbytes} bytes; this one has "
-                f"{out.nbytes} (contiguous: {out.flags.c_contiguous}, writable: {out.flags.writeable})"
+                f"out must be a writable array of exactly {self.nbytes} bytes; this one has {out.nbytes} "
+                f"(writable: {out.flags.writeable})"
             )
-        return attrs.evolve(self, out=out)
+        if out.flags.c_contiguous:
+            return attrs.evolve(self, out=out)
+        if self.row_pitch is not None and out.shape != self.shape:
+            raise UsageError(
+                f"out has gaps between its items, so it must have the shape of what is read, {self.shape}, "
+                f"not {out.shape}"
+            )
+        if overlaps(out):
+            raise UsageError(
+                f"items of out share memory (shape {out.shape}, strides {out.strides}), so it cannot hold "
+                "what is read; give an array in which each item has bytes of its own"
+            )
+        return attrs.evolve(self, out=out, strided=True)
 
     def aimed(self, found: tuple[Allocation, int] | None, limits: Limits) -> Region:
         """Return the region with the device copying to ``out`` itself, if that is in its memory, as found.
@@ -235,6 +248,17 @@ class Region:
     def lend(self, loan: Loan) -> NDArray[Any]:
         """Return the array over a loan of :meth:`bytes_in`."""
         return loan.array(self.dtype, self.shape, self.row_pitch, self.row_axes)
+
+
+def overlaps(array: NDArray[Any]) -> bool:
+    """Whether items of an array may share bytes: no axis steps over all that the smaller ones cover."""
+    covered = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True)):
+        if length > 1:
+            if stride < covered:
+                return True
+            covered = stride * (length - 1) + covered
+    return False
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
 
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.protocols import FencePoint
@@ -27,14 +24,13 @@ class Piece:
 
 @attrs.define(eq=False)
 class BulkLanding:
-    """Moves the pieces of a read from ``source``, in host-visible memory, to ``target``.
+    """Moves the pieces of a read out of host-visible memory, by ``move``, from a start to a stop.
 
     Workers move what has come; the calling thread waits for the next piece, by ``wait``, which says whether
     to go on.
     """
 
-    target: NDArray[Any]
-    source: NDArray[Any]
+    move: Callable[[int, int], None]
     pieces: Sequence[Piece]
     guard: CallGuard
     wait: Callable[[FencePoint], bool]
@@ -83,7 +79,6 @@ class BulkLanding:
         return True
 
     def _move(self, piece: Piece) -> None:
-        run = slice(piece.start, piece.stop)
         with self.guard.here():
             self.guard.check()
-            np.copyto(self.target[run], self.source[run])
+            self.move(piece.start, piece.stop)

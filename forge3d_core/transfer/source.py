@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -212,22 +213,28 @@ def raw_items(array: NDArray[Any], room: int, alignment: int) -> NDArray[Any]:
     return raw
 
 
-def copy_run(goal: NDArray[Any], array: NDArray[Any], start: int, stop: int) -> None:
-    """Copy the items ``start`` to ``stop`` of ``array`` in C order to ``goal``, which is 1-d.
+def parts_of(array: NDArray[Any], start: int, stop: int) -> Iterator[NDArray[Any]]:
+    """Yield the parts of ``array`` that hold the items ``start`` to ``stop`` in C order.
 
-    Whole rows go at once, what is left of a row at either end by itself.
+    Whole rows come at once, what is left of a row at either end by itself.
     """
     if array.ndim == 1:
-        np.copyto(goal, array[start:stop])
+        yield array[start:stop]
         return
     row = math.prod(array.shape[1:])
     while start < stop:
         index, inside = divmod(start, row)
         if inside or stop - start < row:
             count = min(row - inside, stop - start)
-            copy_run(goal[:count], array[index], inside, inside + count)
+            yield from parts_of(array[index], inside, inside + count)
         else:
-            rows = (stop - start) // row
-            count = rows * row
-            np.copyto(goal[:count].reshape(rows, *array.shape[1:]), array[index : index + rows])
-        goal, start = goal[count:], start + count
+            count = (stop - start) // row * row
+            yield array[index : index + count // row]
+        start += count
+
+
+def copy_run(goal: NDArray[Any], array: NDArray[Any], start: int, stop: int) -> None:
+    """Copy the items ``start`` to ``stop`` of ``array`` in C order to ``goal``, which is 1-d."""
+    for part in parts_of(array, start, stop):
+        np.copyto(goal[: part.size].reshape(part.shape), part)
+        goal = goal[part.size :]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from forge3d_core.device.device import AssembledDevice
-from forge3d_core.errors import Cancelled, Closed, DeviceLost, FenceTimeout
+from forge3d_core.errors import Cancelled, Closed, DeviceLost, FenceTimeout, UsageError
 from forge3d_core.readback import pool as pools
 from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.transfer.workers import Crew
@@ -67,6 +67,66 @@ def test_every_byte_comes_home(
             assert (read == data[offset : offset + nbytes]).all()
         assert pool.stats().completed_operations == 4
         assert pool.stats().pending_operations == 0
+
+
+LAYOUTS: dict[str, Callable[[int], Any]] = {
+    "every third": lambda count: np.zeros(3 * count, np.float32)[::3],
+    "backwards": lambda count: np.zeros(count, np.float32)[::-1],
+    "columns": lambda count: np.zeros((count // 7, 7), np.float32).T,
+    "a field": lambda count: np.zeros(count, [("a", "u1"), ("b", "f4"), ("c", "u1")])["b"],
+    "a part of three axes": lambda count: np.zeros((count // 35, 9, 11), np.float32)[:, 2:7, 1:8],
+    "axes exchanged": lambda count: np.zeros((5, count // 35, 7), np.float32).transpose(2, 0, 1),
+    "bytes in threes": lambda count: np.zeros((count * 4 // 3, 2), "V3")[:, 1],
+}
+
+
+@pytest.mark.parametrize("selector", ["", ALIGNED])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("pieces", [1, 1 << 40], ids=["in pieces", "whole"])
+def test_an_array_with_gaps_is_filled_and_nothing_beside_it(
+    open_pieces: Callable[..., AssembledDevice],
+    monkeypatch: pytest.MonkeyPatch,
+    selector: str,
+    layout: str,
+    pieces: int,
+) -> None:
+    monkeypatch.setattr(pools, "PIECES_BYTES", pieces)
+    out = LAYOUTS[layout](3 * 5 * 7 * 1000)
+    beside = out.base
+    while beside.base is not None:
+        beside = beside.base
+    device = open_pieces(selector)
+    buffer, data = filled(device, out.nbytes + 8)
+    with device.readback_pool() as pool:
+        for offset in (0, 3, 8):
+            beside.view(np.uint8)[...] = 0
+            assert pool.read(buffer, offset=offset, nbytes=out.nbytes, out=out).wait(20) is out
+            expected = data[offset : offset + out.nbytes]
+            assert out.tobytes() == expected.tobytes()
+            assert np.count_nonzero(beside.view(np.uint8)) == np.count_nonzero(expected)
+
+
+@pytest.mark.parametrize("pieces", [1, 1 << 40], ids=["in pieces", "whole"])
+@pytest.mark.parametrize("selector", ["", ALIGNED])
+def test_texels_in_an_array_with_gaps(
+    open_pieces: Callable[..., AssembledDevice],
+    monkeypatch: pytest.MonkeyPatch,
+    selector: str,
+    pieces: int,
+) -> None:
+    monkeypatch.setattr(pools, "PIECES_BYTES", pieces)
+    device = open_pieces(selector)
+    texture = device.create_texture(602, 200, "rg8unorm")
+    image = np.random.default_rng(1).integers(0, 256, (200, 602, 2), dtype=np.uint8)
+    np.asarray(texture.native)[:] = image.reshape(200, -1)
+    whole = np.zeros((400, 610, 3), np.uint8)
+    out = whole[380:0:-2, 5:605, ::2]
+    with device.readback_pool() as pool:
+        assert pool.read(texture, origin=(1, 3), size=(600, 190), out=out).wait(20) is out
+        assert (out == image[3:193, 1:-1]).all()
+        assert np.count_nonzero(whole) == np.count_nonzero(out)
+        with pytest.raises(UsageError, match="shape of what is read"):
+            pool.read(texture, size=(570, 200), out=out)
 
 
 @pytest.mark.parametrize("selector", ["", ALIGNED])

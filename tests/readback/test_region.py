@@ -80,7 +80,11 @@ def test_dtypes_and_shapes(
         ({"dtype": "no such"}, UsageError),
         ({"size": (1, 1)}, UsageError),
         ({"nbytes": 8, "out": np.empty(7, np.uint8)}, UsageError),
-        ({"nbytes": 8, "out": np.empty(16, np.uint8)[::2]}, UsageError),
+        (
+            {"nbytes": 8, "out": np.lib.stride_tricks.as_strided(np.empty(8, np.uint8), (2, 4), (2, 1))},
+            UsageError,
+        ),
+        ({"nbytes": 8, "out": np.broadcast_to(np.uint8(1), 8)}, UsageError),
         ({"nbytes": 8, "out": bytearray(8)}, UsageError),
         ({"nbytes": 8, "out": np.empty(1, object)}, UsageError),
         ({"after": [3]}, UsageError),

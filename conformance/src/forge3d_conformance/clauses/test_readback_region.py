@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from forge3d_conformance.bench import Bench
@@ -240,10 +241,8 @@ def test_an_array_that_will_not_do_is_refused_first(bench: Bench) -> None:
     wrong: dict[str, Any] = {
         "too small": np.zeros(999, np.uint8),
         "too large": np.zeros(1001, np.uint8),
-        "not contiguous": np.zeros(2000, np.uint8)[::2],
-        "in Fortran's order": np.zeros((10, 100), np.uint8, order="F"),
-        "backwards": np.zeros(1000, np.uint8)[::-1],
         "read-only": frozen,
+        "one byte a thousand times": as_strided(np.zeros(1, np.uint8), (1000,), (0,)),
     }
     with device.readback_pool(buffer_size=4096) as pool:
         before = pool.stats()
@@ -254,6 +253,37 @@ def test_an_array_that_will_not_do_is_refused_first(bench: Bench) -> None:
         bench.check(pool.stats() == before, f"refused reads made {pool.stats()} of {before}")
         right = np.zeros(1000, np.uint8)
         bench.check(take(bench, pool.read(buffer, out=right)) is right, "wait returned another array")
+
+
+@pytest.mark.clause("readback.into", requires=())
+def test_an_array_with_gaps_is_filled_or_refused_first(bench: Bench) -> None:
+    device = bench.open()
+    data = np.arange(4000, dtype=np.uint8)
+    buffer = device.create_buffer(4000)
+    with device.staging_ring() as ring:
+        ring.upload(data, buffer).wait(bench.patience)
+    memories = [np.full(12000, 0xA5, np.uint8) for _ in range(5)]
+    layouts: dict[str, NDArray[Any]] = {
+        "every second byte": memories[0][4000::2],
+        "backwards": memories[1][6000:2000:-1],
+        "in Fortran's order": memories[2][:4000].reshape(40, 100).T,
+        "a part of a matrix": memories[3].view("<f4").reshape(50, 60)[10:35, 7:47],
+        "items of three bytes": memories[4][:3996].view("V3").reshape(36, 37)[::-1, ::-1],
+    }
+    with device.readback_pool(buffer_size=4096) as pool:
+        for (kind, out), memory in zip(layouts.items(), memories, strict=True):
+            before = pool.stats()
+            try:
+                handle = pool.read(buffer, nbytes=out.nbytes, out=out)
+            except UsageError:
+                bench.check(pool.stats() == before, f"a refused read made {pool.stats()} of {before}")
+                bench.same(memory, all_of(0xA5, memory.nbytes), f"a refused array, {kind}")
+                continue
+            bench.check(take(bench, handle) is out, f"into an array {kind}, wait returned another")
+            bench.same(np.frombuffer(out.tobytes(), np.uint8), data[: out.nbytes], f"an array {kind}")
+            raw = np.frombuffer(all_of(0xA5, out.nbytes).tobytes(), out.dtype)
+            out[...] = raw.reshape(out.shape)
+            bench.same(memory, all_of(0xA5, memory.nbytes), f"what lies beside an array {kind}")
 
 
 @pytest.mark.clause("readback.into", requires=("textures",))

@@ -161,6 +161,27 @@ class OutIsNotFilled(Layer):
             return array if self.out is None else self.out
 
 
+@mutant("readback.out-is-flattened-first", breaks="readback.into", because="an array .*values differ")
+class OutIsFlattenedFirst(Layer):
+    """Of an array with gaps a flat copy is filled, and the array is returned."""
+
+    class Pool(Layer.Pool):
+        def read(self, source: Any, *, out: Any = None, **region: Any) -> Any:
+            gaps = isinstance(out, np.ndarray) and not out.flags.c_contiguous and out.flags.writeable
+            if not gaps or 0 in out.strides:
+                return self.real.read(source, out=out, **region)
+            handle = self.real.read(source, out=out.reshape(-1), **region)
+            handle.out = out
+            return handle
+
+    class Handle(Layer.Handle):
+        out: Any = None
+
+        def wait(self, timeout: float | None = None) -> Any:
+            array = self.target.wait(timeout)
+            return array if self.out is None else self.out
+
+
 @mutant("readback.out-is-overrun", breaks="readback.into", because="memory around")
 class OutIsOverrun(Altered):
     """A copy in whole words writes past the end of the given array."""
