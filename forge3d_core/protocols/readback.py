@@ -193,6 +193,10 @@ class ReadbackPool(Protocol):
         have gaps, or another order than C's, where the backend copies to such arrays; one that it
         does not is refused, and so is one whose items share memory.
 
+        What is larger than the budget may come piece by piece, and then is complete when ``read`` returns;
+        a pool with *raise* backpressure refuses it. Work that other threads submit meanwhile may write to
+        the source between two pieces.
+
         An empty region gives a complete handle with an empty array. Raises :class:`OutOfRange`,
         :class:`UsageError` for a dtype or shape that does not fit, :class:`Busy`.
         """

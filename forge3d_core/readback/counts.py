@@ -23,6 +23,13 @@ class Counts:
     waits: int = 0
     allocations: int = 0  # blocks that were ever taken from the device
 
+    def count(self, nbytes: int, seconds: float) -> None:
+        """Count a read that had no block and is complete."""
+        self.total += 1
+        self.completed += 1
+        self.bytes_read += nbytes
+        self.seconds += seconds
+
     def stats(
         self, pending: int, limit: int, sizes: list[int], moves: Iterable[ConcurrencyMove]
     ) -> ReadbackStats:

@@ -191,11 +191,11 @@ class Handle:
                     return
             self._leave(slot)
 
-    def end_empty(self, point: Point) -> None:
-        """Be complete: there is nothing to read, and ``point`` has passed."""
-        self.point = point
-        region = self.region
-        self._result = np.empty(region.shape, region.dtype) if region.out is None else region.out
+    def end(self, point: Point, result: NDArray[Any] | None = None) -> None:
+        """Be complete without a block: ``point`` has passed, and ``result`` has the bytes, if any."""
+        region, self.point = self.region, point
+        given = result if region.out is None else region.out
+        self._result = np.empty(region.shape, region.dtype) if given is None else given
         self._state = LANDED
 
     def fail_if_lost(self) -> bool:

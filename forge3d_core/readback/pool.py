@@ -31,6 +31,7 @@ from forge3d_core.readback import coroutines
 from forge3d_core.readback.backpressure import Backpressure
 from forge3d_core.readback.batch import pack, requests
 from forge3d_core.readback.blocks import Blocks
+from forge3d_core.readback.chunked import ChunkedReads
 from forge3d_core.readback.concurrency import Concurrency
 from forge3d_core.readback.handle import Handle
 from forge3d_core.readback.region import Region
@@ -106,6 +107,7 @@ class Pool(AsyncWith):
         state = PoolState(concurrency.limit if concurrency else depth, config.buffer_size)
         self.blocks = Blocks(host.allocator, self.life, state, pre_allocate=config.pre_allocate)
         self.blocks.concurrency = concurrency
+        self._chunked = ChunkedReads(host, self.blocks, config, lane)
         self._pressure = Backpressure(self.blocks, config, lane)
         self._closed = False
         self._turn = Turn()
@@ -217,16 +219,18 @@ class Pool(AsyncWith):
             region = region.aimed(self._host.transfers.host_arrays.find(region.out), self._limits)
         handle = Handle(self, region)
         if not handle.region.nbytes:
-            handle.end_empty(self._host.idle_point(self.lane))
+            handle.end(self._host.idle_point(self.lane))
             with self.blocks.lock:
-                self.blocks.state.counts.total += 1
-                self.blocks.state.counts.completed += 1
+                self.blocks.state.counts.count(0, 0.0)
         return handle
 
     def _read(
         self, handles: list[Handle], nbytes: int, after: Iterable[FencePoint], *, wait: bool = True
     ) -> bool:
         """Start reads in one block, under the policy or, without ``wait``, only if there is one; whether."""
+        chunked = nbytes > self.config.buffer_size and wait and self._chunked.due(handles, nbytes)
+        if chunked and self._chunked.read(handles[0], after):
+            return True
         slot: Slot | None = None
         try:
             step = self.blocks.claim(handles, nbytes)
@@ -246,6 +250,9 @@ class Pool(AsyncWith):
             raise
 
     async def _read_async(self, handles: list[Handle], nbytes: int, after: Iterable[FencePoint]) -> None:
+        chunked = nbytes > self.config.buffer_size and self._chunked.due(handles, nbytes)
+        if chunked and await self._chunked.read_async(handles[0], after):
+            return
         slot: Slot | None = None
         try:
             slot = await coroutines.acquire(self._pressure, handles, nbytes)

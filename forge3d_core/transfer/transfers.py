@@ -37,8 +37,9 @@ class Transfers:
         self.host_arrays = HostArrays(allocator, limits)
         self._allocator = allocator
         self._guard = guard
+        self.landing = Chunks(allocator, "readback")
         self._staging = Chunks(allocator, "upload")
-        crew.resting.add(self._staging)
+        crew.resting.update((self.landing, self._staging))
 
     def upload(self, nbytes: int, cut_parts: CutParts, goal: Goal) -> list[Flight] | None:
         """Upload ``nbytes`` and return what was submitted, in order; None where there is no room for a chunk.
@@ -63,6 +64,7 @@ class Transfers:
 
     def close(self) -> None:
         """Give the chunks back; idempotent."""
+        self.landing.close()
         self._staging.close()
 
     def _tune(self, tuner: Tuner, goal: Goal) -> None:
