@@ -111,7 +111,7 @@ class ChunkedReads:
 
 @attrs.frozen(eq=False)
 class Piece:
-    """Bytes of a buffer or rows of a texture, from ``start`` to ``stop``, that go ``place`` bytes into a chunk."""
+    """Bytes of a buffer or rows of a texture, ``start`` to ``stop``, that go ``place`` bytes into a chunk."""
 
     start: int
     stop: int
