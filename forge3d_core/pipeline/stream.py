@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Self
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any, Self, cast
 
 import attrs
 import numpy as np
@@ -15,7 +15,15 @@ from forge3d_core.arguments import at_least, shown
 from forge3d_core.errors import UsageError
 from forge3d_core.pipeline.coordinator import lane_of
 from forge3d_core.presentation import line
-from forge3d_core.protocols import AsyncReadbackConfig, Buffer, CommandList, Device, Kernel, ReadbackHandle
+from forge3d_core.protocols import (
+    AsyncReadbackConfig,
+    AsyncRing,
+    Buffer,
+    CommandList,
+    Device,
+    Kernel,
+    ReadbackHandle,
+)
 from forge3d_core.units import KIB, MIB
 
 Work = Callable[[CommandList, Buffer, Buffer, int], object]
@@ -48,12 +56,19 @@ class _Plan:
     progress: Callable[[int], object] | None
 
 
-class FrameStream(Iterator[NDArray[Any]]):
+class FrameStream(Iterator[NDArray[Any]], AsyncIterator[NDArray[Any]]):
     """The results of frames, in their order; see :func:`stream`."""
 
-    def __init__(self, device: Device, frames: Iterable[ArrayLike], plan: _Plan) -> None:
+    def __init__(
+        self, device: Device, frames: Iterable[ArrayLike] | AsyncIterable[ArrayLike], plan: _Plan
+    ) -> None:
         self._device = device
-        self._frames = iter(frames)
+        self._frames: Iterator[ArrayLike] | None = None
+        self._later: AsyncIterator[ArrayLike] | None = None
+        if isinstance(frames, AsyncIterable):
+            self._later = aiter(frames)
+        if self._later is None or isinstance(frames, Iterable):
+            self._frames = iter(cast(Iterable[ArrayLike], frames))
         self._plan = plan
         self._own = contextlib.ExitStack()
         self._slots: list[_Slot] = []
@@ -68,24 +83,29 @@ class FrameStream(Iterator[NDArray[Any]]):
     def __next__(self) -> NDArray[Any]:
         self._fill()
         if not self._flying:
-            failure, self._failure = self._failure, None
-            self.close()
-            if failure is not None:
-                raise failure
+            self._raise_failure()
             raise StopIteration
         index, handle = self._flying.popleft()
-        try:
+        with self._ending(index):
             result = handle.wait()
-        except BaseException as error:
-            self.close()
-            if isinstance(error, Exception):
-                _name(error, index)
-            raise
-        self._ended += 1
-        self._fill()  # so that the device works while the caller does
-        if self._plan.progress is not None:
-            self._plan.progress(self._ended)
-        return result
+            self._ended += 1
+            self._fill()  # so that the device works while the caller does
+        return self._tell(result)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> NDArray[Any]:
+        await self._fill_async()
+        if not self._flying:
+            self._raise_failure()
+            raise StopAsyncIteration
+        index, handle = self._flying.popleft()
+        with self._ending(index):
+            result = await handle
+            self._ended += 1
+            await self._fill_async()
+        return self._tell(result)
 
     def close(self) -> None:
         """Give up what is in flight and give the memory back when the device is done; idempotent."""
@@ -100,6 +120,12 @@ class FrameStream(Iterator[NDArray[Any]]):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         return line(
             f"stream of frames, {self._ended} done",
@@ -107,25 +133,75 @@ class FrameStream(Iterator[NDArray[Any]]):
             "over" if self._over else "",
         )
 
+    @property
+    def _room(self) -> bool:
+        return not self._over and self._failure is None and len(self._flying) < self._plan.depth
+
     def _fill(self) -> None:
         """Begin frames until ``depth`` are in flight; the first that cannot begin is the last."""
-        while not self._over and self._failure is None and len(self._flying) < self._plan.depth:
-            try:
-                frame = next(self._frames)
-            except StopIteration:
-                self._over = True
-                return
-            except Exception as error:
-                self._failure = _name(error, self._begun)
-                return
-            try:
-                self._begin(np.asarray(frame))
-            except Exception as error:
-                self._failure = _name(error, self._begun)
-                return
+        if (frames := self._frames) is None:
+            raise UsageError("these frames come from an asynchronous iterator: take results with async for")
+        while self._room:
+            with self._beginning():
+                frame = np.asarray(next(frames))
+                slot = self._slot(frame)
+                self._ring.upload(frame, slot.source)
+                self._work(slot, frame)
+
+    async def _fill_async(self) -> None:
+        """Do what :meth:`_fill` does; large frames are copied by workers, and the loop goes on."""
+        while self._room:
+            with self._beginning():
+                if self._later is not None:
+                    frame = np.asarray(await anext(self._later))
+                else:
+                    frame = np.asarray(next(cast(Iterator[ArrayLike], self._frames)))
+                slot = self._slot(frame)
+                if isinstance(self._ring, AsyncRing):
+                    await self._ring.upload_async(frame, slot.source)
+                else:
+                    self._ring.upload(frame, slot.source)
+                self._work(slot, frame)
+
+    @contextlib.contextmanager
+    def _beginning(self) -> Iterator[None]:
+        """Keep what goes wrong with the next frame for its turn; an interrupted stream is over."""
+        try:
+            yield
+        except (StopIteration, StopAsyncIteration):
+            self._over = True
+        except Exception as error:
+            self._failure = _name(error, self._begun)
+        except BaseException:
+            self.close()
+            raise
+        else:
             self._begun += 1
 
-    def _begin(self, frame: NDArray[Any]) -> None:
+    @contextlib.contextmanager
+    def _ending(self, index: int) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Exception):
+                _name(error, index)
+            raise
+
+    def _raise_failure(self) -> None:
+        """Close; raise what kept a frame from beginning, if anything did."""
+        failure, self._failure = self._failure, None
+        self.close()
+        if failure is not None:
+            raise failure
+
+    def _tell(self, result: NDArray[Any]) -> NDArray[Any]:
+        if self._plan.progress is not None:
+            self._plan.progress(self._ended)
+        return result
+
+    def _slot(self, frame: NDArray[Any]) -> _Slot:
+        """Return the buffers of the next frame, which is as large as the first."""
         if not self._slots:
             self._open(frame)
         if frame.nbytes != self._nbytes:
@@ -133,13 +209,15 @@ class FrameStream(Iterator[NDArray[Any]]):
                 f"this frame has {frame.nbytes} bytes and the first had {self._nbytes}; all frames of a "
                 "stream have the same"
             )
+        return self._slots[self._begun % self._plan.depth]
+
+    def _work(self, slot: _Slot, frame: NDArray[Any]) -> None:
+        """Submit the work on a frame that is on its way up, and the read of its result."""
         index = self._begun
-        slot = self._slots[index % self._plan.depth]
         dtype, shape = self._plan.result or (frame.dtype, frame.shape)
         out = None
         if self._plan.into is not None:
             out = self._plan.into(index) if callable(self._plan.into) else self._plan.into[index]
-        self._ring.upload(frame, slot.source)
         commands = self._device.command_list()
         self._plan.record(commands, slot.source, slot.target, index)
         self._device.submit(commands, lane=self._compute)
@@ -172,7 +250,7 @@ class FrameStream(Iterator[NDArray[Any]]):
 
 def stream(
     device: Device,
-    frames: Iterable[ArrayLike],
+    frames: Iterable[ArrayLike] | AsyncIterable[ArrayLike],
     work: Kernel | Work,
     *,
     depth: int = DEFAULT_DEPTH,
@@ -193,9 +271,12 @@ def stream(
     Results come in the order of the frames. A frame is taken from ``frames`` when there is room for it, so
     memory is ``depth`` frames and results, however many there are. An error has a note and an attribute
     ``frame`` that name its frame; those before it are yielded first. Then the stream is over, and what it
-    made is given back; leaving it early, ``close`` or a ``with`` block do the same.
+    made is given back; leaving it early, ``close`` or a ``with`` block do the same, and so does an interrupt.
 
-    Thread-safety: one thread at a time. Source: async pipeline guide, "triple buffering".
+    ``async for`` takes results without blocking the loop, of asyncio or trio; ``frames`` may then be an
+    asynchronous iterator, too. Cancelled, the stream is over.
+
+    Thread-safety: one thread, or one task, at a time. Source: async pipeline guide, "triple buffering".
     """
     record = _recorder(work, threads, params)
     in_place = not callable(work) and len(work.source.bindings) == 1

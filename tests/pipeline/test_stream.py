@@ -156,3 +156,24 @@ def test_frames_from_and_to_host_arrays_take_no_block_of_their_size(device: Asse
         assert (result == data).all()
         staged = device.budget.metrics().host_visible_bytes - before
         assert staged < nbytes, "ring and pool hold as much as a frame"
+
+
+def test_an_interrupted_stream_loses_no_frame_in_silence(device: AssembledDevice, double: Kernel) -> None:
+    def some() -> Iterator[NDArray[np.uint32]]:
+        for number, frame in enumerate(frames(10)):
+            if number == 5:
+                raise KeyboardInterrupt
+            yield frame
+
+    results = stream(device, some(), double)
+    with pytest.raises(KeyboardInterrupt):
+        list(results)
+    assert list(results) == []
+    device.wait_idle()
+    assert device.budget.metrics().device_local_bytes == 0
+
+
+def test_streams_follow_each_other(device: AssembledDevice, double: Kernel, add: Kernel) -> None:
+    first = stream(device, frames(9), double)
+    results = stream(device, first, add, params=[1])
+    assert [int(result[0]) for result in results] == [2 * number + 1 for number in range(9)]
