@@ -46,6 +46,16 @@ def main() -> None:
             assert [int(picture[0, 0, 0]) for picture in pictures] == [10 * n for n in range(FRAMES)]
             stats = renderer.get_readback_stats()
             print(f"{stats.completed_operations} of {stats.total_operations} pictures home")
+        if device.info.backend == "wgpu" and not device.info.caution:  # which has render passes
+            from forge3d_wgpu.rendering import RenderPipeline
+
+            with (
+                RenderPipeline(device) as pipeline,
+                AsyncRenderer(WIDTH, HEIGHT, config, device=device, draw=pipeline) as renderer,
+            ):
+                covered = renderer.render_triangle_rgba()[..., 3] == triangle[..., 3]
+                assert covered.mean() > 0.99
+                print("a render pipeline draws the same triangle")
     print("ok")
 
 

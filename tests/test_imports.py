@@ -267,6 +267,7 @@ OWN_ROOMS = {
         "opengl",
         "params",
         "recording",
+        "rendering",
         "sharing",
         "signals",
         "workgroup",

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import attrs
 import numpy as np
@@ -27,10 +27,23 @@ from forge3d_core.protocols import (
     Device,
     ReadbackPool,
     ReadbackStats,
+    Texture,
 )
 
 Draw = Callable[[CommandList, Buffer, int], object]
 """Records how frame number n gets into a buffer of 4 bytes a pixel, RGBA."""
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """Draws by the API's own means, into textures of rgba8unorm: a ``RenderPipeline`` of wgpu is one."""
+
+    def make_target(self, width: int, height: int) -> Texture:
+        """Return a texture, which the renderer closes."""
+
+    def draw(self, target: Texture, frame: int) -> object:
+        """Submit what draws frame number n, before what the device is told next."""
+
 
 RED_GREEN_BLUE = np.array([[[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1]]], np.float32)
 
@@ -39,8 +52,9 @@ class AsyncRenderer:
     """Draws frames of ``width`` × ``height`` on a device and reads them back, several on their way at once.
 
     What it draws is a triangle with a red, a green and a blue corner; or ``scene``, objects made of
-    triangles; or what ``draw(commands, target, frame)`` records, with a kernel of the program's. As many
-    frames are under way as ``config.max_pending_ops`` allows, each in a target of its own, so drawing
+    triangles; or what ``draw(commands, target, frame)`` records, with a kernel of the program's; or what a
+    :class:`Drawing` draws: ``forge3d_wgpu.rendering.RenderPipeline``, with vertex and fragment shaders.
+    As many frames are under way as ``config.max_pending_ops`` allows, each in a target of its own, so drawing
     overlaps with readback.
 
     Thread-safety: one thread, or one loop, at a time renders; handles are of any. Source: async readback
@@ -55,7 +69,7 @@ class AsyncRenderer:
         *,
         device: Device,
         scene: Sequence[SceneObject] | None = None,
-        draw: Draw | None = None,
+        draw: Draw | Drawing | None = None,
     ) -> None:
         if scene is not None and draw is not None:
             raise UsageError("a renderer draws a scene, or what draw= records: one of the two")
@@ -64,7 +78,10 @@ class AsyncRenderer:
         self._device = device
         self._own = contextlib.ExitStack()
         self._frames = 0
-        self._draw = draw
+        self._drawing = draw if isinstance(draw, Drawing) else None
+        self._draw = draw if self._drawing is None and callable(draw) else None
+        if draw is not None and self._drawing is None and self._draw is None:
+            raise UsageError(f"draw is a function draw(commands, target, frame), or a Drawing, not {draw!r}")
         self.scene: tuple[SceneObject, ...] = tuple(scene) if scene is not None else (self._triangle(),)
         try:
             enter = self._own.enter_context
@@ -75,10 +92,8 @@ class AsyncRenderer:
                 )
             )
             depth = self.config.max_pending_ops if self.config.double_buffered else 1
-            self._targets: deque[Buffer] = deque(
-                enter(device.create_buffer(self.nbytes, label=f"target {number}")) for number in range(depth)
-            )
-            self._prepass = None if draw else enter(AsyncComputePrepass(width, height, device))
+            self._targets: deque[Any] = deque(enter(self._make_target(number)) for number in range(depth))
+            self._prepass = None if draw is not None else enter(AsyncComputePrepass(width, height, device))
         except BaseException:
             self._own.close()
             raise
@@ -97,11 +112,11 @@ class AsyncRenderer:
     async def render_async(self) -> RenderHandle:
         """Draw a frame, start its read, and return its handle; waits where no block is free, not blocking."""
         source = self._render()
-        return RenderHandle(await self._pool.read_async(source, shape=self._shape, dtype="u1"))
+        return RenderHandle(await self._pool.read_async(source, **self._region(self.height)))
 
     def render(self) -> RenderHandle:
         """Do what :meth:`render_async` does, blocking while no block is free."""
-        return RenderHandle(self._pool.read(self._render(), shape=self._shape, dtype="u1"))
+        return RenderHandle(self._pool.read(self._render(), **self._region(self.height)))
 
     def render_triangle_rgba(self) -> NDArray[np.uint8]:
         """Draw a frame and wait for the picture, (height, width, 4)."""
@@ -113,7 +128,7 @@ class AsyncRenderer:
         if width != self.width or rows > self.height:
             raise UsageError(f"rows of this renderer are {self.width} pixels, up to {self.height} of them")
         newest = self._targets[-1] if self._frames else self._render()
-        return self._pool.read_async(newest, shape=(rows, width, 4), dtype="u1")
+        return self._pool.read_async(newest, **self._region(rows))
 
     def get_readback_stats(self) -> ReadbackStats:
         """Return the figures of its readback pool."""
@@ -138,14 +153,23 @@ class AsyncRenderer:
     def __repr__(self) -> str:
         return line(f"renderer of {self.width} x {self.height} on {self._device!r}", f"{self._frames} drawn")
 
-    @property
-    def _shape(self) -> tuple[int, int, int]:
-        return self.height, self.width, 4
+    def _make_target(self, number: int) -> Any:
+        if self._drawing is not None:
+            return self._drawing.make_target(self.width, self.height)
+        return self._device.create_buffer(self.nbytes, label=f"target {number}")
 
-    def _render(self) -> Buffer:
+    def _region(self, rows: int) -> Any:
+        """Return what says to a read that it is of the upper rows of a target."""
+        if self._drawing is not None:
+            return {"size": (self.width, rows)}
+        return {"shape": (rows, self.width, 4), "dtype": "u1"}
+
+    def _render(self) -> Any:
         """Submit the next frame and return its target; the device orders it behind the last read of that."""
         target = self._targets[0]
-        if self._draw is not None:
+        if self._drawing is not None:
+            self._drawing.draw(target, self._frames)
+        elif self._draw is not None:
             commands = self._device.command_list(label=f"frame {self._frames}")
             self._draw(commands, target, self._frames)
             self._device.submit(commands, lane=self._lane)
