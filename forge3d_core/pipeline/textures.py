@@ -49,10 +49,12 @@ class UploadReport(Figures):
 class _Task:
     texture_id: str
     data: NDArray[Any]
+    size: tuple[int, int]
     format: TextureFormat
     nbytes: int
     texture: Texture | None = None
     point: FencePoint | None = None
+    dropped: bool = False  # released, or replaced, while it was uploaded
 
 
 class AsyncTextureUploader:
@@ -87,6 +89,7 @@ class AsyncTextureUploader:
         self._ring = ring or device.staging_ring()
         self._owns_ring = ring is None
         self._queue: deque[_Task] = deque()
+        self._loading: dict[str, _Task] = {}  # taken from the queue by a thread that uploads it now
         self._held: OrderedDict[str, _Task] = OrderedDict()  # uploaded, used longest ago first
         self._used = self._evicted = 0
         self._changed = threading.Condition(threading.RLock())
@@ -109,13 +112,18 @@ class AsyncTextureUploader:
     ) -> bool:
         """Queue an array (rows, columns[, channels]); False where the policy refuses it, or a wait ends.
 
-        ``format`` is by default what the array's dtype and channels say. A texture of that name that is
-        queued or held is replaced. Raises :class:`UsageError` for an array that is no texture, and
-        :class:`TooLarge` for one that alone is more than the limit, unless the policy is *accept*.
+        ``format`` is by default what the array's dtype and channels say; of a compressed one the rows and
+        columns are of blocks. A texture of that name is replaced, unless this one is refused. Raises
+        :class:`UsageError` for an array that is no texture, and :class:`TooLarge` for one that alone is more
+        than the limit, unless the policy is *accept*.
         """
         name = text("texture_id", texture_id)
         layout = format_of(texture_data) if format is None else texture_format(format)
-        nbytes = texture_bytes(texture_data.shape[1], texture_data.shape[0], layout)
+        if np.ndim(texture_data) not in (2, 3):
+            raise UsageError(f"a texture is (rows, columns[, channels]), not {shown(np.shape(texture_data))}")
+        (rows, columns), (across, down) = texture_data.shape[:2], layout.block
+        size = columns * across, rows * down
+        nbytes = texture_bytes(*size, layout)
         if nbytes > self.max_memory_bytes and self.policy != "accept":
             raise TooLarge(
                 f"texture {name!r} takes {format_bytes(nbytes)}, more than all of the "
@@ -123,11 +131,11 @@ class AsyncTextureUploader:
             )
         with self._changed:
             self._check()
-            self._forget(name)
-            if not self._make_room(nbytes):
+            if not self._make_room(nbytes, name):
                 return False
+            self._forget(name)
             self._used += nbytes
-            self._queue.append(_Task(name, texture_data, layout, nbytes))
+            self._queue.append(_Task(name, texture_data, size, layout, nbytes))
         return True
 
     def process_upload_queue(self, limit: int | None = None) -> UploadReport:
@@ -144,12 +152,16 @@ class AsyncTextureUploader:
                 if not self._queue:
                     break
                 task = self._queue.popleft()
+                self._loading[task.texture_id] = task
             try:
                 self._upload(task)
                 processed += 1
             except ForgeError as error:
                 self.failures[task.texture_id] = error
                 self._give_up(task)
+            except BaseException:
+                self._give_up(task)
+                raise
         with self._changed:
             evicted, self._evicted = self._evicted, 0
             return UploadReport(
@@ -190,7 +202,7 @@ class AsyncTextureUploader:
         """Give all textures up, and drop what is queued; idempotent."""
         with self._changed:
             self._closed = True
-            for name in [*self._held, *(task.texture_id for task in self._queue)]:
+            for name in [*self._loading, *self._held, *(task.texture_id for task in self._queue)]:
                 self._forget(name)
         if self._owns_ring:
             self._ring.close()
@@ -208,12 +220,16 @@ class AsyncTextureUploader:
             self.policy,
         )
 
-    def _make_room(self, nbytes: int) -> bool:
-        """See to it that ``nbytes`` fit, as the policy has it; the lock is held."""
+    def _make_room(self, nbytes: int, name: str) -> bool:
+        """See to it that ``nbytes`` fit in the place of ``name``, as the policy has it; the lock is held."""
         deadline = Deadline.after(self._timeout)
-        while self.policy != "accept" and self._used + nbytes > self.max_memory_bytes:
-            if self.policy == "evict" and self._held:
-                self._forget(next(iter(self._held)))
+        while self.policy != "accept":
+            replaced = self._held.get(name) or self._queued(name)
+            if self._used - (replaced.nbytes if replaced else 0) + nbytes <= self.max_memory_bytes:
+                break
+            oldest = next((held for held in self._held if held != name), None)
+            if self.policy == "evict" and oldest is not None:
+                self._forget(oldest)
                 self._evicted += 1
             elif self.policy == "wait" and (left := deadline.left()) > 0:
                 self._changed.wait(left)
@@ -223,20 +239,21 @@ class AsyncTextureUploader:
         return True
 
     def _upload(self, task: _Task) -> None:
-        height, width = task.data.shape[:2]
-        task.texture = self._create(task, width, height)
+        task.texture = self._create(task)
         task.point = self._ring.upload(task.data, task.texture)
         with self._changed:
-            if self._closed:
-                task.texture.close()
-                self._check()
-            self._held[task.texture_id] = task
+            self._check()
+            if task.dropped:
+                self._give_up(task)
+            else:
+                del self._loading[task.texture_id]
+                self._held[task.texture_id] = task
 
-    def _create(self, task: _Task, width: int, height: int) -> Texture:
+    def _create(self, task: _Task) -> Texture:
         """Make the texture; where the device's own budget is full, what may be evicted goes first."""
         while True:
             try:
-                return self.device.create_texture(width, height, task.format, label=task.texture_id)
+                return self.device.create_texture(*task.size, task.format, label=task.texture_id)
             except BudgetExhausted:
                 with self._changed:
                     if self.policy != "evict" or not self._held:
@@ -248,18 +265,24 @@ class AsyncTextureUploader:
         if task.texture is not None:
             task.texture.close()
         with self._changed:
+            if self._loading.get(task.texture_id) is task:
+                del self._loading[task.texture_id]
             self._used -= task.nbytes
             self._changed.notify_all()
 
     def _forget(self, name: str) -> bool:
+        """Drop the texture of that name, wherever it is; whether there was one. The lock is held."""
+        if (loading := self._loading.pop(name, None)) is not None:
+            loading.dropped = True  # its memory is given back by the thread that uploads it
         task = self._held.pop(name, None)
-        if task is None:
-            task = next((queued for queued in self._queue if queued.texture_id == name), None)
-            if task is None:
-                return False
+        if task is None and (task := self._queued(name)) is not None:
             self._queue.remove(task)
-        self._give_up(task)
-        return True
+        if task is not None:
+            self._give_up(task)
+        return task is not None or loading is not None
+
+    def _queued(self, name: str) -> _Task | None:
+        return next((task for task in self._queue if task.texture_id == name), None)
 
     def _check(self) -> None:
         if self._closed:

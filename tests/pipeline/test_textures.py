@@ -110,6 +110,74 @@ def test_one_of_the_same_name_is_replaced(device: AssembledDevice) -> None:
         assert (pool.read(texture).wait() == 7).all()
 
 
+@pytest.mark.parametrize("policy", ["refuse", "evict"])
+def test_one_that_is_refused_replaces_nothing(device: AssembledDevice, policy: Any) -> None:
+    with AsyncTextureUploader(device, 3 / 1024, policy=policy) as uploader:
+        uploader.queue_texture_upload("held", picture(1))
+        uploader.process_upload_queue()
+        uploader.queue_texture_upload("queued", picture(2))
+        assert uploader.queue_texture_upload("held", picture(3, 22))  # in the place of the first
+        assert not uploader.queue_texture_upload("queued", picture(4, 23))
+        assert uploader.process_upload_queue().processed == 2
+        assert set(uploader.uploaded_textures) == {"held", "queued"}
+
+
+def test_one_that_is_released_or_replaced_while_it_is_uploaded(
+    device: AssembledDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with device.staging_ring() as ring, AsyncTextureUploader(device, 1, ring=ring) as uploader:
+        real, seen = ring.upload, []
+
+        def upload(data: Any, target: Any) -> Any:
+            seen.append(int(data[0, 0, 0]))
+            if seen == [1]:
+                assert uploader.release("t")
+                assert not uploader.release("t")
+            elif seen == [1, 2]:
+                assert uploader.queue_texture_upload("t", picture(3))
+            return real(data, target)
+
+        monkeypatch.setattr(type(ring), "upload", lambda _self, data, target: upload(data, target))
+        uploader.queue_texture_upload("t", picture(1))
+        assert uploader.process_upload_queue().memory_used_mb == 0
+        assert uploader.get("t") is None
+        uploader.queue_texture_upload("t", picture(2))
+        report = uploader.process_upload_queue()
+        assert (seen, report.processed, report.memory_used_mb) == ([1, 2, 3], 2, 1 / 1024)
+    device.wait_idle()
+    assert device.budget.metrics().texture_bytes == 0
+
+
+def test_an_interrupt_gives_the_place_back(device: AssembledDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    with device.staging_ring() as ring, AsyncTextureUploader(device, 1 / 1024, ring=ring) as uploader:
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        uploader.queue_texture_upload("t", picture(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(ring), "upload", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                uploader.process_upload_queue()
+        assert uploader.queue_texture_upload("t", picture(2))
+        assert uploader.process_upload_queue().processed == 1
+    device.wait_idle()
+    assert device.budget.metrics().texture_bytes == 0
+
+
+def test_compressed_textures_are_arrays_of_blocks(device: AssembledDevice) -> None:
+    blocks = np.arange(2 * 4 * 8, dtype=np.uint8).reshape(2, 4, 8)
+    with AsyncTextureUploader(device, 1) as uploader, device.readback_pool() as pool:
+        uploader.queue_texture_upload("t", blocks, "bc1-rgba-unorm")
+        assert uploader.process_upload_queue().processed == 1
+        texture = uploader.get("t")
+        assert texture is not None
+        assert (texture.width, texture.height) == (16, 8)
+        assert (pool.read(texture).wait() == blocks).all()
+        with pytest.raises(UsageError, match="rows, columns"):
+            uploader.queue_texture_upload("t", blocks.reshape(-1), "bc1-rgba-unorm")
+
+
 def test_the_format_is_what_the_array_says() -> None:
     assert format_of(np.zeros((2, 3), np.float32)).name == "r32float"
     assert format_of(np.zeros((2, 3, 2), np.uint8)).name == "rg8unorm"
