@@ -88,6 +88,8 @@ class ManagedGpuContext:
         nbytes = config.frame.nbytes
         triple = self._triple
         if triple is None or triple.nbytes < nbytes:
+            if triple is not None:
+                triple.close()  # its memory goes back when the steps in flight are done with it
             self._triple = triple = self.create_triple_buffer(nbytes)
         result = None
         if len(self._flying) >= len(triple.slots):

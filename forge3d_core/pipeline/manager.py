@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from forge3d_core.arguments import at_least, integer, sequence, shown
 from forge3d_core.deadline import Deadline
-from forge3d_core.errors import Closed, StateError, UsageError
+from forge3d_core.errors import Closed, FenceTimeout, ForgeError, StateError, UsageError
 from forge3d_core.pipeline.coordinator import AsyncCoordinator
 from forge3d_core.pipeline.stages import GpuPipelineStage, Sink, carried
 from forge3d_core.presentation import Figures, counted, line
@@ -107,7 +107,7 @@ class PipelineStageManager:
     def set_order(self, indices: Iterable[int]) -> None:
         """Set the order in which the stages of an iteration run. Raises for a stage that there is not.
 
-        Ends the iterations in flight first, if there are any.
+        Ends the iterations in flight first, if there are any. A new order begins with zeroed buffers.
         """
         order = tuple(integer("the index of a stage", each) for each in sequence("an order", indices))
         for each in order:
@@ -127,7 +127,7 @@ class PipelineStageManager:
         if not self._order:
             raise StateError("no order: set_order names the stages that an iteration runs")
         while len(self._flying) >= self._depth:
-            self._finish(self._flying.popleft())
+            self._finish()
         iteration = _Iteration(self._number)
         if not self._ended and not self._flying:
             self._begun = time.perf_counter()
@@ -143,11 +143,14 @@ class PipelineStageManager:
         return iteration.number
 
     def synchronize(self, timeout: float | None = None) -> None:
-        """Wait for all iterations in flight and hand their results to their sinks, in order."""
+        """Wait for all iterations in flight and hand their results to their sinks, in order, each once.
+
+        Raises :class:`FenceTimeout`, after which the rest is still in flight; and what made an iteration fail
+        or a sink raised: that iteration is over, and the next call goes on with the one behind it.
+        """
         deadline = Deadline.after(timeout)
         while self._flying:
-            self._finish(self._flying[0], deadline)
-            self._flying.popleft()
+            self._finish(deadline)
 
     def get_stats(self) -> PipelineStats:
         """Return the figures of the iterations that have ended."""
@@ -208,9 +211,18 @@ class PipelineStageManager:
             iteration.results.append((operation, stage.sink, result))
         iteration.operations.append(operation)
 
-    def _finish(self, iteration: _Iteration, deadline: Deadline | None = None) -> None:
-        for operation in iteration.operations:
-            self._coordinator.wait(operation, deadline.timeout if deadline is not None else None)
+    def _finish(self, deadline: Deadline | None = None) -> None:
+        """End the oldest iteration in flight."""
+        iteration = self._flying[0]
+        try:
+            for operation in iteration.operations:
+                self._coordinator.wait(operation, deadline.timeout if deadline is not None else None)
+        except FenceTimeout:
+            raise
+        except ForgeError:
+            self._flying.popleft()
+            raise
+        self._flying.popleft()
         with self._lock:
             self._ended, self._last_end = self._ended + 1, time.perf_counter()
         for _, sink, result in iteration.results:

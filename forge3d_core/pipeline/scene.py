@@ -44,7 +44,10 @@ def _colors(value: ArrayLike) -> NDArray[np.float32]:
 
 
 def _id(value: int) -> int:
-    return integer("an object's id", value)
+    number = integer("an object's id", value)
+    if not 0 <= number < 1 << 31:  # ids are 32-bit words on the device, and -1 is none
+        raise UsageError(f"an object's id is from 0 to 2147483647, not {number}")
+    return number
 
 
 @attrs.frozen(eq=False)

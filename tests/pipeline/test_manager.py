@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from forge3d_core.device.device import AssembledDevice
-from forge3d_core.errors import Closed, StateError, UsageError
+from forge3d_core.errors import Closed, FenceTimeout, StateError, UsageError
 from forge3d_core.pipeline import (
     AsyncCoordinator,
     GpuPipelineStage,
@@ -135,6 +135,47 @@ def test_a_stage_that_fails_is_named(manager: PipelineStageManager) -> None:
     assert manager.get_stats().iterations == 2
 
 
+def test_a_sink_that_raises_gets_each_result_once(manager: PipelineStageManager) -> None:
+    buffer, seen = manager.add_buffer(NBYTES), []
+
+    def sink(number: int, _array: NDArray[Any]) -> None:
+        seen.append(number)
+        if number == 1:
+            raise ArithmeticError("no good")
+
+    manager.set_order(
+        [
+            manager.add_stage(GpuPipelineStage.upload("load", words, buffer)),
+            manager.add_stage(GpuPipelineStage.download("save", buffer, sink, "u4")),
+        ]
+    )
+    for _ in range(3):
+        manager.execute_iteration()
+    with pytest.raises(ArithmeticError):
+        manager.synchronize()
+    manager.synchronize()
+    assert seen == [0, 1, 2]
+    assert manager.get_stats().iterations == 3
+
+
+def test_a_wait_that_ends_leaves_the_rest_in_flight(
+    device: AssembledDevice, manager: PipelineStageManager
+) -> None:
+    buffer, seen = manager.add_buffer(NBYTES), []
+    manager.set_order(
+        [
+            manager.add_stage(GpuPipelineStage.upload("load", words, buffer)),
+            manager.add_stage(GpuPipelineStage.download("save", buffer, keep_first(seen), "u4")),
+        ]
+    )
+    with device.driver.hold("download"):
+        manager.execute_iteration()
+        with pytest.raises(FenceTimeout):
+            manager.synchronize(0.01)
+    manager.synchronize()
+    assert seen == [0]
+
+
 def test_wrong_stages(manager: PipelineStageManager, add: Kernel, double: Kernel) -> None:
     with pytest.raises(UsageError, match="one of the three"):
         GpuPipelineStage("nothing")
@@ -174,6 +215,12 @@ def test_steps_return_the_frame_that_left(device: AssembledDevice, add: Kernel) 
         results += context.finish_steps()
         assert results[:3] == [None, None, None]
         assert [int(result[0]) for result in results[3:]] == [10 + number for number in range(6)]
+        before = device.budget.metrics().device_local_bytes
+        large = np.zeros(4 * WORDS, np.uint32)
+        context.triple_buffered_step(StepConfig(large, add, WORDS, large, params=(1,)))
+        context.finish_steps()
+        device.wait_idle()
+        assert device.budget.metrics().device_local_bytes == 4 * before  # the smaller ones went
         assert context.async_coordinator() is context.async_coordinator_mut()
         assert context.device() is device
         assert context.create_pipeline_manager().coordinator() is context.async_coordinator()

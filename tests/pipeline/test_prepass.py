@@ -137,5 +137,8 @@ def test_wrong_use(device: AssembledDevice) -> None:
             SceneObject(1, wrong)
     with pytest.raises(UsageError):
         SceneObject(1, np.zeros((1, 3, 3)), (1, 2))
+    for wrong_id in (-1, 1 << 31):
+        with pytest.raises(UsageError, match="from 0 to"):
+            SceneObject(wrong_id, np.zeros((1, 3, 3)))
     with pytest.raises(UsageError):
         SceneObject("a", np.zeros((1, 3, 3)))  # type: ignore[arg-type]
