@@ -37,13 +37,13 @@ def record(path: Path) -> None:
     events: list[Event] = []
     numbers: dict[int, int] = {}  # of those held now, by their entry
     count = itertools.count()
-    reserve, release = Ledger.reserve, Ledger.release
+    take, release = Ledger.take, Ledger.release
 
-    def reserving(ledger: Ledger, nbytes: int, **rest: Any) -> Any:
-        reservation = reserve(ledger, nbytes, **rest)
-        if rest.get("heap") == "device_local":
-            numbers[id(reservation._entry)] = number = next(count)
-            events.append((number, nbytes))
+    def taking(ledger: Ledger, entry: Any, timeout: float | None = 0.0) -> Any:
+        reservation = take(ledger, entry, timeout)
+        if entry.heap == "device_local":
+            numbers[id(entry)] = number = next(count)
+            events.append((number, entry.nbytes))
         return reservation
 
     def releasing(ledger: Ledger, entry: Any) -> None:
@@ -52,7 +52,7 @@ def record(path: Path) -> None:
         release(ledger, entry)
 
     draw = np.random.default_rng(5)
-    Ledger.reserve, Ledger.release = reserving, releasing  # type: ignore[method-assign,assignment]
+    Ledger.take, Ledger.release = taking, releasing  # type: ignore[method-assign,assignment]
     kept: list[forge3d.Buffer] = []
     with forge3d.open_device("host") as device:
         for number in range(100):
@@ -62,7 +62,7 @@ def record(path: Path) -> None:
             kept.append(device.create_buffer(picture.nbytes))  # the newest pictures stay on the device
             if number >= 8:
                 kept.pop(int(draw.integers(0, 8))).close()
-    Ledger.reserve, Ledger.release = reserve, release  # type: ignore[method-assign]
+    Ledger.take, Ledger.release = take, release  # type: ignore[method-assign]
     path.write_text(json.dumps(events, separators=(",", ":")) + "\n")
     print(f"{len(events)} events of {next(count)} buffers")
 

@@ -38,7 +38,7 @@ KINDS = {
     "handle": protocols.ReadbackHandle,
     "lease": protocols.Lease,
     "stream": protocols.ReadbackStream,
-    "budget": protocols.BudgetTracker,
+    "budget": protocols.DetailedBudget,
     "reservation": protocols.Reservation,
 }
 

@@ -20,7 +20,7 @@ from forge3d_core.lifetime.hold import Users
 from forge3d_core.lifetime.life import Life
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.memory.leaks import told
+from forge3d_core.memory.holdings import leaks_told
 from forge3d_core.timeline.timeline import Timeline
 from forge3d_core.transfer.transfers import Transfers
 
@@ -101,7 +101,7 @@ class Closing:
         finally:  # a reservation that is kept must not keep the rest alive
             self.budget.sweep = lambda: None
         if leaks:
-            self._remarks.append(told(leaks))
+            self._remarks.append(leaks_told(leaks))
 
     def _report(self) -> None:
         if self._remarks:

@@ -163,7 +163,7 @@ class AssembledDevice(AsyncWith):
             raise UsageError("a buffer has at least 1 byte")
         arguments.text("label", label)
         with self._noticing_loss():
-            owned = self.allocator.buffer(size)
+            owned = self.allocator.buffer(size, label)
         return DeviceBuffer(self, self.allocator, owned, size, label)
 
     def create_texture(

@@ -37,7 +37,7 @@ class Textures:
         keywords("create_texture", extent, TextureExtent.__annotations__)
         shape, layout = self._shape(*size, **extent), texture_format(format)
         self._check_format(shape, layout)
-        owned = self.allocator.texture(shape, layout)
+        owned = self.allocator.texture(shape, layout, label)
         memory = TextureMemory.of(owned.allocation.native, shape, layout)
         copies = Copies(self.limits.whole_depth_copies)
         return DeviceTexture(owner, self.allocator, owned, memory, label, copies=copies)

@@ -22,12 +22,14 @@ from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import note, strike
 from forge3d_core.memory.allocation import Allocation, Owned
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.protocols import FencePoint, Heap, MemoryKind, TextureFormat
+from forge3d_core.memory.entry import Entry, entry_of
+from forge3d_core.protocols import FencePoint, Heap, MemoryKind, MemoryUse, TextureFormat
 from forge3d_core.units import format_bytes
 
 __all__ = ["Allocation", "Allocator", "Owned"]
 
 NOTHING: tuple[Collection[Allocation], ...] = ()
+USE: dict[Direction, MemoryUse] = {"upload": "staging", "readback": "readback"}
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class Allocator:
         """Whether this is a forked child, where nothing can be given back: it is the parent's."""
         return self._pid != os.getpid()
 
-    def buffer(self, nbytes: int) -> Owned:
+    def buffer(self, nbytes: int, label: str = "") -> Owned:
         """Return zeroed device memory. Raises :class:`TooLarge` or a :class:`BudgetError`."""
         limit = self.driver.info.limits.max_buffer_size if self.driver.info.limits else nbytes
         if nbytes > limit:
@@ -85,21 +87,21 @@ class Allocator:
                 f"a buffer of {format_bytes(nbytes)} is more than the {format_bytes(limit)} that "
                 f"{self.driver.info.name} allows; split it"
             )
-        return self._allocate(nbytes, "buffer", "device_local", lambda: self.driver.allocate_buffer(nbytes))
+        entry = self._entry(nbytes, "buffer", "device_local", label=label)
+        return self._allocate(entry, lambda: self.driver.allocate_buffer(nbytes))
 
-    def texture(self, shape: TextureShape, format: TextureFormat) -> Owned:
+    def texture(self, shape: TextureShape, format: TextureFormat, label: str = "") -> Owned:
         """Return a zeroed texture."""
         allocate = partial(self.driver.allocate_texture, shape.width, shape.height, format)
         if not shape.plain and isinstance(self.driver, ShapedTextures):  # it is, or the device had refused
             allocate = partial(self.driver.allocate_shaped_texture, shape, format)
-        return self._allocate(shape.nbytes(format), "texture", "device_local", allocate)
+        entry = self._entry(shape.nbytes(format), "texture", "device_local", label=label)
+        return self._allocate(entry, allocate)
 
     def block(self, nbytes: int, direction: Direction, timeout: float | None = 0.0) -> Owned:
         """Return a zeroed :class:`HostBlock`, charged to the host-visible budget."""
         block = self._reuse(nbytes, direction) or self._allocate(
-            nbytes,
-            "buffer",
-            "host_visible",
+            self._entry(nbytes, "buffer", "host_visible", use=USE[direction]),
             lambda: self.driver.allocate_block(nbytes, direction),
             timeout,
         )
@@ -162,6 +164,11 @@ class Allocator:
             if allocation is None:
                 allocation = self._adopted[key] = Allocation(native, None, owned=False)
         return self._owned(allocation)
+
+    @property
+    def adopted_bytes(self) -> int:
+        """The bytes of all memory that is adopted, each once."""
+        return sum(nbytes for _, nbytes in list(self._adopted))
 
     @property
     def holdings(self) -> list[object]:
@@ -229,23 +236,18 @@ class Allocator:
             view_of(again.native)[:] = 0
         return owned
 
-    def _allocate(
-        self,
-        nbytes: int,
-        kind: MemoryKind,
-        heap: Heap,
-        allocate: Callable[[], Any],
-        timeout: float | None = 0.0,
-    ) -> Owned:
-        reservation = self.budget.reserve(
-            self._footprint(nbytes, heap), kind=kind, heap=heap, timeout=timeout, pending=True
-        )
+    def _entry(self, nbytes: int, kind: MemoryKind, heap: Heap, **said: Any) -> Entry:
+        return entry_of(self._footprint(nbytes, heap), kind, heap, pending=True, **said)
+
+    def _allocate(self, entry: Entry, allocate: Callable[[], Any], timeout: float | None = 0.0) -> Owned:
+        reservation = self.budget.take(entry, timeout)
         try:
             with self.gate.passing(), asking("the driver's allocation"):
                 try:
                     native = allocate()
                 except OutOfDeviceMemory:
-                    asked = heap == "device_local" and self.budget.device_caches.give_back(nbytes)
+                    local = entry.heap == "device_local"
+                    asked = local and self.budget.device_caches.give_back(entry.nbytes)
                     if not (close_deferred() or asked):
                         raise
                     self.sweep()

@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -18,22 +18,15 @@ from forge3d_core.arguments import function
 from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, Forked, copy_exception
 from forge3d_core.lifetime.hold import Reference
-from forge3d_core.memory.entry import (
-    Entry,
-    entry_of,
-    fits,
-    refusal,
-    with_entry,
-    with_peaks,
-    without_entry,
-)
-from forge3d_core.memory.leaks import Leak, leaks_of
+from forge3d_core.memory import entry as entries
+from forge3d_core.memory.entry import Entry, Held, fits, with_entry, with_peaks, without_entry
+from forge3d_core.memory.holdings import holdings_of
 from forge3d_core.memory.process import ProcessTracker
 from forge3d_core.memory.reclaimers import Caches, Reclaimer, ask
 from forge3d_core.memory.reservation import LedgerReservation
 from forge3d_core.memory.watermarks import Watermark, crossings, report, watermark
 from forge3d_core.presentation import line, presents
-from forge3d_core.protocols import BudgetMetrics, Heap, MemoryKind
+from forge3d_core.protocols import BudgetMetrics, Heap, Holding, MemoryAmount, MemoryKind, MemoryUsage
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
 DEFAULT_LIMIT = 512 * MIB
@@ -52,14 +45,10 @@ class _Ticket:
     thread: threading.Thread
 
 
-def _nothing_held(limit: int | str) -> BudgetMetrics:
-    return BudgetMetrics(0, 0, 0, 0, 0, 0, 0, 0, 0, parse_bytes(limit), 0)
-
-
-@presents(protocols.BudgetTracker)
+@presents(protocols.DetailedBudget)
 @attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class Ledger:
-    """See :class:`forge3d_core.protocols.BudgetTracker`.
+    """See :class:`forge3d_core.protocols.DetailedBudget`.
 
     All figures are one frozen value, and each change puts another in its place; see :meth:`_change`.
 
@@ -68,9 +57,9 @@ class Ledger:
     what could be given back has been, by this thread or by another.
     """
 
-    _now: BudgetMetrics = attrs.field(  # made of the limit
+    _counts: Held = attrs.field(  # made of the limit
         default=DEFAULT_LIMIT,  # type: ignore[assignment]
-        converter=_nothing_held,
+        converter=entries.nothing_held,
         alias="limit",
     )
     sweep: Callable[[], None] = attrs.field(default=lambda: None)
@@ -94,7 +83,7 @@ class Ledger:
         self._process.add(self)
 
     def __repr__(self) -> str:
-        now = self._now
+        now = self.now
         return line(
             f"budget: {format_bytes(now.host_visible_bytes)} of {format_bytes(now.limit_bytes)} host-visible",
             f"{format_bytes(now.device_local_bytes)} device-local",
@@ -102,17 +91,17 @@ class Ledger:
         )
 
     def _repr_html_(self) -> str:
-        return self._now._repr_html_()
+        return self.now._repr_html_()
 
     @property
     def limit(self) -> int:
-        return self._now.limit_bytes
+        return self.now.limit_bytes
 
     def set_limit(self, nbytes: int | str) -> None:
         limit = parse_bytes(nbytes)
         self._usable()
         with self._lock:
-            self._change(lambda now: attrs.evolve(now, limit_bytes=limit))
+            self._change(lambda now: now.limited(limit))
             crossed = crossings(self._watermarks, self._figures)
             self._changed.notify_all()
         report(crossed, self._figures)
@@ -124,11 +113,12 @@ class Ledger:
         kind: MemoryKind = "buffer",
         heap: Heap = "host_visible",
         timeout: float | None = 0.0,
-        pending: bool = False,
+        label: str = "",
     ) -> LedgerReservation:
-        """See :meth:`BudgetTracker.reserve`; ``pending`` until ``grant``, it counts and raises no peak."""
-        entry = entry_of(nbytes, kind, heap)
-        entry.pending = pending
+        return self.take(entries.entry_of(nbytes, kind, heap, label=label), timeout)
+
+    def take(self, entry: Entry, timeout: float | None = 0.0) -> LedgerReservation:
+        """Reserve what an entry says; where it is pending until ``grant``, it counts and raises no peak."""
         deadline = Deadline.after(timeout)
         self._usable()
         reservation = LedgerReservation(self, entry)
@@ -145,21 +135,33 @@ class Ledger:
         return reservation
 
     def check(self, nbytes: int, *, heap: Heap = "host_visible") -> None:
-        entry = entry_of(nbytes, "buffer", heap)
+        entry = entries.entry_of(nbytes, "buffer", heap)
         self._usable()
         self._catch_up()
-        now = self._now
-        if not (fits(now, entry) and self._room(entry)):
+        if not (fits(self.now, entry) and self._room(entry)):
             raise self._refusal(entry)
 
     def metrics(self) -> BudgetMetrics:
         self._catch_up()
-        return self._now
+        return self.now
+
+    def usage(self) -> MemoryUsage:
+        self._catch_up()
+        return entries.usage_of(self._counts.amounts)
+
+    def holdings(self) -> list[Holding]:
+        self._catch_up()
+        return holdings_of(entry for entry in list(self._held.values()) if entry.held)
 
     @property
     def now(self) -> BudgetMetrics:
         """The figures as they are noted, without catching up with anything."""
-        return self._now
+        return self._counts.metrics
+
+    @property
+    def amounts(self) -> Mapping[str, MemoryAmount]:
+        """What is noted by use and by heap."""
+        return self._counts.amounts
 
     def give_back(self, nbytes: int) -> int:
         """Have the reclaimers give back ``nbytes``; return how many they did."""
@@ -208,31 +210,29 @@ class Ledger:
             self._ended = error
             self._changed.notify_all()
 
-    def close(self) -> list[Leak]:
+    def close(self) -> list[Holding]:
         """Give back what is still held, and return what that was."""
         self._catch_up()
         leaked = [entry for entry in list(self._held.values()) if entry.held]
-        leaks = leaks_of(leaked)
+        leaks = holdings_of(leaked)
         for entry in leaked:
             self.release(entry)
         self._process.remove(self)
         return leaks
 
-    def _change(
-        self, step: Callable[[BudgetMetrics], BudgetMetrics | None], entry: Entry | None = None
-    ) -> bool:
+    def _change(self, step: Callable[[Held], Held | None], entry: Entry | None = None) -> bool:
         """Put what ``step`` makes of the figures in their place; False if it makes None of them.
 
         The caller has the lock, and a finalizer that runs on this very thread may change the figures all the
         same. So ``step`` is pure, and what it made of figures that have changed meanwhile is made again. The
         last look and the assignments are one step (``docs/decisions/0020-ends.md``).
         """
-        while (after := step(before := self._now)) is not None:
-            if self._now is before:
+        while (after := step(before := self._counts)) is not None:
+            if self._counts is before:
                 if entry is None:
-                    self._now = after
+                    self._counts = after
                 else:
-                    self._now, entry.held = after, not entry.held
+                    self._counts, entry.held = after, not entry.held
                 return True
         return False
 
@@ -302,16 +302,16 @@ class Ledger:
             if entry.pending:
                 self._pending.add(entry)
             if self._room(entry) and self._change(
-                lambda now: with_entry(now, entry, self._pending) if fits(now, entry) else None, entry
+                lambda now: with_entry(now, entry, self._pending) if fits(now.metrics, entry) else None, entry
             ):
-                self._process.note()
+                self._process.note(entry.use, entry.heap)
                 return crossings(self._watermarks, self._figures)
             self._held.pop(entry.owner, None)
             return None
 
     def _reclaim(self, entry: Entry) -> bool:
         """Ask the reclaimers for what ``entry`` lacks, then those of other devices; whether any was asked."""
-        now = self._now
+        now = self.now
         wanted = now.host_visible_bytes + entry.nbytes - now.limit_bytes
         if entry.nbytes > now.limit_bytes:
             return False
@@ -324,19 +324,19 @@ class Ledger:
     def _refused(self, entry: Entry) -> BudgetError:
         """Count a refusal and return it."""
         with self._lock:
-            self._change(lambda now: attrs.evolve(now, refusals=now.refusals + 1))
+            self._change(Held.refused)
         return self._refusal(entry)
 
     def _refusal(self, entry: Entry) -> BudgetError:
-        now = self._now
-        return refusal(now, entry) if not fits(now, entry) else self._process.refusal(entry.nbytes)
+        now = self.now
+        return entries.refusal(now, entry) if not fits(now, entry) else self._process.refusal(entry.nbytes)
 
     def _room(self, entry: Entry) -> bool:
         """Whether the process has room as well; the process's lock is held where it is taken."""
         return entry.heap == "device_local" or self._process.room(entry.nbytes)
 
     def _figures(self) -> BudgetMetrics:
-        return self._now
+        return self.now
 
     def _forget(self, listeners: list[Any], one: Any) -> None:
         if self._pid != os.getpid():

@@ -26,19 +26,23 @@ class MemoryFigures(Figures):
     device_used_bytes: int | None
     device_total_bytes: int | None
     resident_bytes: int | None
+    adopted_bytes: int = 0  # that others made and the device works with, each counted once
 
     @property
     def unaccounted_bytes(self) -> int | None:
-        """What the driver has in use beyond what the budget counts."""
-        return None if self.device_used_bytes is None else self.device_used_bytes - self.device_local_bytes
+        """What the driver has in use beyond what the budget counts and the device has adopted."""
+        if self.device_used_bytes is None:
+            return None
+        return self.device_used_bytes - self.device_local_bytes - self.adopted_bytes
 
     def __repr__(self) -> str:
         beyond = self.unaccounted_bytes
         return line(
             f"budget: {format_bytes(self.device_local_bytes)} device-local, "
             f"{format_bytes(self.host_visible_bytes)} host-visible",
+            f"adopted: {format_bytes(self.adopted_bytes)}" if self.adopted_bytes else "",
             f"driver: {_shown(self.device_used_bytes)} in use of {_shown(self.device_total_bytes)}",
-            "" if beyond is None else f"{'-' * (beyond < 0)}{format_bytes(abs(beyond))} beyond the budget",
+            "" if beyond is None else f"{'-' * (beyond < 0)}{format_bytes(abs(beyond))} beyond that",
             f"resident: {_shown(self.resident_bytes)}",
         )
 
@@ -55,8 +59,15 @@ def memory_figures(device: Any) -> MemoryFigures:
         with device.allocator.gate.passing(), asking("the driver's memory_info"):
             free, total = driver.memory_info()
         used = total - free
-    ours = device.budget.metrics()
-    return MemoryFigures(ours.device_local_bytes, ours.host_visible_bytes, used, total, resident_bytes())
+    ours, allocator = device.budget.metrics(), getattr(device, "allocator", None)
+    return MemoryFigures(
+        ours.device_local_bytes,
+        ours.host_visible_bytes,
+        used,
+        total,
+        resident_bytes(),
+        0 if allocator is None else allocator.adopted_bytes,
+    )
 
 
 def resident_bytes(statm: str = "/proc/self/statm") -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import attrs
@@ -13,8 +13,9 @@ import attrs
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted
 from forge3d_core.forking import renew_in_child
 from forge3d_core.lifetime.hold import Users, note, strike
+from forge3d_core.memory.entry import HEAPS, USES, usage_of
 from forge3d_core.presentation import Figures, counted, line
-from forge3d_core.protocols import BudgetMetrics
+from forge3d_core.protocols import BudgetMetrics, MemoryAmount, MemoryUsage
 from forge3d_core.units import MIB, format_bytes, parse_bytes
 
 DEFAULT_LIMIT = 512 * MIB
@@ -37,6 +38,10 @@ class Ledger(Protocol):
     @property
     def now(self) -> BudgetMetrics:
         """Its figures as they are noted, without catching up with anything."""
+
+    @property
+    def amounts(self) -> Mapping[str, MemoryAmount]:
+        """What is noted by use and by heap."""
 
     def metrics(self) -> BudgetMetrics: ...
 
@@ -119,7 +124,8 @@ class ProcessTracker:
 
     def __init__(self) -> None:
         self._limit: int | None = None
-        self._peak = self._peak_host = 0
+        self._peak = 0
+        self._peaks: dict[str, int] = dict.fromkeys((*USES, *HEAPS), 0)
         self._scopes: list[Scope] = []
         self._ledgers: Users = set()
         self.lock = threading.RLock()
@@ -159,12 +165,19 @@ class ProcessTracker:
         limit = self.limit
         return max(0, self._host_visible() + nbytes - limit) if nbytes <= limit else 0
 
-    def note(self) -> None:
-        """Note that something was taken; the lock is held."""
-        figures = [ledger.now for ledger in self._open()]
-        total = sum(now.total_bytes for now in figures)
-        host = sum(now.host_visible_bytes for now in figures)
-        self._peak, self._peak_host = max(self._peak, total), max(self._peak_host, host)
+    def note(self, *changed: str) -> None:
+        """Note that something was taken, of these uses and heaps; the lock is held."""
+        total, ledgers = 0, self._open()
+        held = dict.fromkeys(("host_visible", *changed), 0)
+        for ledger in ledgers:
+            total += ledger.now.total_bytes
+            amounts = ledger.amounts
+            for name in held:
+                held[name] += amounts[name].nbytes
+        self._peak, host = max(self._peak, total), held["host_visible"]
+        for name, nbytes in held.items():
+            if nbytes > self._peaks[name]:
+                self._peaks[name] = nbytes
         for scope in self._scopes:
             scope.peak_bytes = max(scope.peak_bytes, total)
             scope.peak_host_visible_bytes = max(scope.peak_host_visible_bytes, host)
@@ -206,11 +219,23 @@ class ProcessTracker:
             device_local_bytes=sum(p.device_local_bytes for p in parts),
             total_bytes=total,
             peak_bytes=max(self._peak, total),
-            peak_host_visible_bytes=max(self._peak_host, host),
+            peak_host_visible_bytes=max(self._peaks["host_visible"], host),
             limit_bytes=self.limit,
             refusals=sum(p.refusals for p in parts),
             devices=sum(ledger.shares for ledger in ledgers),
         )
+
+    def usage(self) -> MemoryUsage:
+        """Return counts, bytes and peaks by use and by heap, of all devices together."""
+        ledgers = self._open()
+        for ledger in ledgers:
+            ledger.metrics()  # which catches up
+        parts = [ledger.amounts for ledger in ledgers]
+        amounts = {}
+        for name, peak in self._peaks.items():
+            nbytes = sum(part[name].nbytes for part in parts)
+            amounts[name] = MemoryAmount(sum(part[name].count for part in parts), nbytes, max(peak, nbytes))
+        return usage_of(amounts)
 
     def check_budget(self, nbytes: int | str) -> None:
         """Raise a :class:`BudgetError` if ``nbytes`` host-visible would not fit now; takes nothing."""

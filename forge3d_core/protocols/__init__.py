@@ -4,7 +4,18 @@ Any object that has these methods and keeps their contracts will do; nothing nee
 """
 
 from forge3d_core.protocols.backend import ApiRange, ApiVersion, Backend
-from forge3d_core.protocols.budget import BudgetMetrics, BudgetTracker, Heap, MemoryKind, Reservation
+from forge3d_core.protocols.budget import (
+    BudgetMetrics,
+    BudgetTracker,
+    DetailedBudget,
+    Heap,
+    Holding,
+    MemoryAmount,
+    MemoryKind,
+    MemoryUsage,
+    MemoryUse,
+    Reservation,
+)
 from forge3d_core.protocols.device import (
     LANE_ROLES,
     AsyncDevice,
@@ -83,19 +94,24 @@ __all__ = [
     "ClosableKernel",
     "CommandList",
     "ConcurrencyMove",
+    "DetailedBudget",
     "Device",
     "DeviceInfo",
     "DeviceKind",
     "DeviceOptions",
     "FencePoint",
     "Heap",
+    "Holding",
     "HostArrayDevice",
     "Kernel",
     "KernelSource",
     "Lane",
     "Lease",
     "Limits",
+    "MemoryAmount",
     "MemoryKind",
+    "MemoryUsage",
+    "MemoryUse",
     "MoveReason",
     "Origin",
     "Param",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, Self, runtime_checkable
 
 import attrs
@@ -12,6 +12,7 @@ from forge3d_core.units import format_bytes
 
 MemoryKind = Literal["buffer", "texture"]
 Heap = Literal["host_visible", "device_local"]
+MemoryUse = Literal["buffer", "texture", "staging", "readback"]
 
 
 @attrs.frozen
@@ -149,4 +150,73 @@ class BudgetTracker(Protocol):
 
         Once per crossing: use must fall below before it calls again. Returns a function that removes
         it. The guides' marks are 0.75 and 0.90.
+        """
+
+
+@attrs.frozen
+class MemoryAmount(Figures):
+    """How many reservations there are, of how many bytes, and the most bytes that there ever were."""
+
+    count: int = 0
+    nbytes: int = 0
+    peak_bytes: int = 0
+
+
+@attrs.frozen
+class MemoryUsage(Figures):
+    """What memory is for, and where it lies, all of one instant.
+
+    Of buffers, ``staging`` is what rings, large uploads and host arrays take, and ``readback`` what reads
+    take; the rest is a ``buffer``. The uses add up to the total, and so do the heaps.
+    """
+
+    by_use: Mapping[MemoryUse, MemoryAmount]
+    by_heap: Mapping[Heap, MemoryAmount]
+
+    def __repr__(self) -> str:
+        return line(
+            "memory usage: "
+            + ", ".join(f"{use} {format_bytes(one.nbytes)}" for use, one in self.by_use.items())
+        )
+
+
+@attrs.frozen
+class Holding(Figures):
+    """A reservation that is held; ``made_at`` is the call that made it, where that is known."""
+
+    nbytes: int
+    use: MemoryUse
+    heap: Heap
+    label: str
+    age: float  # seconds
+    made_at: str
+
+    def __repr__(self) -> str:
+        name = f" {self.label!r}" if self.label else ""
+        place = f", made at {self.made_at}" if self.made_at else ""
+        return f"{format_bytes(self.nbytes)} {self.heap} for a {self.use}{name}, {self.age:.3g} s old{place}"
+
+
+@runtime_checkable
+class DetailedBudget(BudgetTracker, Protocol):
+    """A tracker that says what memory is for. Those of the core's devices do; others need not."""
+
+    def reserve(
+        self,
+        nbytes: int,
+        *,
+        kind: MemoryKind = "buffer",
+        heap: Heap = "host_visible",
+        timeout: float | None = 0.0,
+        label: str = "",
+    ) -> Reservation:
+        """Take memory as :meth:`BudgetTracker.reserve` does; ``label`` is for reports alone."""
+
+    def usage(self) -> MemoryUsage:
+        """Return counts, bytes and peaks by use and by heap; works after close."""
+
+    def holdings(self) -> list[Holding]:
+        """Return all that is held now, the largest first, what the device itself keeps for later too.
+
+        Where it was made is known while :mod:`tracemalloc` traces (``python -X tracemalloc=8``).
         """

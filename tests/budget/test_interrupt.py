@@ -15,6 +15,7 @@ from forge3d_core.errors import BudgetExhausted
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
 from forge3d_core.memory.budget import Ledger, LedgerReservation
+from forge3d_core.memory.entry import Held
 from forge3d_core.protocols import BudgetMetrics
 
 from ..interrupts import everywhere
@@ -93,8 +94,8 @@ def test_what_a_finalizer_gives_back_in_the_middle_of_a_change_is_counted(
     held = ledger.reserve(30)
     real = getattr(forge3d_core.memory.budget, step)
 
-    def with_a_collection(now: BudgetMetrics, *entry: Any) -> BudgetMetrics:
-        after: BudgetMetrics = real(now, *entry)
+    def with_a_collection(now: Held, *entry: Any) -> Held:
+        after: Held = real(now, *entry)
         if found_dead:
             found_dead.pop().release()
         return after

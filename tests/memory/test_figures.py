@@ -23,8 +23,27 @@ def test_what_no_driver_tells_is_unknown(open_device: Callable[..., AssembledDev
 
 
 def test_the_difference_is_named_whichever_is_larger() -> None:
-    assert "1 KiB beyond the budget" in repr(MemoryFigures(1024, 0, 2048, 4096, None))
-    assert "-1 KiB beyond the budget" in repr(MemoryFigures(2048, 0, 1024, 4096, None))
+    assert "1 KiB beyond that" in repr(MemoryFigures(1024, 0, 2048, 4096, None))
+    assert "-1 KiB beyond that" in repr(MemoryFigures(2048, 0, 1024, 4096, None))
+
+
+def test_adopted_memory_is_named_and_counted_once(open_device: Callable[..., AssembledDevice]) -> None:
+    owner, device = open_device(), open_device()
+    theirs = owner.create_buffer(4096)
+    one, other = device.adopt(theirs.native), device.adopt(theirs.native)
+    figures = memory_figures(device)
+    assert (figures.adopted_bytes, figures.device_local_bytes) == (4096, 0)
+    assert "adopted: 4 KiB" in repr(figures)
+    one.close()
+    assert memory_figures(device).adopted_bytes == 4096
+    other.close()
+    del one, other
+    device.budget.metrics()
+    assert memory_figures(device).adopted_bytes == 0
+
+
+def test_what_is_adopted_is_not_beyond_the_budget() -> None:
+    assert MemoryFigures(1024, 0, 4096, 8192, None, adopted_bytes=1024).unaccounted_bytes == 2048
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/self/statm")

@@ -21,6 +21,7 @@ from forge3d_core.errors import (
 )
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.host.machine import HostMachine
+from forge3d_core.memory.entry import entry_of
 from forge3d_core.protocols import Buffer, Texture
 
 
@@ -178,7 +179,9 @@ def test_what_the_driver_refused_is_no_peak(device: AssembledDevice) -> None:
     with pytest.raises(OutOfDeviceMemory):
         device.create_buffer(10**6)
     assert ledger.metrics().peak_bytes == peaks
-    with ledger.reserve(10**6, pending=True) as pending:  # of another thread, say
+    waiting = entry_of(10**6, "buffer", "host_visible")  # of another thread, say
+    waiting.pending = True
+    with ledger.take(waiting) as pending:
         more = device.create_buffer(500)
         assert ledger.metrics().peak_bytes == peaks + 500
         pending.grant()
