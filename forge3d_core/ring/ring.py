@@ -142,9 +142,10 @@ class Ring(AsyncWith):
                     refuse_own("advance", state.blocks)
             state.seal()
             awaited = state.sealed.copy()
-        self._queue.flush()
-        if state.sealed:
-            self.room.wait_submitted(awaited, deadline)
+        if awaited:
+            self._queue.flush()
+            if state.sealed:
+                self.room.wait_submitted(awaited, deadline)
         return self._host.idle_point(self.lane) if state.last is None else state.last
 
     def upload(

@@ -12,6 +12,7 @@ from forge3d_core.driver import Direction, HostBlock
 from forge3d_core.errors import BudgetError
 from forge3d_core.memory.allocator import Allocation, Allocator, Owned
 from forge3d_core.protocols import FencePoint, Timeline
+from forge3d_core.timeline.points import known
 
 MIN_BYTES = 64 * 1024
 """A smaller chunk costs more than it stages: then the ring's own blocks do."""
@@ -44,6 +45,11 @@ class Chunk:
     def free(self) -> bool:
         """Whether the device is done with it."""
         return self.point is None or self.point.done
+
+    @property
+    def known_free(self) -> bool:
+        """Whether it is known to be free, without asking the driver."""
+        return self.point is None or known(self.point)
 
 
 class Chunks:
@@ -149,10 +155,16 @@ class Chunks:
         self._release(idle)
 
     def _kept(self, nbytes: int) -> Chunk | None:
-        """Return a free chunk of at least ``nbytes``; asks once for each lane that is busy."""
+        """Return a free chunk of at least ``nbytes``: the one used last, or the one idle longest.
+
+        Asks once for each lane that is busy.
+        """
         busy: set[Timeline] = set()
         with self._lock:
             candidates = [chunk for chunk in self._idle if chunk.nbytes >= nbytes]
+            if candidates and (newest := candidates[-1]).known_free:
+                self._idle.remove(newest)
+                return newest
         for chunk in candidates:
             if chunk.point is not None and chunk.point.timeline in busy:
                 continue

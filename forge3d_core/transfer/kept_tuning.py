@@ -17,7 +17,7 @@ from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.transfer.workers import MAX_THREADS, default_threads, processors
 from forge3d_core.units import KIB, MIB
 
-FORMAT = 1
+FORMAT = 2
 """Of the files and of the measurement: what another one wrote is not looked at."""
 
 BOUNDS = {

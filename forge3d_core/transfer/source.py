@@ -64,9 +64,12 @@ class Run:
         return self.lead + self.nbytes
 
     def fill(self, memory: Bytes) -> None:
-        item = self.array.itemsize
-        goal = memory[self.lead : self.lead + self.nbytes].view(self.array.dtype)
-        copy_run(goal, self.array, self.start // item, (self.start + self.nbytes) // item)
+        array, item = self.array, self.array.itemsize
+        goal = memory[self.lead : self.lead + self.nbytes]
+        if item == 1 and array.ndim == 1:  # bytes without gaps, as most are
+            np.copyto(goal, array[self.start : self.start + self.nbytes])
+        else:
+            copy_run(goal.view(array.dtype), array, self.start // item, (self.start + self.nbytes) // item)
 
     def command(self, block: HostBlock, block_offset: int = 0) -> Upload:
         return Upload(block, block_offset + self.lead, self.target, self.offset + self.start, self.nbytes)

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable
 
 from forge3d_core.driver import Driver, Measurable
 from forge3d_core.errors import BudgetError
+from forge3d_core.foreign import view_of
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import strike
 from forge3d_core.memory.allocator import Allocator
 from forge3d_core.protocols import DeviceOptions, FencePoint, Limits
 from forge3d_core.timeline.timeline import Timeline
-from forge3d_core.transfer.chunks import Chunks
+from forge3d_core.transfer.chunks import Chunk, Chunks
 from forge3d_core.transfer.host_arrays import HostArrays
 from forge3d_core.transfer.kept_tuning import find_tuning
-from forge3d_core.transfer.source import Parts
-from forge3d_core.transfer.tuner import Tuner
+from forge3d_core.transfer.source import Part, Parts
+from forge3d_core.transfer.tuner import LEAST_UPLOAD, Tuner
 from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.transfer.upload import BulkUpload, Flight, Goal
 from forge3d_core.transfer.workers import CREW, Crew
@@ -46,7 +47,7 @@ class Transfers:
 
         Raises what ends the device or its lane, :class:`FenceTimeout`, and what ``goal.check`` raises.
         """
-        if self.tuner is not None:
+        if self.tuner is not None and nbytes >= LEAST_UPLOAD:
             self._tune(self.tuner, goal)
         return self._upload(self.tuning, nbytes, cut_parts, goal)
 
@@ -84,10 +85,33 @@ class Transfers:
         if first is None:
             return None
         room = min(cut.chunk, first.nbytes)
-        upload = BulkUpload(self._staging, self._guard, cut_parts(room), goal, cut.chunks)
+        parts = cut_parts(room)
+        if len(parts) == 1:
+            flights = [self._upload_one(parts.part(0), first, goal)]
+        else:
+            upload = BulkUpload(self._staging, self._guard, parts, goal, cut.chunks)
+            try:
+                self._allocator.pin([goal.target], upload)  # it stays until all is submitted, closed or not
+                upload.run(self.crew, cut.helpers, first, room)
+            finally:
+                strike(goal.target.pins, upload)
+            flights = upload.flights
+        if not cut.helpers:
+            self.crew.attend()  # or the chunks would not go back when they have rested
+        return flights
+
+    def _upload_one(self, part: Part, chunk: Chunk, goal: Goal) -> Flight:
+        """Upload what one chunk holds, on the calling thread: there is nothing to share or to wait for."""
         try:
-            self._allocator.pin([goal.target], upload)  # it stays until all is submitted, closed or not
-            upload.run(self.crew, cut.helpers, first, room)
-        finally:
-            strike(goal.target.pins, upload)
-        return upload.flights
+            goal.check()
+            guard = self._guard
+            with guard.here():
+                guard.check()
+                part.fill(view_of(chunk.native))
+            command = part.command(chunk.native)
+            chunk.point = goal.submit(goal.lane, [command], [chunk.allocation], [goal.target])
+        except BaseException:
+            self._staging.drop([chunk])
+            raise
+        self._staging.give(chunk)
+        return Flight(chunk.point, part.nbytes)

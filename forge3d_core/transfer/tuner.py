@@ -20,12 +20,16 @@ from forge3d_core.transfer.measurement import LARGE, measure
 from forge3d_core.transfer.source import Runs
 from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.transfer.upload import Goal
+from forge3d_core.units import MIB
 
 SECONDS = 0.15
 """How long a measurement takes at most, besides its first upload, which allocates the chunks."""
 
 PATIENCE = 1.0
 """How long one upload of it may take, and how long the caller's own must be ready to wait."""
+
+LEAST_UPLOAD = MIB
+"""What is smaller is not worth the measurement, nor does it make much use of what it finds."""
 
 LEAST_SHARE = LARGE
 """With less staging memory than that a measurement would tell of the budget, not of the machine."""

@@ -29,7 +29,7 @@ class Tuning:
     ``depth``: chunks for each thread, so that the device copies from one while the thread fills another.
     """
 
-    threshold: int = MIB
+    threshold: int = 256 * KIB
     share: int = 4 * MIB
     smallest: int = 2 * MIB
     largest: int = 8 * MIB

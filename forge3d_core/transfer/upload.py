@@ -104,7 +104,8 @@ class BulkUpload:
         self._free.append(first)
         staged = False
         try:
-            crew.share(self._help, min(helpers, len(self.parts) - 1), partial(self._lead_on, crew))
+            if helpers:
+                crew.share(self._help, min(helpers, len(self.parts) - 1), partial(self._lead_on, crew))
             while self._lead():  # what a worker had put back
                 pass
             self._hand_over()

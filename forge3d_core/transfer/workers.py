@@ -157,6 +157,11 @@ class Crew:
                 self._take_out(job)
         return False
 
+    def attend(self) -> None:
+        """Have at least one worker there, if one can start: the last to leave sees to what rests."""
+        if not self._running:
+            self._start()
+
     def rouse(self, job: Job) -> None:
         """Have workers look again at a job that had no part for them."""
         if job.asleep:

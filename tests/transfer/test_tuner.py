@@ -180,13 +180,13 @@ SPOILT = [
     b"",
     b"[]",
     b"\xff{",
-    json.dumps({"format": 0, "tuning": attrs.asdict(FOUND)}).encode(),
-    json.dumps({"format": 1, "tuning": {**attrs.asdict(FOUND), "helpers": 10**6}}).encode(),
-    json.dumps({"format": 1, "tuning": {**attrs.asdict(FOUND), "depth": 0}}).encode(),
-    json.dumps({"format": 1, "tuning": {**attrs.asdict(FOUND), "largest": "8"}}).encode(),
-    json.dumps({"format": 1, "tuning": {**attrs.asdict(FOUND), "smallest": 8 * MIB}}).encode(),
-    json.dumps({"format": 1, "tuning": {"helpers": 1}}).encode(),
-    json.dumps({"format": 1, "tuning": {**attrs.asdict(FOUND), "more": 1}}).encode(),
+    json.dumps({"format": 1, "tuning": attrs.asdict(FOUND)}).encode(),
+    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "helpers": 10**6}}).encode(),
+    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "depth": 0}}).encode(),
+    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "largest": "8"}}).encode(),
+    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "smallest": 8 * MIB}}).encode(),
+    json.dumps({"format": 2, "tuning": {"helpers": 1}}).encode(),
+    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "more": 1}}).encode(),
 ]
 
 
