@@ -13,23 +13,18 @@ from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import attrs
-import hypothesis
 import numpy as np
-from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from numpy.typing import NDArray
 
 from forge3d_conformance import child
-from forge3d_conformance.catalogue import RunLevel
 from forge3d_conformance.child import Ended
 from forge3d_conformance.faulty import FaultyDriver
 from forge3d_conformance.holding import Holding
 from forge3d_conformance.mutants import Layer, Mutant, unwrap
 from forge3d_conformance.mutants.driver.layer import beneath
-from forge3d_conformance.repeat import Example
-from forge3d_conformance.report import PerfResult
 from forge3d_conformance.subject import Hold
 from forge3d_conformance.target import Target
 from forge3d_conformance.texels import MANDATORY
@@ -38,6 +33,13 @@ from forge3d_conformance.waiting import in_thread, pauses
 from forge3d_core import assemble
 from forge3d_core.errors import FenceTimeout
 from forge3d_core.protocols import Backend, Buffer, Device, DeviceOptions, FencePoint, KernelSource
+
+if TYPE_CHECKING:  # a child's bench, of which a run starts hundreds, reports nothing and searches for nothing
+    from hypothesis.stateful import RuleBasedStateMachine
+
+    from forge3d_conformance.catalogue import RunLevel
+    from forge3d_conformance.repeat import Example
+    from forge3d_conformance.report import PerfResult
 
 WAIT = 20.0
 """Seconds after which what should have come by itself is taken not to come."""
@@ -285,6 +287,9 @@ class Bench:
 
     def machine(self, factory: Callable[[], RuleBasedStateMachine], **settings: Any) -> None:
         """Run a hypothesis state machine with this run's seed and level, but for ``settings``."""
+        import hypothesis
+        from hypothesis.stateful import run_state_machine_as_test
+
         hypothesis.seed(self.seed)(factory)
         if self.example is not None:
             self.example.impose(factory)
@@ -297,7 +302,7 @@ class Bench:
             "name": self.name,
             "level": self.level,
             "seed": self.seed,
-            "mutant": self.mutant.name if self.mutant else None,
+            "mutant": (self.mutant.name, self.mutant.layer.__module__) if self.mutant else None,
         }
         return child.run(textwrap.dedent(source), settings, CHILD, environment)
 

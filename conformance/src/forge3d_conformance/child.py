@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Any:
     settings = json.loads(os.environ[ENVIRONMENT])
     for end in settings["lifeline"]:
         end_with(end)
-    mutant = named(settings["mutant"]) if settings["mutant"] else None
+    mutant = named(*settings["mutant"]) if settings["mutant"] else None
     if name == "backend":
         found = find_backend(settings["spec"])
         return mutant.layer().wrap("Backend", found) if mutant else found

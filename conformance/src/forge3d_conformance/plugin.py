@@ -55,8 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "clause(id, requires=()): tests that clause of the conformance catalogue; "
-        "requires replaces the capabilities that the catalogue names for it",
+        "clause(id, requires=(), alone=False): tests that clause of the conformance catalogue; "
+        "requires replaces the capabilities that the catalogue names for it; "
+        "alone has no other process of the run test beside it",
     )
     if config.getoption("--backend") is None:
         return

@@ -1,4 +1,8 @@
-"""Which process runs which test: pytest's own loop, or workers that take one part after another."""
+"""Which process runs which test: pytest's own loop, or workers that take one part after another.
+
+A test marked ``alone`` bounds what a whole process takes, which processes beside it draw out: the run itself
+tests it, after its workers have ended. Under a mutant it is shared out like the others.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,8 @@ class SharedLoop:
             _work(session, Claims(self.claims))
             return True
         jobs = self.jobs or sensible_jobs(run.target.info.kind)
-        jobs = min(jobs, len({_part(item) for item in session.items}))
+        alone = [item for item in session.items if _alone(item)]
+        jobs = min(jobs, len({_part(item) for item in session.items if item not in alone}))
         if jobs < 2 or run.level == "perf":  # what is measured is alone on its machine
             return None
         arguments = ["--backend", run.target.spec, "--level", run.level, "--clause", run.selection]
@@ -44,6 +49,8 @@ class SharedLoop:
             run.ended = False
             pytest.exit("; ".join(unended), returncode=pytest.ExitCode.INTERNAL_ERROR)
         session.testsfailed += sum(record.ending == "fail" and not record.mutant for record in run.records)
+        for item in alone:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         return True
 
 
@@ -51,6 +58,8 @@ def _work(session: pytest.Session, claims: Claims) -> None:
     """Run the tests of each part that no other worker has taken."""
     mine: dict[str, bool] = {}
     for item in session.items:
+        if _alone(item):
+            continue
         part = _part(item)
         if part not in mine:
             mine[part] = claims.take(part)
@@ -64,3 +73,10 @@ def _part(item: pytest.Item) -> str:
     """Return what of a run is one worker's: a test, or all of a mutant, whose first killer is enough."""
     trial = ClauseRun.of(item)
     return trial.mutant.name if trial is not None and trial.mutant is not None else item.nodeid
+
+
+def _alone(item: pytest.Item) -> bool:
+    """Whether the run itself tests this, with no worker beside it."""
+    trial = ClauseRun.of(item)
+    marker = item.get_closest_marker("clause")
+    return trial is not None and trial.mutant is None and bool(marker and marker.kwargs.get("alone"))

@@ -40,6 +40,20 @@ def test_two_workers_run_each_test_once_and_prove_what_one_does() -> None:
     assert starts == next(event["tests"] for event in told if event["event"] == "begin")
 
 
+def test_what_is_to_be_alone_runs_last_and_once() -> None:
+    told: list[dict[str, Any]] = []
+    ran = run_suite(
+        ["--backend", "host", "--clause", "device.exit,device.fork,fence.truth", "--jobs", "2"], told.append
+    )
+    assert ran.holds, ran.output
+    begun = [event["clause"] for event in told if event["event"] == "start"]
+    assert begun.count("device.exit") == 1
+    assert begun[-1] == "device.exit"
+    ended = [event["clause"] for event in told if event["event"] == "test"]
+    assert ended[-1] == "device.exit"
+    assert ended.count("device.fork") == 1
+
+
 @pytest.mark.parametrize("jobs", ["2", "3"])
 def test_a_worker_that_dies_leaves_no_success(crooked: Callable[..., None], jobs: str) -> None:
     crooked(dies_at=3)

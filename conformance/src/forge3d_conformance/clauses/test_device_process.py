@@ -288,7 +288,7 @@ def test_a_forked_child_is_told_so_and_the_parent_goes_on(bench: Bench) -> None:
     bench.check(seen["working"], "after a fork a thread of the parent is stuck")
 
 
-@pytest.mark.clause("device.exit")
+@pytest.mark.clause("device.exit", alone=True)
 def test_the_interpreter_ends_with_work_in_flight(bench: Bench) -> None:
     # Threads that wait keep what they wait for; where none does, the interpreter destroys it on its way out.
     ends = [
