@@ -59,6 +59,7 @@ class ClauseSession:
     records: list[Record] = attrs.field(factory=list)
     begun: Report = attrs.field(init=False)
     outcome: RunOutcome | None = attrs.field(init=False, default=None)
+    _binding: frozenset[str] = attrs.field(init=False, default=frozenset())
     _profile: str = attrs.field(init=False, factory=hypothesis.settings.get_current_profile_name)
 
     @classmethod
@@ -87,6 +88,7 @@ class ClauseSession:
         return session
 
     def _begin(self) -> None:
+        self._binding = frozenset(c.id for c in self.catalogue.binding(self.level, self.selection))
         info = self.target.info
         name, _, version = self.target.distribution.partition(" ")
         identity = BackendIdentity(
@@ -116,6 +118,8 @@ class ClauseSession:
         marker = metafunc.definition.get_closest_marker("clause")
         if marker is None or not self.self_test or "mutant" not in metafunc.fixturenames:
             return
+        if marker.args[0] not in self._binding:  # it is deselected: one item of it is enough
+            return
         found = self._exact or breaking(marker.args[0])
         metafunc.parametrize(
             "mutant", [None, *found], ids=[SOUND, *(mutant.name for mutant in found)], indirect=True
@@ -123,21 +127,18 @@ class ClauseSession:
 
     @property
     def _exact(self) -> tuple[Mutant, ...]:
-        binding = [clause.id for clause in self.catalogue.binding(self.level, self.selection)]
-        return matching(self.exact, binding) if self.exact else ()
+        return matching(self.exact, self._binding) if self.exact else ()
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         kept, dropped = [], []
-        binding = {clause.id for clause in self.catalogue.binding(self.level, self.selection)}
         for item in items:
             marker = item.get_closest_marker("clause")
             if marker is None:
                 kept.append(item)
                 continue
-            id = marker.args[0]
-            if id not in self.catalogue:
+            if (id := marker.args[0]) not in self.catalogue:
                 raise pytest.UsageError(f"{item.nodeid} tests {id!r}, which is no clause of the catalogue")
-            if id not in binding:
+            if id not in self._binding:
                 dropped.append(item)
                 continue
             kept.append(item)
@@ -247,8 +248,7 @@ class ClauseSession:
         return report
 
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        trial: ClauseRun | None = getattr(report, "forge3d", None)
-        if trial is None:
+        if (trial := getattr(report, "forge3d", None)) is None:
             return None
         if trial.mutant is None:
             if trial.record and trial.record.ending == "inconclusive" and report.when == "call":

@@ -18,7 +18,7 @@ from forge3d_conformance.workers import Claims, sensible_jobs, share_out
 
 @attrs.frozen(eq=False)
 class SharedLoop:
-    """The plugin object that decides it; ``jobs`` of 0 is as many as suit the device.
+    """The plugin object that decides it; ``jobs`` of 0 is as many as suit the device and the tests.
 
     ``claims`` is the folder by which a worker learns which tests are its own.
     """
@@ -36,9 +36,9 @@ class SharedLoop:
         if self.claims is not None:
             _work(session, Claims(self.claims))
             return True
-        jobs = self.jobs or sensible_jobs(run.target.info.kind)
         alone = [item for item in session.items if _alone(item)]
-        jobs = min(jobs, len({_part(item) for item in session.items if item not in alone}))
+        parts = len({_part(item) for item in session.items if item not in alone})
+        jobs = min(self.jobs or sensible_jobs(run.target.info.kind, parts), parts)
         if jobs < 2 or run.level == "perf":  # what is measured is alone on its machine
             return None
         arguments = ["--backend", run.target.spec, "--level", run.level, "--clause", run.selection]

@@ -20,11 +20,14 @@ LOOK_SECONDS = 0.05
 DEVICE_JOBS = 4
 """Processes at most that share a device which is no processor: each holds memory and queues of it."""
 
+WORTHWHILE = 8
+"""Parts of a run for each process: to start one, which collects all tests, takes seconds."""
 
-def sensible_jobs(kind: str) -> int:
-    """Return how many processes may test a device of this kind at the same time on this machine."""
+
+def sensible_jobs(kind: str, parts: int) -> int:
+    """Return how many processes should test so many parts on a device of this kind and this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if kind == "cpu" else min(cores, DEVICE_JOBS)
+    return min(cores if kind == "cpu" else DEVICE_JOBS, cores, max(parts // WORTHWHILE, 1))
 
 
 @attrs.frozen

@@ -20,8 +20,12 @@ def test_a_part_is_taken_once(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_no_processor_is_shared_by_few() -> None:
-    assert 1 <= sensible_jobs("discrete") <= 4
-    assert sensible_jobs("cpu") >= sensible_jobs("discrete")
+    assert 1 <= sensible_jobs("discrete", 1000) <= 4
+    assert sensible_jobs("cpu", 1000) >= sensible_jobs("discrete", 1000)
+
+
+def test_a_few_tests_are_not_shared_out() -> None:
+    assert sensible_jobs("cpu", 15) == sensible_jobs("cpu", 0) == 1
 
 
 def test_two_workers_run_each_test_once_and_prove_what_one_does() -> None:

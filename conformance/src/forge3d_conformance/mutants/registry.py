@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 import attrs
@@ -52,10 +53,15 @@ def mutant(name: str, *, breaks: str, because: str, requires: tuple[str, ...] = 
 
 def mutants() -> tuple[Mutant, ...]:
     """Return every mutant that ships with the suite, by name."""
+    _import_all()
+    return tuple(sorted(_registry.values(), key=lambda mutant: mutant.name))
+
+
+@cache
+def _import_all() -> None:
     package = importlib.import_module(__name__.rpartition(".")[0])
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
-    return tuple(sorted(_registry.values(), key=lambda mutant: mutant.name))
 
 
 def breaking(clause: str) -> tuple[Mutant, ...]:
