@@ -83,6 +83,8 @@ from forge3d_core.protocols import (
     Texture,
     TextureFormat,
     Timeline,
+    Trace,
+    TracedDevice,
 )
 from forge3d_core.selection.select import adopt_device, load_backend, open_device
 from forge3d_core.timeline.points import wait_all, wait_any
@@ -152,6 +154,8 @@ __all__ = [
     "TextureFormat",
     "Timeline",
     "TooLarge",
+    "Trace",
+    "TracedDevice",
     "UnknownBackend",
     "UsageError",
     "ViewHeld",

@@ -23,7 +23,7 @@ What a driver promises the core
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from forge3d_core.commands import (
     Command,
@@ -62,9 +62,11 @@ __all__ = [
     "MemoryReporting",
     "OwnThread",
     "PreparedCommands",
+    "Ranges",
     "ShapedTextures",
     "TextureAdopting",
     "TextureMemory",
+    "Timing",
     "Token",
     "Upload",
     "UploadRows",
@@ -218,3 +220,33 @@ class TextureAdopting(Protocol):
         ``format`` is what the caller says that it is, who must where the API's object does not. Raises
         ``UsageError`` for a texture of another device, another format or that no copy reads.
         """
+
+
+@runtime_checkable
+class Timing(Protocol):
+    """What a driver may have besides: when each submission began and ended, for traces."""
+
+    @property
+    def clock(self) -> Literal["device", "host", "observed"]:
+        """``"device"`` for timestamps of the device, ``"host"`` where a host thread runs the work.
+
+        ``"observed"`` where this device has no timestamps after all.
+        """
+
+    def time_submissions(self, on: bool) -> None:
+        """Take the times of what is submitted from now on, or leave off; raises nothing, open or closed."""
+
+    def times(self, token: Token) -> tuple[float, float] | None:
+        """Return begin and end, on the clock of ``time.perf_counter``; None where they were not taken.
+
+        Asked once for a token, when it is complete and before it is retired. May wait for microseconds.
+        """
+
+
+@runtime_checkable
+class Ranges(Protocol):
+    """What a driver may have besides: ranges of the calling thread for the API's own profiler (NVTX)."""
+
+    def push_range(self, name: str) -> None: ...
+
+    def pop_range(self) -> None: ...

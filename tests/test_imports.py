@@ -44,6 +44,7 @@ LAYERS = [
     {"readback", "ring"},
     {"pipeline"},
     {"cold", "compression", "placement", "pooling", "tiling"},
+    {"trace"},
     {"device"},
     {"status"},
     {"plugins"},

@@ -24,7 +24,7 @@ from tests.fork import complaints_of_a_child
 
 LONG = "a label\n\x1b[31m" * 50
 KINDS = {
-    "device": protocols.HostArrayDevice,
+    "device": protocols.TracedDevice,
     "lane": protocols.Lane,
     "timeline": protocols.Timeline,
     "point": protocols.FencePoint,

@@ -63,6 +63,7 @@ from forge3d_core.readback.pool import Pool
 from forge3d_core.ring.ring import Ring
 from forge3d_core.timeline.points import wait_all
 from forge3d_core.timeline.timeline import Point, Timeline
+from forge3d_core.trace import Tap, Traceable
 from forge3d_core.transfer.copying import HostCopier
 from forge3d_core.transfer.transfers import Transfers
 from forge3d_core.units import parse_bytes
@@ -81,8 +82,8 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
         raise
 
 
-@presents(protocols.HostArrayDevice)
-class AssembledDevice(AsyncWith):
+@presents(protocols.TracedDevice)
+class AssembledDevice(AsyncWith, Traceable):
     """See :class:`forge3d_core.protocols.Device`."""
 
     def __init__(self, driver: Driver, options: DeviceOptions) -> None:
@@ -115,6 +116,7 @@ class AssembledDevice(AsyncWith):
         by_name = {name: lane.timeline for name, lane in self._lanes.items()}
         submitter = Submitter(driver, self.life, self._gate, self.allocator, by_name, self._notice_loss)
         self.submit_commands, self.submit_parts = submitter.submit, submitter.submit_parts
+        self.tap = Tap(driver, submitter, self._timelines)
         closing = partial(close_driver, self._gate, driver)
         self._deferred = DeferredClose(info.name, closing, self.allocator.holdings)
         self._lost: Exception | None = None

@@ -36,7 +36,7 @@ class Submitter:
         timelines: Mapping[str, Timeline],
         on_error: Callable[[Exception], None],
     ) -> None:
-        self._driver = driver
+        self.driver = driver  # what is asked to submit; while it is traced, what stands in front of it
         self._life = life
         self._gate = gate
         self._allocator = allocator
@@ -72,7 +72,7 @@ class Submitter:
                 if timeline.failure is not None:
                     timeline.check()
                 try:
-                    point = timeline.enqueue(self._driver.submit, timeline.name, commands, behind)
+                    point = timeline.enqueue(self.driver.submit, timeline.name, commands, behind)
                     if reads or writes:
                         note_uses(point, reads, writes)
                     return point
@@ -105,7 +105,7 @@ class Submitter:
                 timeline.check()
                 try:
                     for commands in parts:
-                        point = timeline.enqueue(self._driver.submit, timeline.name, commands, behind)
+                        point = timeline.enqueue(self.driver.submit, timeline.name, commands, behind)
                         note_uses(point, reads, writes)
                         points.append(point)
                         behind = NO_TOKENS  # the lane has the first part before the others
@@ -131,7 +131,7 @@ class Submitter:
             return
 
         def stand_in() -> None:
-            point = timeline.enqueue(self._driver.submit, timeline.name, [], NO_TOKENS)
+            point = timeline.enqueue(self.driver.submit, timeline.name, [], NO_TOKENS)
             note_uses(point, reads, writes)
 
         finish(stand_in, self._on_error)

@@ -7,7 +7,7 @@ import inspect
 import os
 import platform
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -76,6 +76,8 @@ class HostDriver:
     info: DeviceInfo = attrs.field(init=False)
     _lanes: Lanes = attrs.field(init=False)  # the machine's: what is asked most often is asked directly
     _newest: dict[str, Submission] = attrs.field(init=False, factory=dict)
+    _timing: bool = attrs.field(init=False, default=False)
+    clock: Literal["host"] = attrs.field(init=False, default="host")
 
     def __attrs_post_init__(self) -> None:
         self._lanes = self.machine._lanes
@@ -162,6 +164,14 @@ class HostDriver:
 
     def retire(self, token: Submission) -> None:
         token.retired = True
+
+    def time_submissions(self, on: bool) -> None:
+        if on != self._timing:
+            self._timing = on
+            self._lanes.timed += 1 if on else -1
+
+    def times(self, token: Submission) -> tuple[float, float] | None:
+        return token.times
 
     def close(self, timeout: float) -> None:
         if self.owned:

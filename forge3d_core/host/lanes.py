@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -82,6 +83,7 @@ class Lanes:
     _submissions: int = attrs.field(init=False, default=0)
     _ended: ForgeError | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
+    timed: int = attrs.field(init=False, default=0)  # how many drivers want the times of submissions
 
     def __attrs_post_init__(self) -> None:
         self._lanes = {name: Lane() for name in self.names}
@@ -232,12 +234,20 @@ class Lanes:
             error = self._inherited(lane, submission)
             if error is None:
                 try:
-                    self._run(submission.commands)
+                    if self.timed:
+                        self._run_timed(submission)
+                    else:
+                        self._run(submission.commands)
                 except BaseException as raised:  # not even an exit ends the lane without a word
                     keep(failure := translated(raised, f"lane {submission.lane!r}", ADVICE))
                     assert isinstance(failure, Exception)
                     error = failure
             self._finish(lane, submission, error)
+
+    def _run_timed(self, submission: Submission) -> None:
+        begun = time.perf_counter()
+        self._run(submission.commands)
+        submission.times = begun, time.perf_counter()
 
     def _next(self, lane: Lane) -> Submission | None:
         """Return what the lane's thread runs next, sleeping until there is something; None at the end."""

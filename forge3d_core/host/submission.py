@@ -41,6 +41,7 @@ class Submission(Latch):
     ran: bool = False
     error: Exception | None = None
     retired: bool = False
+    times: tuple[float, float] | None = None  # begin and end, where they are taken
     fate: Fate | None = None
 
     def let_go(self) -> None:

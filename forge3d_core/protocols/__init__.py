@@ -74,6 +74,7 @@ from forge3d_core.protocols.ring import (
     WantedUpload,
 )
 from forge3d_core.protocols.textures import TextureDevice
+from forge3d_core.protocols.trace import Trace, TracedDevice
 
 __all__ = [
     "LANE_ROLES",
@@ -134,6 +135,8 @@ __all__ = [
     "TextureExtent",
     "TextureFormat",
     "Timeline",
+    "Trace",
+    "TracedDevice",
     "WantedRead",
     "WantedUpload",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.readback.region import Region
+from forge3d_core.transfer.moving import MOVER
 from forge3d_core.transfer.source import parts_of, raw_items
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -49,7 +50,7 @@ class Destination:
     def fill(self, memory: NDArray[np.uint8], place: int, start: int, stop: int) -> None:
         """Copy them."""
         for target, source in self.pairs(memory, place, start, stop):
-            np.copyto(target, source)
+            MOVER.copy(target, source)
 
     def _rows(self, start: int, stop: int) -> NDArray[Any]:
         region = self.region

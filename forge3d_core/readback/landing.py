@@ -17,6 +17,7 @@ from forge3d_core.readback.results import REUSED_BYTES, Results
 from forge3d_core.readback.state import Slot
 from forge3d_core.transfer.copying import PARALLEL_BYTES, HostCopier
 from forge3d_core.transfer.landing import BulkLanding, Piece
+from forge3d_core.transfer.moving import MOVER
 
 
 def land(
@@ -43,7 +44,7 @@ def land(
         return result
     target, source = ways(region, result, view, place)
     if nbytes < 2 * PARALLEL_BYTES:
-        np.copyto(target, source)
+        MOVER.copy(target, source)
     else:
         copier.copy(target, source)
     return result
@@ -91,7 +92,7 @@ def _mover(read: PiecedRead, result: NDArray[Any], view: NDArray[np.uint8]) -> C
         unit, first = region.row_pitch or 1, read.place + region.lead
         return lambda start, stop: destination.fill(view, first + start * unit, start, stop)
     target, source = ways(region, result, view, read.place)
-    return lambda start, stop: np.copyto(target[start:stop], source[start:stop])
+    return lambda start, stop: MOVER.copy(target[start:stop], source[start:stop])
 
 
 def result_of(region: Region, results: Results) -> NDArray[Any]:

@@ -31,6 +31,7 @@ from forge3d_core.ring.block import Block, Lent, Phase, Staged, StagingCommand
 from forge3d_core.ring.block_set import BlockSet
 from forge3d_core.ring.state import RingState
 from forge3d_core.ring.waiting import Waiting
+from forge3d_core.transfer.moving import MOVER
 from forge3d_core.units import align_up, format_bytes
 
 
@@ -197,7 +198,7 @@ class Slice:
         if loan is not None and loan.aliased(caller):
             spare = ring.memory.spare(self.nbytes)
             native = spare.allocation.native
-            self.fill(lambda memory: np.copyto(view_of(native)[: self.nbytes], memory))
+            self.fill(lambda memory: MOVER.copy(view_of(native)[: self.nbytes], memory))
             command = attrs.evolve(command, block=native, block_offset=0)
         with ring.waiting.lock:
             staged = ring.staged(block, target, command.target)

@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import attrs
-import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.concurrency.loops import outcome
 from forge3d_core.lifetime.guard import CallGuard
+from forge3d_core.transfer.moving import MOVER
 from forge3d_core.transfer.workers import CREW, Crew, Job
 
 PARALLEL_BYTES = 1024**2
@@ -54,7 +54,7 @@ class HostCopier:
         nbytes, length = target.nbytes, len(target) if target.ndim else 1
         threads = min(self.threads, nbytes // PARALLEL_BYTES, length)
         if threads < 2:
-            np.copyto(target, source)
+            MOVER.copy(target, source)
             return
         parts = min(max(threads, nbytes // PART_BYTES), length)
         numbers = itertools.count()
@@ -64,7 +64,7 @@ class HostCopier:
             if part >= parts:
                 return False
             run = slice(length * part // parts, length * (part + 1) // parts)
-            np.copyto(target[run], source[run])
+            MOVER.copy(target[run], source[run])
             return True
 
         self.crew.share(step, threads - 1)

@@ -14,6 +14,7 @@ from forge3d_core.driver import HostBlock, Upload, UploadRows
 from forge3d_core.errors import TooLarge
 from forge3d_core.memory.resources import BufferMemory
 from forge3d_core.memory.textures import TextureMemory, Triple
+from forge3d_core.transfer.moving import MOVER
 from forge3d_core.units import align_up, format_bytes
 
 Bytes = NDArray[np.uint8]
@@ -239,5 +240,5 @@ def parts_of(array: NDArray[Any], start: int, stop: int) -> Iterator[NDArray[Any
 def copy_run(goal: NDArray[Any], array: NDArray[Any], start: int, stop: int) -> None:
     """Copy the items ``start`` to ``stop`` of ``array`` in C order to ``goal``, which is 1-d."""
     for part in parts_of(array, start, stop):
-        np.copyto(goal[: part.size].reshape(part.shape), part)
+        MOVER.copy(goal[: part.size].reshape(part.shape), part)
         goal = goal[part.size :]

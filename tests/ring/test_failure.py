@@ -17,6 +17,7 @@ from forge3d_core.protocols import Binding, KernelSource
 from forge3d_core.ring import small_upload
 from forge3d_core.ring.ring import Ring
 from forge3d_core.ring.slice import Slice
+from forge3d_core.transfer.moving import MOVER
 
 from .traffic import bytes_of, peek, take
 
@@ -49,7 +50,7 @@ def during_copies(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> N
 
         return acting
 
-    monkeypatch.setattr(np, "copyto", before(np.copyto))
+    monkeypatch.setattr(MOVER, "copy", before(MOVER.copy))
     monkeypatch.setattr(small_upload, "view_of", before(small_upload.view_of))
 
 
