@@ -212,6 +212,7 @@ MANY_PARAMETERS = {
     "forge3d_core.readback.pool.read": PUBLIC,
     "forge3d_core.cli.demo.demo": "a command and its options",
     "forge3d_core.cli.simulate.simulate": "a command and its options",
+    "forge3d_core.cli.trace.trace": "a command and its options",
     "forge3d_conformance.commands.conformance.conformance": "a command and its options",
     "forge3d_conformance.commands.bench.bench": "a command and its options",
     "forge3d_core.plugins.registry.statuses": "a public call of keywords",

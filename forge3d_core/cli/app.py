@@ -16,6 +16,7 @@ from forge3d_core.cli.demo import demo
 from forge3d_core.cli.explain import explain
 from forge3d_core.cli.simulate import simulate
 from forge3d_core.cli.top import top
+from forge3d_core.cli.trace import trace
 from forge3d_core.config import ConfigWarning
 from forge3d_core.errors import ForgeError
 from forge3d_core.hookspecs import API
@@ -37,6 +38,7 @@ app.command()(backends)
 app.command()(explain)
 app.command()(demo)
 app.command()(simulate)
+app.command()(trace)
 app.command(context_settings={"allow_interspersed_args": False})(top)  # what follows a script is the script's
 
 

@@ -26,6 +26,7 @@ from forge3d_core.plugins.registry import REGISTRY, Registry
 from forge3d_core.printable import described, shown
 from forge3d_core.protocols import Device, DeviceOptions, FencePoint
 from forge3d_core.selection.decision import Decision, Request, decide, nothing_opens
+from forge3d_core.selection.observed import observe
 from forge3d_core.selection.simulated import simulator
 from forge3d_core.status.publisher import PUBLISHER
 
@@ -178,6 +179,7 @@ def _opened(plugin: Plugin, open_: Callable[[], Device]) -> Device:
 def _announced(device: Device, registry: Registry) -> Device:
     """Tell who looks and the loaded plugins that the device is open, and these when it has closed."""
     PUBLISHER.add(device)
+    observe(device)
     plugins = registry.loaded()
     for plugin in plugins:
         plugin.notify("forge3d_device_opened", device=device)

@@ -23,12 +23,20 @@ Event = dict[str, Any]
 
 
 @attrs.frozen
+class Device:
+    """A device as the document names it."""
+
+    name: str
+    lanes: tuple[str, ...]
+
+
+@attrs.frozen
 class Recording:
     """All that a document is made of."""
 
     begun: float
     ended: float
-    devices: Mapping[int, str]  # names by number
+    devices: Mapping[int, Device]
     submissions: list[Submission]
     waits: list[Wait]
     copies: list[HostCopy]
@@ -65,6 +73,9 @@ class _Names:
         self._recording = recording
         self._threads: dict[Thread, int] = {}
         self._lanes: dict[tuple[int, str], int] = {}
+        for number, device in recording.devices.items():
+            for lane in device.lanes:
+                self.lane(number, lane)
 
     def thread(self, thread: Thread) -> int:
         return self._threads.setdefault(thread, len(self._threads) + 1)
@@ -80,8 +91,8 @@ class _Names:
 
     def metadata(self) -> Iterator[Event]:
         yield _metadata("process_name", HOST, 0, name="host")
-        for number, name in self._recording.devices.items():
-            yield _metadata("process_name", number, 0, name=name)
+        for number, one in self._recording.devices.items():
+            yield _metadata("process_name", number, 0, name=one.name)
             yield _metadata("process_sort_index", number, 0, sort_index=number)
         for thread, tid in self._threads.items():
             yield _metadata("thread_name", HOST, tid, name=thread.name)
@@ -171,14 +182,15 @@ def _device_events(recording: Recording, names: _Names, spans: Mapping[int, _Spa
                 "ts": names.ts(max(one.seen, span.ended)),
             }
         for direction, number in one.blocks:
-            until = max(span.ended, one.seen or 0.0) if not span.open else span.ended
-            blocks.setdefault((one.device, direction, number), []).append(_Span(one.called, until, False))
+            blocks.setdefault((one.device, direction, number), []).append(
+                _Span(one.called, span.ended, False)
+            )
     for (device, direction, number), flights in blocks.items():
         yield from _slot(names, device, f"{direction} block {number}", flights)
 
 
 def _slot(names: _Names, device: int, name: str, flights: list[_Span]) -> Iterator[Event]:
-    """Yield a block's times with the device: from the call that submits to the fence that gives it back."""
+    """Yield a block's times with the device: from the call that submits to the end of the work."""
     for flight in _merged(flights):
         event = {"name": name, "cat": "slot", "id": name, "pid": device, "tid": 0}
         yield {"ph": "b", **event, "ts": names.ts(flight.begun)}

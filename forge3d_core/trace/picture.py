@@ -31,6 +31,9 @@ MEANING = {
     "slot": "block is the device's",
 }
 MAX_TRACKS = 40
+BEHIND = 1_000_000
+"""The place of blocks among the rows of a device: behind its lanes."""
+
 LEAST_PIXEL = 1 / 1500
 
 
@@ -39,7 +42,7 @@ class Track:
     """One row: spans of (begin, length) in milliseconds, by what they are."""
 
     name: str
-    order: tuple[int, str]
+    order: tuple[int, int, str]
     spans: dict[str, list[tuple[float, float]]] = attrs.field(factory=dict)
 
     def busy(self, window: tuple[float, float], kinds: Iterable[str]) -> float:
@@ -72,21 +75,21 @@ def tracks(document: Mapping[str, Any]) -> list[Track]:
     opened: dict[tuple[int, str], float] = {}
 
     def row(pid: int, key: object, name: str, place: int) -> Track:
-        return rows.setdefault((pid, key), Track(name, (2 * pid + place, name)))
+        return rows.setdefault((pid, key), Track(name, (pid, place, name)))
 
     for event in document["traceEvents"]:
         pid, tid, phase = event["pid"], event["tid"], event["ph"]
         if phase == "M" and event["name"] == "thread_name":
             names[pid, tid] = event["args"]["name"]
         elif phase == "X":
-            track = row(pid, tid, names.get((pid, tid), str(tid)), 0)
+            track = row(pid, tid, names.get((pid, tid), str(tid)), tid)
             span = event["ts"] / 1e3, event["dur"] / 1e3
             track.spans.setdefault(event["cat"], []).append(span)
         elif phase == "b":
             opened[pid, event["id"]] = event["ts"] / 1e3
         elif phase == "e":
             begun = opened.pop((pid, event["id"]))
-            track = row(pid, event["id"], event["name"], 1)
+            track = row(pid, event["id"], event["name"], BEHIND)
             track.spans.setdefault("slot", []).append((begun, event["ts"] / 1e3 - begun))
     return sorted(rows.values(), key=lambda track: track.order)
 

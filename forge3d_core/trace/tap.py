@@ -1,7 +1,7 @@
-"""Where traces come into a device and into the process's host copies, and out again.
+"""Where traces come into a device, and out again.
 
-Off costs nothing: without a log the device asks its own driver, its timelines are plain ones, and host copies
-are ``np.copyto``. The first log puts the tracing parts in, the last one that leaves takes them out.
+Off costs nothing: without a log the device asks its own driver, and its timelines are plain ones. The first
+log puts the tracing parts in, the last one that leaves takes them out.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from forge3d_core.driver import Driver, Timing
 from forge3d_core.forking import renew_in_child
 from forge3d_core.presentation import line
 from forge3d_core.timeline.timeline import Timeline
+from forge3d_core.trace.copies import COPIES
 from forge3d_core.trace.driver import TracedDriver
-from forge3d_core.trace.events import HostCopy, Thread, now
 from forge3d_core.trace.log import Log
-from forge3d_core.transfer.moving import MOVER
 
 _numbers = itertools.count(2)  # of devices; 1 stands for the process
 
@@ -44,7 +43,7 @@ class Submits(Protocol):
 
 
 class Tap:
-    """The traces of one device.
+    """The traces of one device: one driver in front of its own serves them all.
 
     Thread-safety: any thread. The lock guards what is put in and taken out; events do not take it.
     """
@@ -60,6 +59,11 @@ class Tap:
 
     def renew(self) -> None:
         self._lock = threading.RLock()
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes of the device, in its own order."""
+        return tuple(self._timelines)
 
     @property
     def clock(self) -> str:
@@ -84,7 +88,7 @@ class Tap:
             for timeline in self._timelines.values():
                 timeline.signals = traced
                 timeline.__class__ = TracedTimeline
-            _watch_copies(log)
+            COPIES.add(log)
 
     def remove(self, log: Log) -> None:
         """Have ``log`` note nothing more, after what has ended by now; idempotent."""
@@ -93,7 +97,7 @@ class Tap:
                 for timeline in self._timelines.values():
                     timeline.poll()
             finally:
-                _ignore_copies(log)
+                COPIES.remove(log)
                 if (traced := self._traced) is not None:
                     traced.logs = tuple(one for one in traced.logs if one is not log)
                     if not traced.logs:
@@ -107,32 +111,3 @@ class Tap:
         self._traced = None
         if isinstance(self._driver, Timing):
             self._driver.time_submissions(False)
-
-
-_copies_lock = threading.RLock()
-_copying: tuple[Log, ...] = ()
-_plain = MOVER.copy
-
-
-def _watch_copies(log: Log) -> None:
-    global _copying
-    with _copies_lock:
-        if not any(one is log for one in _copying):
-            _copying = (*_copying, log)
-        MOVER.copy = _copy
-
-
-def _ignore_copies(log: Log) -> None:
-    global _copying
-    with _copies_lock:
-        _copying = tuple(one for one in _copying if one is not log)
-        if not _copying:
-            MOVER.copy = _plain
-
-
-def _copy(target: Any, source: Any) -> None:
-    begun = now()
-    _plain(target, source)
-    copy = HostCopy(Thread.current(), begun, now(), int(target.nbytes))
-    for log in _copying:
-        log.copies.add(copy)

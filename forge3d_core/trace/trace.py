@@ -19,7 +19,7 @@ from forge3d_core.errors import MissingDependency, StateError
 from forge3d_core.presentation import counted, line, presents
 from forge3d_core.protocols import DeviceInfo
 from forge3d_core.trace import picture
-from forge3d_core.trace.chrome import Recording, document
+from forge3d_core.trace.chrome import Device, Recording, document
 from forge3d_core.trace.events import now
 from forge3d_core.trace.log import Log
 from forge3d_core.trace.tap import Tap
@@ -42,6 +42,7 @@ class _Source:
 
     number: int
     name: str
+    lanes: tuple[str, ...]
     clock: str
     tap: Tap | None  # None once the trace has ended: a trace that is kept keeps no device
 
@@ -70,7 +71,8 @@ class Trace:
     def attach(self, device: Tapped) -> None:
         """Trace another device as well, from now on."""
         info, tap = device.info, device.tap
-        source = _Source(tap.number, f"{info.backend}:{info.selector} {info.name}", tap.clock, tap)
+        name = f"{info.backend}:{info.selector} {info.name}"
+        source = _Source(tap.number, name, tap.lanes, tap.clock, tap)
         self._sources.append(source)
         try:
             tap.add(self._log)
@@ -97,6 +99,11 @@ class Trace:
         self.stop()
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the devices that are traced."""
+        return tuple(source.name for source in self._sources)
+
+    @property
     def dropped(self) -> int:
         return self._log.dropped
 
@@ -121,7 +128,7 @@ class Trace:
             "dropped": dropped + waits_dropped + copies_dropped,
             "clocks": {source.name: source.clock for source in self._sources},
         }
-        devices = {source.number: source.name for source in self._sources}
+        devices = {source.number: Device(source.name, source.lanes) for source in self._sources}
         ended = self._ended if self._ended is not None else now()
         return document(Recording(self._begun, ended, devices, submissions, waits, copies, about))
 
