@@ -15,6 +15,7 @@ from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import UsageError
 from forge3d_core.pipeline import stream
 from forge3d_core.protocols import Buffer, CommandList, Kernel
+from forge3d_core.transfer.moving import MOVER
 
 trio: Any = pytest.importorskip("trio")
 
@@ -66,7 +67,7 @@ def test_large_frames_are_not_copied_on_the_loop(device: AssembledDevice, loop: 
 
     async def main() -> bool:
         here, copied = threading.get_ident(), set()
-        copyto = np.copyto
+        copyto = MOVER.copy
 
         def noted(target: Any, source: Any, *args: Any, **kwargs: Any) -> None:
             if target.nbytes > 64 << 10:
@@ -74,7 +75,7 @@ def test_large_frames_are_not_copied_on_the_loop(device: AssembledDevice, loop: 
             copyto(target, source, *args, **kwargs)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(np, "copyto", noted)
+            patch.setattr(MOVER, "copy", noted)
             async for result in stream(device, (data for _ in range(5)), copy):
                 assert (result == data).all()
         return here in copied

@@ -13,6 +13,7 @@ import pytest
 from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Cancelled, Closed, DeviceLost, FenceTimeout, UsageError
 from forge3d_core.readback import pool as pools
+from forge3d_core.transfer.moving import MOVER
 from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.transfer.workers import Crew
 
@@ -221,7 +222,7 @@ def test_a_copy_that_fails_may_be_taken_again(
     device: AssembledDevice, monkeypatch: pytest.MonkeyPatch, nth: int, error: type[BaseException]
 ) -> None:
     buffer, data = filled(device, 8 * PIECE)
-    copies, copyto = iter(range(1, 1000)), np.copyto
+    copies, copyto = iter(range(1, 1000)), MOVER.copy
 
     def failing(*given: Any) -> None:
         if next(copies) == nth:
@@ -231,7 +232,7 @@ def test_a_copy_that_fails_may_be_taken_again(
     with device.readback_pool() as pool:
         handle = pool.read(buffer)
         with monkeypatch.context() as patch:
-            patch.setattr(np, "copyto", failing)
+            patch.setattr(MOVER, "copy", failing)
             with pytest.raises(error):
                 handle.wait(20)
         assert (handle.wait(20) == data).all()

@@ -11,6 +11,7 @@ import pytest
 
 from forge3d_core.errors import Closed
 from forge3d_core.transfer.copying import PARALLEL_BYTES, HostCopier
+from forge3d_core.transfer.moving import MOVER
 from forge3d_core.transfer.workers import Crew, Job
 
 PARTS = 4
@@ -29,7 +30,7 @@ def source() -> Any:
 
 def copying(monkeypatch: pytest.MonkeyPatch, on_this: Any = None, on_others: Any = None) -> None:
     """Have something happen before each part that is copied, on this thread or on another."""
-    real, here = np.copyto, threading.current_thread()
+    real, here = MOVER.copy, threading.current_thread()
 
     def copyto(target: Any, part: Any) -> None:
         happens = on_this if threading.current_thread() is here else on_others
@@ -37,7 +38,7 @@ def copying(monkeypatch: pytest.MonkeyPatch, on_this: Any = None, on_others: Any
             happens()
         real(target, part)
 
-    monkeypatch.setattr(np, "copyto", copyto)
+    monkeypatch.setattr(MOVER, "copy", copyto)
 
 
 @pytest.mark.parametrize("shape", [(SIZE,), (5, SIZE // 5), (SIZE + 3,), (3, 10), ()])
