@@ -71,7 +71,7 @@ class Closing:
         yield self.gate.shut
         yield partial(_drop_translations, self.prepared)
         yield self._close_driver
-        yield partial(setattr, self.deferred, "ended", True)  # if an interrupt came before it could be
+        yield partial(setattr, self.deferred, "ended", True)  # if it was not, cut short
         yield self._close_memory
         yield self._close_budget
         yield self.forget

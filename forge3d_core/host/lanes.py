@@ -106,7 +106,7 @@ class Lanes:
                 lane.queue.append(submission)
                 self._outstanding.add(submission)
                 self._entered(lane, submission)
-            except BaseException:  # an interrupt: its submitter will never know it, so it does nothing
+            except BaseException:  # its submitter will never know it, so it does nothing
                 submission.let_go()
                 raise
         return submission
@@ -161,7 +161,7 @@ class Lanes:
         try:
             for submission in outstanding:
                 submission.wait(deadline.left())
-        finally:  # an interrupt gives up waiting for the work, and nothing else
+        finally:
             halt.set()
             self.end(closed)
             deadline = Deadline.after(patience)
@@ -218,7 +218,7 @@ class Lanes:
             self._opened()
 
     def _start(self, name: str, lane: Lane) -> None:
-        """Give the lane its thread, once it has started: one whose start is interrupted ends by itself."""
+        """Give the lane its thread, once it has started: one that is not noted ends by itself."""
         thread = OwnThread(target=self._serve, args=(lane,), name=f"forge3d-host-{name}", daemon=True)
         try:
             start_thread(thread)

@@ -12,8 +12,7 @@ import attrs
 class Latch:
     """Lets waiting threads through once it is ``open``; :meth:`set` opens it, for good.
 
-    In ``threading.Event`` an interrupt can leave the condition's lock taken, and the lane that sets the event
-    next would wait for that for ever. Here every step is a single C call.
+    Not ``threading.Event``: here every step is a single C call (record 20).
 
     Thread-safety: any thread. A waiter looks again once it is on the list.
     """

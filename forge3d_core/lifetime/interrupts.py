@@ -1,4 +1,4 @@
-"""What is done about a call of the driver that a signal's handler has cut short.
+"""What is done about a call that a signal's handler has cut short.
 
 What the core promises of interrupts, and why each of its primitives keeps that, is in
 ``docs/decisions/0020-ends.md``.
@@ -7,8 +7,41 @@ What the core promises of interrupts, and why each of its primitives keeps that,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from forge3d_core.foreign import from_signal_handler
+
+
+class Shared(Protocol):
+    """Work that other threads take part in: ``active`` of them now, and none begins once it is ``over``.
+
+    Both are attributes, as no interrupt comes where one is read.
+    """
+
+    active: int
+    over: bool
+
+
+def run_then_end(work: Shared, run: Callable[[], object], end: Callable[[], object]) -> None:
+    """Call ``run``, then ``end`` until no other thread is at ``work`` or will be; raise what was raised last.
+
+    So an interrupt does not cut the wait short that ``end`` is, and what the others use may go afterwards.
+    """
+    interrupt: BaseException | None = None
+    try:
+        run()
+    except BaseException as error:
+        interrupt = error
+    while work.active or not work.over:  # no call up to the `try`, where one that is cut short is made again
+        try:
+            end()
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None:
+        try:
+            raise interrupt
+        finally:
+            del interrupt  # its traceback has this frame, and with it what the callers use
 
 
 def finish(step: Callable[[], object], on_error: Callable[[Exception], None]) -> None:

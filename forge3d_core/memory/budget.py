@@ -257,7 +257,7 @@ class Ledger:
             # Noted until it is given back, so that no other thread takes it for something still in use.
             if (entry := self._held.get(gone)) is not None:
                 self.release(entry)
-                self._held.pop(gone, None)  # an interrupted release may have given back, and no more
+                self._held.pop(gone, None)  # a release that was cut short may have given back, and no more
             with contextlib.suppress(ValueError):
                 self._abandoned.remove(gone)
 
@@ -282,7 +282,7 @@ class Ledger:
                 self._catch_up()
             return None
         finally:
-            # First of all, and without a lock: an interrupt must leave no ticket behind.
+            # First of all, and without a lock (record 20).
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
             with self._lock:

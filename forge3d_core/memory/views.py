@@ -199,7 +199,7 @@ class Loan:
                 _empty(self._root, inner)  # the base of what was handed out
             del inner
             self._lent, self._root = [], None
-        self._lending.token = None  # each time: an interrupt may have come before
+        self._lending.token = None  # each time: the call before may have been cut short
         _lendings.discard(self._lending)
 
 

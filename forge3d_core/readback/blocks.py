@@ -24,7 +24,7 @@ class Blocks:
     """A pool's blocks; the budget may have the idle ones back.
 
     Dropped without ``close``, the blocks go back all the same. What a handle or a lease tells of itself may
-    be told twice, as it is after an interrupt.
+    be told twice.
 
     Thread-safety: any thread. ``lock`` is a leaf, but for calls of drivers that never block.
     """
@@ -32,11 +32,11 @@ class Blocks:
     def __init__(self, allocator: Allocator, life: Life, state: PoolState, *, pre_allocate: bool) -> None:
         self.state = state
         self.life = life
-        self.lock = threading.RLock()  # C, so that no interrupt comes between its taking and the block
+        self.lock = threading.RLock()  # of C (record 20)
         self.line = Line(self.lock)  # coroutines that wait for a block
         self.changed = threading.Condition(self.lock)
         self.concurrency: Concurrency | None = None  # what moves the depth
-        self.sleepers = 0  # threads that wait for `changed`, or did when they were interrupted
+        self.sleepers = 0  # threads that wait for `changed`, or did and were cut short
         self._leases: Users = set()
         self._allocator = allocator
         self._forget_reclaimer: Callable[[], None] = lambda: None

@@ -218,7 +218,7 @@ class Handle:
                 self._leave(slot)
 
     def _leave(self, slot: Slot) -> None:
-        """Tell the pool what has become of the read; the lock is held. Interrupted, it may be told again."""
+        """Tell the pool what has become of the read; the lock is held. It may be told again."""
         match self._state:
             case ReadState.LANDED:
                 self._pool.blocks.landed(self, slot)

@@ -80,7 +80,7 @@ class PoolState:
     A block is in one of five rooms: *idle*; *starting*, lent to reads that are being submitted; *flying*,
     lent to reads that were, the oldest first; *leased*; or *resting*, no read's any more, while the device
     or an array may still reach it. A step moves it by taking it out of one room and then into another: a
-    block that an interrupt leaves between two is in none, and its memory goes back to the budget with it.
+    block that is left between two is in none, and its memory goes back to the budget with it.
     Those idle, starting, flying, leased and being made are never more than ``depth``.
 
     Not thread-safe: the pool's lock is held. Nothing here waits, allocates or calls back.
@@ -215,7 +215,7 @@ class PoolState:
             self._count_dropped(slot)
             self.lease_over(slot)
         for slot in list(self.starting):
-            if not slot.reads:  # of a call that was interrupted: the device may have the submission
+            if not slot.reads:  # of a call that was cut short: the device may have the submission
                 self.starting.pop(slot, None)
                 self.resting[slot] = None
         self._wake_resting()

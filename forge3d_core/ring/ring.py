@@ -260,7 +260,7 @@ class Ring(AsyncWith):
                 self._queue.flush()
                 self._queue.tell_refused()
         finally:
-            self.abandon()  # a second time, too: an interrupt may have cut the first short
+            self.abandon()  # a second time, too: the first may have been cut short
 
     def abandon(self) -> None:
         """Close without submitting anything, and wake all that wait: the device closes or is lost."""

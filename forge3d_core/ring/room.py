@@ -93,7 +93,7 @@ class Room:
                 if point is not None:
                     wait_point(point, left)
         finally:
-            if ticket in waiting.line:  # no call of Python code up to here: an interrupt comes after one
+            if ticket in waiting.line:  # first of all (record 20)
                 waiting.line.remove(ticket)
             waiting.wake()
 

@@ -21,8 +21,7 @@ class RingState:
     Sealed blocks are submitted in ring order, each once none of its slices is outstanding. A block that is
     in flight takes slices again once its point is done.
 
-    Each method is one step for an interrupt too: no call is made between its first change and its last, or
-    what was changed by then stands for itself.
+    Each method is one step (record 20), or what it has changed by any moment stands for itself.
 
     Thread-safety: none; the ring's lock guards it.
     """

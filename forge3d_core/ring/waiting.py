@@ -51,8 +51,7 @@ class Waiting:
     or for slices.
 
     Who changes what they wait for wakes them, if there are any: ``line`` has those that wait for room, in
-    order, ``asleep`` those that sleep. Enter ``lock``, never a condition: its own enter is Python, which
-    an interrupt may leave half way.
+    order, ``asleep`` those that sleep. Enter ``lock``, never a condition (record 20).
     """
 
     def __init__(self) -> None:

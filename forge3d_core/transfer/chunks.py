@@ -27,8 +27,8 @@ REST_SECONDS = 2.0
 class Chunk:
     """A block of staging memory. The thread that took it has it alone, until it is given back.
 
-    ``point`` is the last submission that names it. One that is dropped instead, by an interrupt, say, goes
-    back to the budget as soon as the device is done with it.
+    ``point`` is the last submission that names it. One that is dropped instead goes back to the budget as
+    soon as the device is done with it.
     """
 
     __slots__ = ("__weakref__", "allocation", "native", "nbytes", "owned", "point", "used")

@@ -31,7 +31,7 @@ T = TypeVar("T")
 class HostCopier:
     """Copies between arrays of equal shape; ``np.copyto`` on slices, which releases the GIL.
 
-    However a copy ends, by an interrupt too, no thread writes to its target afterwards.
+    However a copy ends, no thread writes to its target afterwards.
 
     Thread-safety: any thread.
     """

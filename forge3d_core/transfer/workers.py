@@ -12,12 +12,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import attrs
 
 from forge3d_core.concurrency.threads import OwnThread, start_thread
 from forge3d_core.forking import renew_in_child
+from forge3d_core.lifetime.interrupts import run_then_end
 
 IDLE_SECONDS = 2.0
 """How long a worker stays without work."""
@@ -112,28 +114,26 @@ class Crew:
 
         The calling thread calls ``lead`` until that says False: a ``step`` that may wait, and rouses the job.
 
-        However that goes, by an interrupt too, no worker is in ``step`` afterwards: the memory may go right
-        after it. An interrupt that comes in the meantime does not cut the wait short, and is raised then.
+        However that goes, no worker is in ``step`` afterwards: the memory may go right after it.
         """
         job = Job(step, helpers)
-        interrupt: BaseException | None = None
-        try:
+
+        def run() -> None:
             self.begin(job)
             while job.failure is None and (step() if lead is None else lead(job)):
                 pass
-        except BaseException as error:
-            interrupt = error
-        while job.active or not job.over:  # no call up to here: the first that can be cut short is below
-            try:
-                self.end(job)
-            except BaseException as error:
-                interrupt = error
-        failure, job.failure = interrupt or job.failure, None
-        if failure is not None:
+
+        try:
+            run_then_end(job, run, partial(self.end, job))
+        except BaseException:
+            job.failure = None
+            raise
+        if job.failure is not None:
+            failure, job.failure = job.failure, None
             try:
                 raise failure
             finally:
-                del failure, interrupt  # or they and this frame would keep each other, and the memory
+                del failure  # or it and this frame would keep each other, and the memory
 
     def begin(self, job: Job) -> bool:
         """Have workers take part in ``job`` until :meth:`end`, or, if it is brief, as long as it has parts.

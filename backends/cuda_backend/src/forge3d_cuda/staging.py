@@ -152,7 +152,7 @@ class Staging:
         self.free_list.trim()
         size = self.footprint(nbytes)
         address = self.free_list.take(size) or self._take(size)
-        memory = PinnedMemory(self, address, nbytes)  # first: an interrupt from here on gives it back
+        memory = PinnedMemory(self, address, nbytes)  # first: its end gives the memory back
         ctypes.memset(address, 0, size)  # neither CUDA nor the block before promises zeros
         return HostBlock(address, nbytes, np.asarray(memory))
 

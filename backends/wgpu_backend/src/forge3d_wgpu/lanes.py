@@ -20,10 +20,9 @@ OpenGL
     A submission runs its work before it returns. There (``deferred``) the feeder makes every submission.
 
 Interrupts
-    Python runs signal handlers between any two steps of the main thread. The calls that launch a submission
-    are made in one go, which none can come into (:func:`forge3d_wgpu.errors.call_all`). A call that is
-    interrupted before or behind them leaves a submission that is not ``accepted``: nobody else may wait for
-    it, so who wants one of its blocks does.
+    The calls that launch a submission are one step (:func:`forge3d_wgpu.errors.call_all`). One that was cut
+    short before or behind it is not ``accepted``: no caller has its token, so the next that wants one of its
+    blocks waits for it.
 """
 
 from __future__ import annotations
@@ -127,10 +126,7 @@ class Lanes:
         return poll_until(partial(self.query, submission), seconds)
 
     def poll(self) -> None:
-        """Let wgpu fire the callbacks that are due. One thread at a time is enough; hardly anybody queues.
-
-        (An interrupt between ``acquire(blocking=False)`` and its ``try`` would lock everybody out for good.)
-        """
+        """Let wgpu fire the callbacks that are due. One thread at a time is enough; seldom does one wait."""
         if not self._native.locked():
             with self._native:
                 self._poll()
@@ -153,7 +149,7 @@ class Lanes:
             raise device_lost("see the first error") from self._lost
 
     def drain(self, timeout: float) -> bool:
-        """Let what was submitted end; whether it did. Nothing is submitted afterwards, interrupted or not."""
+        """Let what was submitted end; whether it did. Nothing is submitted afterwards."""
         try:
             poll_until(self._idle, timeout)
         except ForgeError:
@@ -194,7 +190,7 @@ class Lanes:
         assert recording is not None
         with self._native, self.guard.lock:
             # wgpu-native ends the process when a submission names a lost device, memory that was destroyed
-            # or a mapped buffer. Once the calls begin, nothing interrupts them.
+            # or a mapped buffer.
             if self.guard.tampered:
                 self.guard.check(natives(submission.commands))
             self.check_up()
@@ -224,7 +220,7 @@ class Lanes:
             arena.note(data)
 
     def _start_feeder(self) -> None:
-        """Have a feeder, once it has started: one whose start is interrupted feeds nobody."""
+        """Have a feeder, once it has started: one that is not noted ends by itself."""
         feeder = OwnThread(target=self._feed, name="forge3d-wgpu-feed", daemon=True)
         try:
             start_thread(feeder)
@@ -249,7 +245,7 @@ class Lanes:
                 if self._launching is not None:
                     self._launch_queued(self._launching)
                     with self._order:
-                        if self._queued:  # not before: an interrupted caller may look for it there
+                        if self._queued:  # not before: its caller may look for it there
                             self._queued.popleft()
                         self._launching = None
                     continue

@@ -1,9 +1,8 @@
 """Signals: the callbacks that wgpu owes us, noted without running any Python code.
 
-Python runs signal handlers in the main thread between any two steps of Python code, also inside a cffi
-callback, from which an exception cannot get out: both the interrupt and the completion would be lost. So
-what wgpu calls is a list's own ``append``, which is C code from end to end. The interrupt then arrives in
-whoever polled, and the completion has been noted.
+An exception cannot get out of a cffi callback: an interrupt in one would be lost, and the completion with it.
+So what wgpu calls is a list's own ``append``, a step of C (record 20). The interrupt then arrives in the call
+that polled, and the completion has been noted.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class Transfers:
                 self._merge_bytes(recording, part.cut(start, size))
 
     def _merge_bytes(self, recording: Recording, part: Part) -> None:
-        # Each by itself: making one may be interrupted or refused, and is made up for next time.
+        # Each by itself: where one cannot be made, the next call makes it.
         if self._merge is None:
             self._merge = compile_source(self.device, MERGE)
         if self._scratch is None:
