@@ -68,7 +68,7 @@ class Run:
         array, item = self.array, self.array.itemsize
         goal = memory[self.lead : self.lead + self.nbytes]
         if item == 1 and array.ndim == 1:  # bytes without gaps, as most are
-            np.copyto(goal, array[self.start : self.start + self.nbytes])
+            MOVER.copy(goal, array[self.start : self.start + self.nbytes])
         else:
             copy_run(goal.view(array.dtype), array, self.start // item, (self.start + self.nbytes) // item)
 
@@ -128,7 +128,7 @@ class Tile:
         array = self.array
         inner = [array.itemsize * math.prod(array.shape[axis + 1 :]) for axis in range(1, array.ndim)]
         goal: NDArray[Any] = np.ndarray(array.shape, array.dtype, memory.data, 0, (self.pitch, *inner))
-        np.copyto(goal, array)
+        MOVER.copy(goal, array)
 
     def command(self, block: HostBlock, block_offset: int = 0) -> UploadRows:
         x, y, z = self.origin
