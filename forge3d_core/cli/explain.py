@@ -16,7 +16,7 @@ from forge3d_core.plugins.devices import device_data
 from forge3d_core.plugins.registry import REGISTRY
 from forge3d_core.selection.decision import Decision, Request, decide
 from forge3d_core.transfer.kept_tuning import find_tuning
-from forge3d_core.transfer.tuning import Tuning
+from forge3d_core.transfer.tuning import Tuning, Tunings
 from forge3d_core.units import format_bytes
 
 NOTHING_OPENS = 1
@@ -83,18 +83,22 @@ def _reasons(decision: Decision) -> Iterator[tuple[str, str]]:
 
 def _transfers(decision: Decision) -> str:
     """Return how large transfers would be cut, and why so."""
-    choice, found = decision.request.tuning, _tuning(decision)
-    tuning = found or Tuning()
+    choice, found = decision.request.tuning, _tunings(decision)
+    tunings = found or Tunings()
     why = "measured on this machine" if found else "the constants"
     if not found and choice.value == "measured":
         why += ", unless a measurement was kept for the device, or is made before its first large upload"
-    return (
-        f"chunks of {format_bytes(tuning.smallest)} to {format_bytes(tuning.largest)}, "
-        f"{tuning.helpers} workers: {why}  {choice.source}"
-    )
+    up, down = _told(tunings.upload), _told(tunings.read)
+    both = up if up == down else f"{up}, reads {down}"
+    return f"{both}: {why}  {choice.source}"
 
 
-def _tuning(decision: Decision) -> Tuning | None:
+def _told(tuning: Tuning) -> str:
+    sizes = f"{format_bytes(tuning.smallest)} to {format_bytes(tuning.largest)}"
+    return f"chunks of {sizes}, {tuning.helpers} workers"
+
+
+def _tunings(decision: Decision) -> Tunings | None:
     """Return what was measured for the device that would open, if that counts."""
     if decision.device is None or decision.request.tuning.value != "measured":
         return None
@@ -102,7 +106,7 @@ def _tuning(decision: Decision) -> Tuning | None:
 
 
 def _data(decision: Decision) -> dict[str, Any]:
-    request, error, found = decision.request, decision.error, _tuning(decision)
+    request, error, found = decision.request, decision.error, _tunings(decision)
     return {
         "opens": str(decision.chosen) if decision.chosen else None,
         "device": device_data(decision.device) if decision.device else None,

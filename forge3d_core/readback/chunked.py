@@ -136,7 +136,7 @@ class ChunkedRead:
     def run(self, result: NDArray[Any]) -> Point | None:
         """Fill ``result`` and return the last point; None where the budget has no room for a piece."""
         chunks, done = self.host.transfers.landing, False
-        first = chunks.demand(max(self.host.transfers.tuning.largest, self._least))
+        first = chunks.demand(max(self.host.transfers.reading.largest, self._least))
         if first is None:
             return None
         mine = [first]

@@ -300,7 +300,7 @@ class Handle:
 
         if (slot := self.slot) is None:
             return
-        result = land_pieces(self, slot, self._pool.results, self._pool.copier, wait)
+        result = land_pieces(self, slot, self._pool, wait)
         with self._lock:
             if result is not None and self._state is FLYING:
                 self._result, self._state, self._awaiting = result, LANDED, None

@@ -10,6 +10,7 @@ from forge3d_core.readback.lease import BlockLease, Lender
 from forge3d_core.readback.results import Results
 from forge3d_core.readback.state import Slot
 from forge3d_core.transfer.copying import HostCopier
+from forge3d_core.transfer.transfers import Transfers
 
 
 class HandleBlocks(Lender, Protocol):
@@ -29,6 +30,7 @@ class HandleHost(Protocol):
 
     life: Life
     copier: HostCopier
+    transfers: Transfers
     results: Results
 
     @property

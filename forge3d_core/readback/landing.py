@@ -18,6 +18,7 @@ from forge3d_core.readback.state import Slot
 from forge3d_core.transfer.copying import PARALLEL_BYTES, HostCopier
 from forge3d_core.transfer.landing import BulkLanding, Piece
 from forge3d_core.transfer.moving import MOVER
+from forge3d_core.transfer.transfers import Transfers
 
 
 def land(
@@ -59,11 +60,18 @@ class PiecedRead(Protocol):
     slot: Slot | None
 
 
+class LandingHost(Protocol):
+    """What the landing of pieces needs of its pool."""
+
+    copier: HostCopier
+    transfers: Transfers
+    results: Results
+
+
 def land_pieces(
     read: PiecedRead,
     slot: Slot,
-    results: Results,
-    copier: HostCopier,
+    host: LandingHost,
     wait: Callable[[FencePoint], bool],
 ) -> NDArray[Any] | None:
     """Return the bytes of a read as their pieces come, or None where ``wait`` says that it is over.
@@ -75,11 +83,11 @@ def land_pieces(
         note(slot.allocation.stale, user)
         if read.slot is not slot:
             return None  # over just before, and the block may be another's
-        result = result_of(read.region, results)
+        result, copier = result_of(read.region, host.results), host.copier
         with copier.gate.passing():
             move = _mover(read, result, view_of(slot.allocation.native))
         landing = BulkLanding(move, read.pieces, copier.gate, wait)
-        return result if landing.run(copier.crew, copier.threads - 1) else None
+        return result if landing.run(copier.crew, host.transfers.reading.helpers) else None
     finally:
         del user  # not left to the frame, which an error that the caller keeps would keep
 

@@ -99,6 +99,7 @@ class Pool(AsyncWith):
         self.lane = lane
         self.life = host.life.below()
         self.copier = host.copier
+        self.transfers = host.transfers
         self.results = Results()
         self._host = host
         self._limits = host.limits
@@ -164,8 +165,7 @@ class Pool(AsyncWith):
     def stream(self, source: protocols.Buffer | protocols.Texture, **region: Unpack[ReadRegion]) -> Stream:
         keywords("stream", region, ReadRegion.__annotations__)
         self.life.check()
-        request = ReadRequest(source, **region)
-        Region.of(self._host, self._limits, request)  # now, and not with the first frame
+        Region.of(self._host, self._limits, request := ReadRequest(source, **region))  # now, not later
         return Stream(self, request)
 
     def try_read(self, request: ReadRequest, after: Iterable[FencePoint]) -> Handle | None:
@@ -216,7 +216,7 @@ class Pool(AsyncWith):
             raise copy_exception(ended)
         region = Region.of(self._host, self._limits, request)
         if region.out is not None:
-            region = region.aimed(self._host.transfers.host_arrays.find(region.out), self._limits)
+            region = region.aimed(self.transfers.host_arrays.find(region.out), self._limits)
         handle = Handle(self, region)
         if not handle.region.nbytes:
             handle.end(self._host.idle_point(self.lane))
@@ -286,7 +286,7 @@ class Pool(AsyncWith):
     def _start_pieces(self, slot: Slot, handle: Handle, after: Iterable[FencePoint]) -> None:
         """Submit a large read in pieces, each with a point: the first lands while the others are copied."""
         region, native = handle.region, slot.allocation.native
-        stops = region.cut(self._host.transfers.tuning.cut(region.nbytes, region.nbytes).chunk, self._limits)
+        stops = region.cut(self.transfers.reading.cut(region.nbytes, region.nbytes).chunk, self._limits)
         starts = [0, *stops[:-1]]
         commands = [[region.piece(native, handle.place, *run)] for run in zip(starts, stops, strict=True)]
         points = self._host.submit_parts(self.lane, commands, [region.allocation], [slot.allocation], after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 from pathlib import Path
@@ -13,11 +14,13 @@ import numpy as np
 
 from forge3d_core.cache_files import cache_file, read_cache, write_cache
 from forge3d_core.protocols import DeviceInfo
-from forge3d_core.transfer.tuning import Tuning
+from forge3d_core.transfer.tuning import Tuning, Tunings
 from forge3d_core.transfer.workers import MAX_THREADS, default_threads, processors
 from forge3d_core.units import KIB, MIB
 
-FORMAT = 2
+_log = logging.getLogger(__name__)
+
+FORMAT = 3
 """Of the files and of the measurement: what another one wrote is not looked at."""
 
 BOUNDS = {
@@ -42,20 +45,31 @@ def tuning_file(info: DeviceInfo) -> Path | None:
     return cache_file("tunings", digest)
 
 
-def find_tuning(info: DeviceInfo) -> Tuning | None:
-    """Return the tuning that was measured for a device, or None. Raises nothing."""
-    return _decoded(read_cache(tuning_file(info)))
+def find_tuning(info: DeviceInfo) -> Tunings | None:
+    """Return what was measured for a device, or None. Raises nothing.
+
+    A file that is damaged, or another user's, is ignored, with a warning in the log.
+    """
+    path = tuning_file(info)
+    found = _decoded(read_cache(path))
+    if found is None and path is not None and os.path.lexists(path):
+        _log.warning("the tuning kept in %s is damaged or not yours; it is ignored, and measured anew", path)
+    return found
 
 
-def keep_tuning(info: DeviceInfo, tuning: Tuning) -> None:
-    """Keep a tuning for later processes, where the user's cache folder can be written to."""
-    write_cache(tuning_file(info), {"format": FORMAT, "tuning": attrs.asdict(tuning)})
+def keep_tuning(info: DeviceInfo, tunings: Tunings) -> None:
+    """Keep what was measured for later processes, where the user's cache folder can be written to."""
+    write_cache(tuning_file(info), {"format": FORMAT, **attrs.asdict(tunings)})
 
 
-def _decoded(told: Any) -> Tuning | None:
+def _decoded(told: Any) -> Tunings | None:
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         return None
-    figures = told.get("tuning")
+    upload, read = _tuning(told.get("upload")), _tuning(told.get("read"))
+    return None if upload is None or read is None else Tunings(upload, read)
+
+
+def _tuning(figures: Any) -> Tuning | None:
     if not isinstance(figures, dict) or figures.keys() != BOUNDS.keys():
         return None
     for name, (least, most) in BOUNDS.items():

@@ -1,4 +1,4 @@
-"""How the tuning of a device is found: by a few uploads that are timed, each against the best so far.
+"""How the tuning of a device is found: by a few transfers that are timed, each against the best so far.
 
 The constants win unless something is faster by a tenth, so noise moves nothing.
 """
@@ -24,11 +24,11 @@ MARGIN = 1.1
 """How much faster another tuning has to be."""
 
 Timed = Callable[[Tuning, int], float]
-"""Uploads so many bytes with a tuning; returns the seconds until they have arrived."""
+"""Moves so many bytes with a tuning; returns the seconds until they have arrived."""
 
 
 def measure(timed: Timed, start: Tuning, in_time: Callable[[], bool]) -> Tuning:
-    """Return the tuning that moves most, beginning with ``start``; what is not ``in_time`` is not tried.
+    """Return the tuning that uploads most, beginning with ``start``; what is not ``in_time`` is not tried.
 
     Raises what ``timed`` raises.
     """
@@ -36,9 +36,18 @@ def measure(timed: Timed, start: Tuning, in_time: Callable[[], bool]) -> Tuning:
     for nbytes, changes in (
         (LARGE, _chunk_sizes(start)),
         (LARGE, _worker_counts(start)),
+        (LARGE, _depths(start)),
         (SMALL, _shares()),
     ):
         best = _best(timed, nbytes, [best, *(attrs.evolve(best, **change) for change in changes)], in_time)
+    return best
+
+
+def measure_reads(timed: Timed, start: Tuning, in_time: Callable[[], bool]) -> Tuning:
+    """Do the same for reads, which have their block, so that depth and share make no difference."""
+    best = start
+    for changes in (_chunk_sizes(start), _worker_counts(start)):
+        best = _best(timed, LARGE, [best, *(attrs.evolve(best, **change) for change in changes)], in_time)
     return best
 
 
@@ -49,6 +58,10 @@ def _chunk_sizes(start: Tuning) -> list[dict[str, int]]:
 def _worker_counts(start: Tuning) -> list[dict[str, int]]:
     most = default_threads()
     return [{"helpers": count} for count in sorted({0, start.helpers // 2, most - 1, most} - {start.helpers})]
+
+
+def _depths(start: Tuning) -> list[dict[str, int]]:
+    return [{"depth": start.depth - 1}, {"depth": start.depth + 1}]
 
 
 def _shares() -> list[dict[str, int]]:

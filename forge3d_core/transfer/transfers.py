@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from forge3d_core.driver import Driver, Measurable
+import numpy as np
+from numpy.typing import NDArray
+
+from forge3d_core.driver import Command, Download, Driver, Measurable
 from forge3d_core.errors import BudgetError
 from forge3d_core.foreign import view_of
 from forge3d_core.lifetime.guard import CallGuard
 from forge3d_core.lifetime.hold import strike
 from forge3d_core.memory.allocator import Allocator
+from forge3d_core.memory.resources import BufferMemory
 from forge3d_core.protocols import DeviceOptions, FencePoint, Limits
 from forge3d_core.timeline.timeline import Timeline
 from forge3d_core.transfer.chunks import Chunk, Chunks
 from forge3d_core.transfer.host_arrays import HostArrays
 from forge3d_core.transfer.kept_tuning import find_tuning
+from forge3d_core.transfer.landing import BulkLanding, Piece
 from forge3d_core.transfer.source import Part, Parts
 from forge3d_core.transfer.tuner import LEAST_UPLOAD, Tuner
-from forge3d_core.transfer.tuning import Tuning
+from forge3d_core.transfer.tuning import Tuning, Tunings
 from forge3d_core.transfer.upload import BulkUpload, Flight, Goal
 from forge3d_core.transfer.workers import CREW, Crew
 
@@ -32,7 +37,8 @@ class Transfers:
     """
 
     def __init__(self, allocator: Allocator, limits: Limits, guard: CallGuard, crew: Crew = CREW) -> None:
-        self.tuning = Tuning()
+        constants = Tunings()
+        self.tuning, self.reading = constants.upload, constants.read  # of uploads, and of reads
         self.tuner: Tuner | None = None
         self.crew = crew
         self.host_arrays = HostArrays(allocator, limits)
@@ -61,7 +67,7 @@ class Transfers:
             if kept is None:
                 self.tuner = Tuner(self._allocator, driver.info, timelines)
             else:
-                self.tuning = kept
+                self.tuning, self.reading = kept.upload, kept.read
 
     def close(self) -> None:
         """Give the chunks back; idempotent."""
@@ -69,15 +75,44 @@ class Transfers:
         self._staging.close()
 
     def _tune(self, tuner: Tuner, goal: Goal) -> None:
-        tuning = tuner.measured(self.tuning, goal, self._staging.share, self._move)
-        if tuning is not None:
-            self.tuning, self.tuner = tuning, None
+        tunings = tuner.measured(self, goal, self._staging.share)
+        if tunings is not None:
+            self.tuning, self.reading, self.tuner = tunings.upload, tunings.read, None
 
-    def _move(self, tuning: Tuning, nbytes: int, cut_parts: CutParts, goal: Goal) -> FencePoint:
+    def move_up(self, tuning: Tuning, nbytes: int, cut_parts: CutParts, goal: Goal) -> FencePoint:
         flights = self._upload(tuning, nbytes, cut_parts, goal)
         if flights is None:
             raise BudgetError("there is no room for a chunk")
         return flights[-1].point
+
+    def move_down(self, tuning: Tuning, result: NDArray[np.uint8], memory: BufferMemory, goal: Goal) -> None:
+        """Read into ``result`` through one chunk, in pieces; raises where there is none of that size."""
+        nbytes = result.nbytes
+        chunk = self.landing.demand(nbytes)
+        if chunk is None:
+            raise BudgetError("there is no room for a chunk")
+        try:
+            if chunk.nbytes < nbytes:
+                raise BudgetError("there is no room for a chunk")
+            view, step, pieces = view_of(chunk.native), tuning.cut(nbytes, nbytes).chunk, list[Piece]()
+            for start in range(0, nbytes, step):
+                stop = min(start + step, nbytes)
+                commands: list[Command] = [Download(memory, start, chunk.native, start, stop - start)]
+                chunk.point = goal.submit(goal.lane, commands, [goal.target], [chunk.allocation])
+                pieces.append(Piece(start, stop, chunk.point))
+
+            def move(start: int, stop: int) -> None:
+                np.copyto(result[start:stop], view[start:stop])
+
+            def wait(point: FencePoint) -> bool:
+                point.wait(goal.deadline.timeout)
+                return True
+
+            BulkLanding(move, pieces, self._guard, wait).run(self.crew, tuning.helpers)
+        except BaseException:
+            self.landing.drop([chunk])
+            raise
+        self.landing.give(chunk)
 
     def _upload(self, tuning: Tuning, nbytes: int, cut_parts: CutParts, goal: Goal) -> list[Flight] | None:
         cut = tuning.cut(nbytes, self._staging.share)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from forge3d_core.transfer.workers import processors
+from forge3d_core.transfer.workers import default_threads, processors
 from forge3d_core.units import KIB, MIB, align_up
 
 STEP = 64 * KIB
@@ -46,3 +46,11 @@ class Tuning:
         even = align_up(-(-nbytes // chunks), STEP)
         chunk = max(STEP, min(max(self.smallest, even), self.largest, room // chunks // STEP * STEP))
         return Cut(chunk, min(chunks, -(-nbytes // chunk)), max(threads, 1) - 1)
+
+
+@attrs.frozen
+class Tunings:
+    """What suits a machine each way."""
+
+    upload: Tuning = attrs.field(factory=Tuning)
+    read: Tuning = attrs.field(factory=lambda: Tuning(helpers=default_threads()))

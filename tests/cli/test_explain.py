@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from forge3d_core.cli.app import app
 from forge3d_core.host.plugin import HostBackend
 from forge3d_core.transfer.kept_tuning import keep_tuning
-from forge3d_core.transfer.tuning import Tuning
+from forge3d_core.transfer.tuning import Tuning, Tunings
 from forge3d_core.units import MIB
 
-FOUND = Tuning(smallest=MIB, largest=4 * MIB, helpers=3)
+FOUND = Tunings(Tuning(smallest=MIB, largest=4 * MIB, helpers=3), Tuning(helpers=2))
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,10 @@ def test_it_shows_what_was_measured_for_the_device(monkeypatch: pytest.MonkeyPat
     keep_tuning(HostBackend().probe()[0], FOUND)
     told = tuning(monkeypatch, "measured")
     assert (told["value"], told["origin"]) == ("measured", "environment")
-    assert (told["measured"]["largest"], told["measured"]["helpers"]) == (4 * MIB, 3)
+    assert {way: figures["helpers"] for way, figures in told["measured"].items()} == {"upload": 3, "read": 2}
     text = CliRunner().invoke(app, ["explain", "--backend", "host"]).stdout
-    assert "chunks of 1 MiB to 4 MiB, 3 workers: measured on this machine" in " ".join(text.split())
+    shown = " ".join(text.split())
+    assert "chunks of 1 MiB to 4 MiB, 3 workers, reads chunks of 2 MiB to 8 MiB, 2 workers: measured" in shown
 
 
 def test_what_is_fixed_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

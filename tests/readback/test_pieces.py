@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ def open_pieces(open_device: Callable[..., AssembledDevice]) -> Callable[..., As
 
     def make(selector: str = "") -> AssembledDevice:
         device = open_device(selector)
-        device.transfers.tuning = Tuning(share=PIECE // 2, smallest=PIECE, largest=PIECE, helpers=3)
+        device.transfers.reading = Tuning(share=PIECE // 2, smallest=PIECE, largest=PIECE, helpers=3)
         device.copier.crew, device.copier.threads = Crew(threads=3, idle=0.01), 4
         return device
 
@@ -148,7 +149,7 @@ def test_what_has_come_lands_while_the_rest_is_copied(
     """Before it waits for the last piece, the thread has moved the first ones."""
     buffer, data = filled(device, 4 * PIECE)
     out, seen = np.zeros(4 * PIECE, np.uint8), []
-    device.copier.threads = 1
+    device.transfers.reading = attrs.evolve(device.transfers.reading, helpers=0)
     with device.readback_pool() as pool:
         handle = pool.read(buffer, out=out)
         assert len(handle.pieces) == 4

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from forge3d_core.errors import FenceTimeout
-from forge3d_core.transfer.measurement import LARGE, SMALL, measure
+from forge3d_core.transfer.measurement import LARGE, SMALL, measure, measure_reads
 from forge3d_core.transfer.tuning import Tuning
 from forge3d_core.units import MIB
 
@@ -63,6 +63,21 @@ def test_one_slow_turn_does_not_decide() -> None:
 @pytest.mark.parametrize("turns", [0, 1, 2])
 def test_what_was_not_tried_in_time_is_not_chosen(turns: int) -> None:
     assert chosen(lambda tuning, nbytes: 1 / tuning.largest, turns) == START
+
+
+def test_the_depth_that_is_faster_wins() -> None:
+    found = chosen(lambda tuning, nbytes: 1 / tuning.depth)
+    assert (found.depth, found.largest) == (START.depth + 1, START.largest)
+
+
+def test_reads_are_measured_by_pieces_and_workers() -> None:
+    def seconds(tuning: Tuning, nbytes: int) -> float:
+        assert nbytes == LARGE
+        return tuning.largest / MIB + tuning.helpers
+
+    found = measure_reads(seconds, START, lambda: True)
+    assert (found.largest, found.helpers) == (START.largest // 2, 0)
+    assert (found.share, found.depth) == (START.share, START.depth)
 
 
 def test_a_failure_is_passed_on() -> None:

@@ -18,11 +18,12 @@ from forge3d_core.host.machine import HostMachine
 from forge3d_core.host.options import parse_selector
 from forge3d_core.protocols import DeviceOptions
 from forge3d_core.transfer import tuner
-from forge3d_core.transfer.kept_tuning import find_tuning, keep_tuning, tuning_file
-from forge3d_core.transfer.tuning import Tuning
+from forge3d_core.transfer.kept_tuning import FORMAT, find_tuning, keep_tuning, tuning_file
+from forge3d_core.transfer.tuning import Tuning, Tunings
 from forge3d_core.units import KIB, MIB
 
-FOUND = Tuning(share=2 * MIB, smallest=MIB, largest=4 * MIB, helpers=3)
+UPLOADS = Tuning(share=2 * MIB, smallest=MIB, largest=4 * MIB, helpers=3)
+FOUND = Tunings(UPLOADS, Tuning(helpers=2))
 DATA = np.arange(2 * MIB, dtype=np.uint8)
 
 
@@ -40,16 +41,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[Tuning]:
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Tunings]:
     """Return the list of what was measured, each after one upload of the real kind."""
-    made: list[Tuning] = []
+    made: list[Tunings] = []
 
     def measure(timed: Callable[[Tuning, int], float], start: Tuning, in_time: Callable[[], bool]) -> Tuning:
         assert timed(start, MIB) > 0
         made.append(FOUND)
-        return FOUND
+        return FOUND.upload
+
+    def measure_reads(
+        timed: Callable[[Tuning, int], float], start: Tuning, in_time: Callable[[], bool]
+    ) -> Tuning:
+        assert timed(start, MIB) > 0
+        return FOUND.read
 
     monkeypatch.setattr(tuner, "measure", measure)
+    monkeypatch.setattr(tuner, "measure_reads", measure_reads)
     return made
 
 
@@ -71,6 +79,11 @@ def open_measured() -> Iterator[Callable[..., AssembledDevice]]:
         device.close()
 
 
+def tunings(device: AssembledDevice) -> Tunings:
+    """Return what a device goes by."""
+    return Tunings(device.transfers.tuning, device.transfers.reading)
+
+
 def upload(device: AssembledDevice, **options: Any) -> None:
     """Upload what is large, and check that it has arrived."""
     buffer = device.create_buffer(DATA.nbytes)
@@ -83,10 +96,10 @@ def upload(device: AssembledDevice, **options: Any) -> None:
 
 def test_the_first_large_upload_is_measured_and_no_other(open_measured, measured) -> None:
     device = open_measured()
-    assert (device.transfers.tuning, measured) == (Tuning(), [])
+    assert (tunings(device), measured) == (Tunings(), [])
     upload(device)
     upload(device)
-    assert (device.transfers.tuning, measured) == (FOUND, [FOUND])
+    assert (tunings(device), measured) == (FOUND, [FOUND])
 
 
 def test_a_small_upload_is_not_measured(open_measured, measured) -> None:
@@ -99,7 +112,7 @@ def test_a_small_upload_is_not_measured(open_measured, measured) -> None:
 def test_a_later_process_finds_what_was_measured(open_measured, measured) -> None:
     upload(open_measured())
     later = open_measured()
-    assert later.transfers.tuning == FOUND
+    assert tunings(later) == FOUND
     upload(later)
     assert measured == [FOUND]
 
@@ -109,7 +122,7 @@ def test_the_real_measurement_ends_with_a_tuning(open_measured, cache) -> None:
     before = device.budget.metrics().device_local_bytes
     upload(device)
     assert device.transfers.tuner is None
-    assert find_tuning(device.info) == device.transfers.tuning
+    assert find_tuning(device.info) == tunings(device)
     device.allocator.sweep()
     assert device.budget.metrics().device_local_bytes == before
 
@@ -122,7 +135,7 @@ def test_what_measures_nothing(open_measured, measured, open_device, cache) -> N
         open_measured(budget=16 * MIB),
     ):
         upload(device)
-        assert (device.transfers.tuning, measured) == (Tuning(), [])
+        assert (tunings(device), measured) == (Tunings(), [])
     assert not cache.exists()
 
 
@@ -143,7 +156,7 @@ def test_a_measurement_that_fails_costs_nothing(open_measured, monkeypatch, cach
     device = open_measured()
     upload(device)
     upload(device)
-    assert device.transfers.tuning == Tuning()
+    assert tunings(device) == Tunings()
     assert not cache.exists()
 
 
@@ -176,31 +189,48 @@ def test_a_folder_that_cannot_be_written_to_costs_nothing(open_measured, measure
     assert measured == [FOUND]
 
 
+def kept(format: int = FORMAT, **changes: Any) -> bytes:
+    """Return a file in which some figures of the uploads are others."""
+    told = attrs.asdict(FOUND)
+    return json.dumps({"format": format, **told, "upload": {**told["upload"], **changes}}).encode()
+
+
 SPOILT = [
     b"",
     b"[]",
     b"\xff{",
-    json.dumps({"format": 1, "tuning": attrs.asdict(FOUND)}).encode(),
-    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "helpers": 10**6}}).encode(),
-    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "depth": 0}}).encode(),
-    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "largest": "8"}}).encode(),
-    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "smallest": 8 * MIB}}).encode(),
-    json.dumps({"format": 2, "tuning": {"helpers": 1}}).encode(),
-    json.dumps({"format": 2, "tuning": {**attrs.asdict(FOUND), "more": 1}}).encode(),
+    kept(FORMAT - 1),
+    kept(helpers=10**6),
+    kept(depth=0),
+    kept(largest="8"),
+    kept(smallest=8 * MIB),
+    kept(more=1),
+    json.dumps({"format": FORMAT, "upload": {"helpers": 1}, "read": {}}).encode(),
+    json.dumps({"format": FORMAT, "upload": attrs.asdict(UPLOADS)}).encode(),
 ]
 
 
 @pytest.mark.parametrize("spoilt", SPOILT)
-def test_a_spoilt_file_is_ignored_and_written_anew(open_measured, measured, spoilt) -> None:
+def test_a_spoilt_file_is_ignored_with_a_word_and_written_anew(
+    open_measured, measured, spoilt, caplog
+) -> None:
     upload(open_measured())
     device = open_measured()
     path = tuning_file(device.info)
     assert path is not None
     path.write_bytes(spoilt)
-    again = open_measured()
-    assert again.transfers.tuning == Tuning()
+    with caplog.at_level("WARNING"):
+        again = open_measured()
+    assert str(path) in caplog.text
+    assert "ignored" in caplog.text
+    assert tunings(again) == Tunings()
     upload(again)
     assert (find_tuning(device.info), measured) == (FOUND, [FOUND, FOUND])
+
+
+def test_where_there_is_no_file_nothing_is_said(open_measured, caplog) -> None:
+    open_measured()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("field", ["name", "driver", "selector", "backend"])
