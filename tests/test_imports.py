@@ -199,7 +199,6 @@ def test_no_circles() -> None:
 MAX_LINES = 350
 
 LONG_MODULES = {
-    "forge3d_conformance.clauses.test_device_process": "clauses of one area, each a program",
     "forge3d_conformance.clauses.test_fence": "to be split",
     "forge3d_conformance.mutants.fence_waits": "many small mutants of one clause",
 }
@@ -222,8 +221,6 @@ MANY_PARAMETERS = {
     "forge3d_core.demo.hillshade._host": "a kernel's signature is its bindings",
     "forge3d_core.pipeline.raster._host_depth": "a kernel's signature is its bindings",
     "forge3d_core.pipeline.raster._host_shade": "a kernel's signature is its bindings",
-    "forge3d_conformance.clauses.test_device_use.program": "to be made one value",
-    "forge3d_conformance.clauses.test_readback_stats.counted": "to be made one value",
     "forge3d_conformance.mutants.driver.layer.changing": "a defect for each call of a driver, by its name",
 }
 """Functions that take more, each with its reason; the protocols are not asked. It may only get shorter."""

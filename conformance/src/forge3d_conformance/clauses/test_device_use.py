@@ -100,9 +100,8 @@ def test_threads_lose_no_bytes(bench: Bench) -> None:
     before = device.budget.metrics()
     begun = threading.Barrier(4)
     seeds = [int(bench.random.integers(1 << 30)) for _ in range(4)]
-    rounds = bench.scale(8, 100)
     with bench.racing():
-        workers = [bench.thread(program, bench, device, shared, pool, begun, seed, rounds) for seed in seeds]
+        workers = [bench.thread(program, bench, device, shared, pool, begun, seed) for seed in seeds]
         for worker in workers:
             bench.result(worker, "a thread with a program of its own")
     device.wait_idle(bench.patience)
@@ -119,12 +118,11 @@ def program(
     pool: ReadbackPool,
     begun: threading.Barrier,
     seed: int,
-    rounds: int,
 ) -> None:
     """Make, write, compute, read and close, and compare with a model of this thread's own."""
     random = np.random.default_rng(seed)
     begun.wait(bench.patience)
-    for _ in range(rounds):
+    for _ in range(bench.scale(8, 100)):
         nbytes = 4 * int(random.integers(16, 1024))
         data = random.integers(0, 256, nbytes, np.uint8)
         with device.create_buffer(nbytes) as buffer, device.create_buffer(nbytes) as other:
