@@ -1,150 +1,24 @@
-"""Decoding: blocks to RGBA8, by a kernel in three languages, the same to the bit in each.
-
-A thread decodes a block. Interpolated colours and alphas are rounded down, as reference decoders do it.
-"""
+"""Decoding: blocks to texels, by the host or by a kernel on any device, the same to the bit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from forge3d_core.compression import bc1to5, bc6h, bc7
+from forge3d_core.compression.device_code import kernel_sources
 from forge3d_core.compression.encoder import CompressedImage
 from forge3d_core.errors import UsageError
 from forge3d_core.protocols import Binding, Buffer, Device, FencePoint, KernelSource, Param, StagingRing
 
-DECODED = {"bc1-rgba-unorm": 1, "bc3-rgba-unorm": 3, "bc4-r-unorm": 4, "bc5-rg-unorm": 5}
-"""The formats that the kernel decodes, and their numbers in it."""
 
-_CUDA = """
-__device__ unsigned mixed(unsigned a, unsigned b, unsigned wa, unsigned wb, unsigned shift) {
-    return (((a >> shift) & 255) * wa + ((b >> shift) & 255) * wb) / (wa + wb) << shift;
-}
-__device__ unsigned mix(unsigned a, unsigned b, unsigned wa, unsigned wb) {
-    return mixed(a, b, wa, wb, 0) | mixed(a, b, wa, wb, 8) | mixed(a, b, wa, wb, 16);
-}
-__device__ unsigned rgb(unsigned c) {
-    unsigned r = c >> 11, g = (c >> 5) & 63, b = c & 31;
-    return ((r << 3) | (r >> 2)) | (((g << 2) | (g >> 4)) << 8) | (((b << 3) | (b >> 2)) << 16);
-}
-__device__ unsigned color(unsigned ends, unsigned indices, unsigned i, bool four) {
-    unsigned c0 = ends & 65535, c1 = ends >> 16, k = (indices >> (2 * i)) & 3, a = rgb(c0), b = rgb(c1);
-    if (k == 0) return a | 0xff000000u;
-    if (k == 1) return b | 0xff000000u;
-    if (four || c0 > c1) return (k == 2 ? mix(a, b, 2, 1) : mix(a, b, 1, 2)) | 0xff000000u;
-    return k == 2 ? mix(a, b, 1, 1) | 0xff000000u : 0;
-}
-__device__ unsigned level(unsigned low, unsigned high, unsigned i) {
-    unsigned a = low & 255, b = (low >> 8) & 255, shift = 16 + 3 * i, k;
-    if (shift < 32) k = (low >> shift) | (shift > 29 ? high << (32 - shift) : 0);
-    else k = high >> (shift - 32);
-    k &= 7;
-    if (k == 0) return a;
-    if (k == 1) return b;
-    if (a > b) return ((8 - k) * a + (k - 1) * b) / 7;
-    if (k == 6) return 0;
-    if (k == 7) return 255;
-    return ((6 - k) * a + (k - 1) * b) / 5;
-}
-extern "C" __global__ void decode_blocks(const unsigned* blocks, unsigned* texels, unsigned width,
-                                         unsigned height, unsigned across, unsigned format) {
-    unsigned bx = blockIdx.x * blockDim.x + threadIdx.x, by = blockIdx.y * blockDim.y + threadIdx.y;
-    if (bx >= across || by >= (height + 3) / 4) return;
-    bool wide = format == 3 || format == 5;
-    const unsigned* w = blocks + (size_t)(by * across + bx) * (wide ? 4 : 2);
-    for (unsigned i = 0; i < 16; ++i) {
-        unsigned x = bx * 4 + (i & 3), y = by * 4 + (i >> 2), texel;
-        if (x >= width || y >= height) continue;
-        if (format == 1) texel = color(w[0], w[1], i, false);
-        else if (format == 3) texel = (color(w[2], w[3], i, true) & 0xffffffu) | level(w[0], w[1], i) << 24;
-        else {
-            texel = 0xff000000u | level(w[0], w[1], i);
-            if (format == 5) texel |= level(w[2], w[3], i) << 8;
-        }
-        texels[(size_t)y * width + x] = texel;
-    }
-}
-"""
-
-_WGSL = """
-struct Params { width: u32, height: u32, across: u32, format: u32 }
-@group(0) @binding(0) var<storage, read> blocks: array<u32>;
-@group(0) @binding(1) var<storage, read_write> texels: array<u32>;
-@group(0) @binding(2) var<uniform> p: Params;
-
-fn mixed(a: u32, b: u32, wa: u32, wb: u32, shift: u32) -> u32 {
-    return ((((a >> shift) & 255u) * wa + ((b >> shift) & 255u) * wb) / (wa + wb)) << shift;
-}
-fn mix_rgb(a: u32, b: u32, wa: u32, wb: u32) -> u32 {
-    return mixed(a, b, wa, wb, 0u) | mixed(a, b, wa, wb, 8u) | mixed(a, b, wa, wb, 16u);
-}
-fn rgb(c: u32) -> u32 {
-    let r = c >> 11u;
-    let g = (c >> 5u) & 63u;
-    let b = c & 31u;
-    return ((r << 3u) | (r >> 2u)) | (((g << 2u) | (g >> 4u)) << 8u) | (((b << 3u) | (b >> 2u)) << 16u);
-}
-fn color(ends: u32, indices: u32, i: u32, four: bool) -> u32 {
-    let c0 = ends & 65535u;
-    let c1 = ends >> 16u;
-    let k = (indices >> (2u * i)) & 3u;
-    let a = rgb(c0);
-    let b = rgb(c1);
-    if (k == 0u) { return a | 0xff000000u; }
-    if (k == 1u) { return b | 0xff000000u; }
-    if (four || c0 > c1) {
-        if (k == 2u) { return mix_rgb(a, b, 2u, 1u) | 0xff000000u; }
-        return mix_rgb(a, b, 1u, 2u) | 0xff000000u;
-    }
-    if (k == 2u) { return mix_rgb(a, b, 1u, 1u) | 0xff000000u; }
-    return 0u;
-}
-fn level(low: u32, high: u32, i: u32) -> u32 {
-    let a = low & 255u;
-    let b = (low >> 8u) & 255u;
-    let shift = 16u + 3u * i;
-    var k = 0u;
-    if (shift < 32u) {
-        k = low >> shift;
-        if (shift > 29u) { k |= high << (32u - shift); }
-    } else {
-        k = high >> (shift - 32u);
-    }
-    k &= 7u;
-    if (k == 0u) { return a; }
-    if (k == 1u) { return b; }
-    if (a > b) { return ((8u - k) * a + (k - 1u) * b) / 7u; }
-    if (k == 6u) { return 0u; }
-    if (k == 7u) { return 255u; }
-    return ((6u - k) * a + (k - 1u) * b) / 5u;
-}
-@compute @workgroup_size(8, 8)
-fn decode_blocks(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x >= p.across || id.y >= (p.height + 3u) / 4u) { return; }
-    let wide = p.format == 3u || p.format == 5u;
-    let w = (id.y * p.across + id.x) * select(2u, 4u, wide);
-    for (var i = 0u; i < 16u; i++) {
-        let x = id.x * 4u + (i & 3u);
-        let y = id.y * 4u + (i >> 2u);
-        if (x >= p.width || y >= p.height) { continue; }
-        var texel = 0u;
-        if (p.format == 1u) {
-            texel = color(blocks[w], blocks[w + 1u], i, false);
-        } else if (p.format == 3u) {
-            texel = (color(blocks[w + 2u], blocks[w + 3u], i, true) & 0xffffffu)
-                | (level(blocks[w], blocks[w + 1u], i) << 24u);
-        } else {
-            texel = 0xff000000u | level(blocks[w], blocks[w + 1u], i);
-            if (p.format == 5u) { texel |= level(blocks[w + 2u], blocks[w + 3u], i) << 8u; }
-        }
-        texels[y * p.width + x] = texel;
-    }
-}
-"""
-
-
-def _host(
+def _by_texel(
+    blocks_to_texels: Any,
     _threads: Sequence[int],
     blocks: NDArray[np.uint32],
     texels: NDArray[np.uint32],
@@ -152,97 +26,101 @@ def _host(
     height: int,
     *rest: int,
 ) -> None:
+    """Decode as a kernel does, by a function from blocks to their texels."""
     across, format = rest
-    words = 4 if format in (3, 5) else 2
     down = -(-height // 4)
-    parts = blocks[: across * down * words].reshape(-1, words)
-    if format == 1:
-        texel = _colors(parts[:, 0], parts[:, 1], four=False)
-    elif format == 3:
-        texel = _colors(parts[:, 2], parts[:, 3], four=True)
-        texel[..., 3] = _levels(parts[:, 0], parts[:, 1])
-    else:
-        texel = np.zeros((len(parts), 16, 4), np.uint8)
-        texel[..., 3] = 255
-        for channel in range(words // 2):
-            texel[..., channel] = _levels(parts[:, 2 * channel], parts[:, 2 * channel + 1])
+    parts = blocks[: 4 * across * down].view(np.uint8).reshape(-1, 16)
+    texel = blocks_to_texels(parts, format)
     image = texel.reshape(down, across, 4, 4, 4).swapaxes(1, 2).reshape(down * 4, across * 4, 4)
-    target = texels[: height * width].view(np.uint8).reshape(height, width, 4)
+    target = texels.view(texel.dtype)[: height * width * 4].reshape(height, width, 4)
     target[:] = image[:height, :width]
 
 
-def _colors(ends: NDArray[np.uint32], indices: NDArray[np.uint32], *, four: bool) -> NDArray[np.uint8]:
-    """Return the texels (blocks, 16, 4) of blocks of colours."""
-    palette = np.zeros((len(ends), 4, 4), np.uint8)
-    first, second = ends & 65535, ends >> 16
-    for place, c in enumerate((first, second)):
-        r, g, b = c >> 11, (c >> 5) & 63, c & 31
-        palette[:, place, :3] = np.stack([r << 3 | r >> 2, g << 2 | g >> 4, b << 3 | b >> 2], -1)
-    a, b = palette[:, 0, :3].astype(np.uint16), palette[:, 1, :3].astype(np.uint16)
-    opaque = (np.ones(len(ends), bool) if four else first > second)[:, None]
-    palette[:, 2, :3] = np.where(opaque, (2 * a + b) // 3, (a + b) // 2)
-    palette[:, 3, :3] = np.where(opaque, (a + 2 * b) // 3, 0)
-    palette[:, :, 3] = 255
-    palette[:, 3, 3] = np.where(opaque[:, 0], 255, 0)
-    chosen = indices[:, None] >> np.arange(0, 32, 2, dtype=np.uint32) & 3
-    return np.take_along_axis(palette, chosen[..., None].astype(np.intp), 1)
+def _kernel(name: str, sources: dict[str, Any]) -> KernelSource:
+    return KernelSource(
+        name=name,
+        sources=sources,
+        bindings=(Binding("blocks", "read", "u4"), Binding("texels", "write", "u4")),
+        params=(Param("width"), Param("height"), Param("across"), Param("format")),
+        workgroup=(8, 8, 1),
+    )
 
 
-def _levels(low: NDArray[np.uint32], high: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """Return the texels (blocks, 16) of blocks of one channel."""
-    bits = low.astype(np.uint64) | high.astype(np.uint64) << np.uint64(32)
-    k = (bits[:, None] >> np.arange(16, 64, 3, dtype=np.uint64) & np.uint64(7)).astype(np.int32)
-    a, b = (low & 255).astype(np.int32)[:, None], (low >> 8 & 255).astype(np.int32)[:, None]
-    eight = ((8 - k) * a + (k - 1) * b) // 7
-    six = np.where(k == 6, 0, np.where(k == 7, 255, ((6 - k) * a + (k - 1) * b) // 5))
-    between = np.where(a > b, eight, six)
-    return np.where(k == 0, a, np.where(k == 1, b, between)).astype(np.uint8)
-
-
-DECODE_BLOCKS = KernelSource(
-    name="decode_blocks",
-    sources={"host": _host, "wgsl": _WGSL, "cuda": _CUDA},
-    bindings=(Binding("blocks", "read", "u4"), Binding("texels", "write", "u4")),
-    params=(Param("width"), Param("height"), Param("across"), Param("format")),
-    workgroup=(8, 8, 1),
+DECODE_BC1TO5 = _kernel("decode_blocks", {"host": bc1to5.decode, "wgsl": bc1to5.WGSL, "cuda": bc1to5.CUDA})
+DECODE_BC7 = _kernel(
+    "decode_bc7",
+    {
+        "host": partial(_by_texel, lambda blocks, _format: bc7.decode(blocks)),
+        **kernel_sources("decode_bc7", bc7.CODE, 1),
+    },
+)
+DECODE_BC6H = _kernel(
+    "decode_bc6h",
+    {
+        "host": partial(_by_texel, lambda blocks, signed: bc6h.decode(blocks, signed=bool(signed))),
+        **kernel_sources("decode_bc6h", bc6h.CODE, 2),
+    },
 )
 
 
-def decode(image: CompressedImage) -> NDArray[np.uint8]:
-    """Return the texels (rows, columns, 4) of an image, decoded by the host."""
-    number, across = _known(image)
-    texels = np.empty((image.height, image.width, 4), np.uint8)
+@attrs.frozen
+class Decoder:
+    """A kernel, its parameter for a format, and the dtype of the four channels of a texel."""
+
+    kernel: KernelSource
+    number: int
+    dtype: str = "u1"
+    by_block: bool = False  # a thread for each block, else for each texel
+
+
+DECODED = {
+    **{name: Decoder(DECODE_BC1TO5, number, by_block=True) for name, number in bc1to5.NUMBERS.items()},
+    "bc6h-rgb-ufloat": Decoder(DECODE_BC6H, 0, "f2"),
+    "bc6h-rgb-float": Decoder(DECODE_BC6H, 1, "f2"),
+    "bc7-rgba-unorm": Decoder(DECODE_BC7, 0),
+}
+"""The formats that are decoded here; of sRGB ones the texels stay encoded so."""
+
+
+def decode(image: CompressedImage) -> NDArray[Any]:
+    """Return the texels (rows, columns, 4) of an image, decoded by the host: bytes, of BC6H half floats."""
+    decoder, across = _known(image)
+    texels = np.empty((image.height, image.width, 4), decoder.dtype)
     blocks = np.ascontiguousarray(image.blocks).view(np.uint32)
-    _host((1, 1, 1), blocks, texels.reshape(-1).view(np.uint32), image.width, image.height, across, number)
+    host: Any = decoder.kernel.sources["host"]
+    flat = texels.reshape(-1).view(np.uint32)
+    host((1, 1, 1), blocks, flat, image.width, image.height, across, decoder.number)
     return texels
 
 
 def upload_decoded(device: Device, ring: StagingRing, image: CompressedImage) -> tuple[Buffer, FencePoint]:
     """Upload an image's blocks and decode them on the device: for one that lacks the format.
 
-    Return a buffer of RGBA8 texels in rows, and the point at which they are there. What goes up is the
-    blocks alone, a fourth or an eighth of the texels. Raises :class:`UsageError` for a format that the kernel
-    does not decode; see ``DECODED``.
+    Return a buffer of texels in rows, of RGBA8 or, of BC6H, of four half floats, and the point at which they
+    are there. What goes up is the blocks alone, a fourth or an eighth of the texels. Raises
+    :class:`UsageError` for a format that no kernel decodes; see ``DECODED``.
     """
-    number, across = _known(image)
-    kernel = device.create_kernel(DECODE_BLOCKS)
-    texels = device.create_buffer(4 * image.width * image.height, label="decoded texture")
+    decoder, across = _known(image)
+    kernel = device.create_kernel(decoder.kernel)
+    size = 4 * image.width * image.height * np.dtype(decoder.dtype).itemsize
+    texels = device.create_buffer(size, label="decoded texture")
     try:
         with device.create_buffer(image.blocks.nbytes, label="blocks") as blocks:
             ring.upload(image.blocks, blocks)
             commands = device.command_list(label="decode blocks")
-            params = (image.width, image.height, across, number)
-            commands.dispatch(kernel, [blocks, texels], params, threads=(across, -(-image.height // 4)))
+            params = (image.width, image.height, across, decoder.number)
+            threads = (across, -(-image.height // 4)) if decoder.by_block else (image.width, image.height)
+            commands.dispatch(kernel, [blocks, texels], params, threads=threads)
             return texels, device.submit(commands)
     except BaseException:
         texels.close()
         raise
 
 
-def _known(image: CompressedImage) -> tuple[int, int]:
-    """Return the kernel's number of the image's format, and how many blocks a row has."""
-    number = DECODED.get(image.format.name)
-    if number is None:
+def _known(image: CompressedImage) -> tuple[Decoder, int]:
+    """Return how an image is decoded, and how many blocks a row has."""
+    decoder = DECODED.get(image.format.name.removesuffix("-srgb"))
+    if decoder is None:
         raise UsageError(
             f"{image.format.name!r} is not decoded here; {', '.join(DECODED)} are. Upload it to a device "
             "that samples it"
@@ -250,4 +128,4 @@ def _known(image: CompressedImage) -> tuple[int, int]:
     across = -(-image.width // 4)
     if image.blocks.nbytes != across * -(-image.height // 4) * image.format.block_bytes:
         raise UsageError(f"{image!r} does not have the blocks of its size")
-    return number, across
+    return decoder, across

@@ -1,4 +1,4 @@
-"""Encoding: an image to blocks, by etcpak and by ARM's astcenc (extra ``compression``)."""
+"""Encoding: an image to blocks, by etcpak, ARM's astcenc and Intel's ISPC (extra ``compression``)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ CODERS = {
     "etc2-rgb8unorm": "compress_etc2_rgb",
     "etc2-rgba8unorm": "compress_etc2_rgba",
 }
-"""What etcpak makes of RGBA8. Its BC1 is opaque: for holes take BC3 or BC7. No encoder for BC6H is known."""
+"""What etcpak makes of RGBA8. Its BC1 is opaque: for holes take BC3 or BC7."""
+
+BC6H_QUALITY = "basic"
+"""Of ISPC's encoder: veryfast, fast, basic, slow or veryslow."""
 
 ASTC_QUALITY = 60.0
 """Of astcenc, 0 to 100: its preset "medium"."""
@@ -55,27 +58,32 @@ class CompressedImage(Figures):
         )
 
 
-def encode(image: NDArray[np.uint8], format: TextureFormat | str) -> CompressedImage:
-    """Return an image (rows, columns[, channels]) of bytes as blocks of ``format``.
+def encode(image: NDArray[Any], format: TextureFormat | str) -> CompressedImage:
+    """Return an image (rows, columns[, channels]) of bytes, or of floats for BC6H, as blocks of ``format``.
 
-    One channel is red, two are red and green, three are opaque. Sides that are no multiple of a block's are
-    filled up with the last row and column. Raises :class:`MissingDependency` without the encoder,
-    :class:`UsageError` for another dtype or shape, and for formats that no encoder here makes.
+    One channel is red, two are red and green, three are opaque. ``bc6h-rgb-ufloat`` takes half floats, or
+    wider ones, of zero and above, and leaves alpha out. Bytes for sRGB formats are encoded so already. Sides
+    that are no multiple of a block's are filled up with the last row and column. Raises
+    :class:`MissingDependency` without the encoder, :class:`UsageError` for another dtype or shape, and for
+    formats that no encoder here makes.
     """
     layout = texture_format(format)
-    texels = rgba(image)
+    name = layout.name.removesuffix("-srgb")
+    texels: NDArray[Any] = _halves(image) if name == "bc6h-rgb-ufloat" else rgba(image)
     height, width = texels.shape[:2]
     across, down = layout.block
-    padded = np.pad(texels, ((0, -height % down), (0, -width % across), (0, 0)), mode="edge")
-    if layout.name in CODERS:
-        coder = getattr(_library("etcpak", layout.name), CODERS[layout.name])
+    padded: NDArray[Any] = np.pad(texels, ((0, -height % down), (0, -width % across), (0, 0)), mode="edge")
+    if name == "bc6h-rgb-ufloat":
+        data = _bc6h(padded)
+    elif name in CODERS:
+        coder = getattr(_library("etcpak", name), CODERS[name])
         data = coder(padded.tobytes(), padded.shape[1], padded.shape[0])
-    elif layout.name.startswith("astc-") and layout.name.endswith("-unorm"):
+    elif name.startswith("astc-"):
         data = _astc(padded, across, down)
     else:
         raise UsageError(
-            f"there is no encoder for {layout.name!r}; there is one for {', '.join(CODERS)} and for "
-            "astc-4x4-unorm and its like"
+            f"there is no encoder for {layout.name!r}; there is one for {', '.join(CODERS)}, "
+            "bc6h-rgb-ufloat, and astc-4x4-unorm and its like"
         )
     return CompressedImage(width, height, layout, np.frombuffer(data, np.uint8))
 
@@ -96,10 +104,35 @@ def rgba(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return full
 
 
-def psnr(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the peak signal-to-noise ratio of two arrays of bytes in dB; infinite where they are equal."""
+def psnr(image: NDArray[Any], other: NDArray[Any], peak: float = 255.0) -> float:
+    """Return the peak signal-to-noise ratio of two arrays in dB; infinite where they are equal."""
     error = float(np.mean((image.astype(np.float64) - other.astype(np.float64)) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
+
+
+def _halves(image: NDArray[Any]) -> NDArray[np.float16]:
+    """Return an image of floats as RGBA of half floats."""
+    given = np.asarray(image)
+    channels = given.shape[2] if given.ndim == 3 else 1
+    most = float(np.finfo(np.float16).max)
+    if given.dtype.kind != "f" or given.ndim not in (2, 3) or not 1 <= channels <= 4 or 0 in given.shape:
+        raise UsageError(
+            f"an image for BC6H is (rows, columns) or (rows, columns, 1 to 4) of floats, not "
+            f"{shown(given.dtype)} of shape {given.shape}"
+        )
+    if not (np.isfinite(given).all() and given.min() >= 0 and given.max() <= most):
+        raise UsageError(f"bc6h-rgb-ufloat holds numbers from 0 to {most:g}; these go beyond, or are none")
+    full = np.ones((*given.shape[:2], 4), np.float16)
+    full[..., :3] = 0
+    full[..., :channels] = given.reshape(*given.shape[:2], channels)
+    return full
+
+
+def _bc6h(texels: NDArray[np.float16]) -> bytes:
+    library = _library("ispc_texcomp", "BC6H")
+    surface = library.RGBASurface(texels.tobytes(), texels.shape[1], texels.shape[0], 8 * texels.shape[1])
+    settings = library.BC6HEncSettings.from_profile(BC6H_QUALITY)
+    return bytes(library.compress_blocks_bc6h(surface, settings))
 
 
 def _astc(texels: NDArray[np.uint8], across: int, down: int) -> bytes:
