@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forge3d_core.arguments import at_least
+from forge3d_core.concurrency.turns import Turns
 from forge3d_core.errors import UsageError
 from forge3d_core.pipeline.coordinator import lane_of
 from forge3d_core.pipeline.pictures import RenderHandle, conversion
@@ -78,6 +79,7 @@ class AsyncRenderer:
         self._device = device
         self._own = contextlib.ExitStack()
         self._frames = 0
+        self._turns = Turns()
         self._drawing = draw if isinstance(draw, Drawing) else None
         self._draw = draw if self._drawing is None and callable(draw) else None
         if draw is not None and self._drawing is None and self._draw is None:
@@ -110,9 +112,13 @@ class AsyncRenderer:
         return 4 * self.width * self.height
 
     async def render_async(self) -> RenderHandle:
-        """Draw a frame, start its read, and return its handle; waits where no block is free, not blocking."""
-        source = self._render()
-        return RenderHandle(await self._pool.read_async(source, **self._region(self.height)))
+        """Draw a frame, start its read, and return its handle; waits where no block is free, not blocking.
+
+        Tasks of one loop take turns, in the order of their calls.
+        """
+        async with self._turns:  # or a frame would be drawn over one whose read has not begun
+            source = self._render()
+            return RenderHandle(await self._pool.read_async(source, **self._region(self.height)))
 
     def render(self) -> RenderHandle:
         """Do what :meth:`render_async` does, blocking while no block is free."""

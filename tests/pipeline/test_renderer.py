@@ -48,6 +48,29 @@ def test_frames_of_the_programs_own(device: AssembledDevice) -> None:
     assert asyncio.run(frames()) == list(range(20))
 
 
+@pytest.mark.parametrize("pending", [1, 3])
+def test_tasks_that_draw_side_by_side_each_get_their_own_frame(device: AssembledDevice, pending: int) -> None:
+    def draw(commands: CommandList, target: Buffer, frame: int) -> None:
+        commands.fill(target, frame)
+
+    async def frames() -> list[int]:
+        config = AsyncReadbackConfig(max_pending_ops=pending)
+        async with AsyncRenderer(8, 8, config, device=device, draw=draw) as renderer:
+
+            async def one() -> int:
+                return int((await (await renderer.render_async()).wait())[0, 0, 0])
+
+            with device.driver.hold("download"):
+                tasks = [asyncio.create_task(one()) for _ in range(12)]
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                tasks[5].cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            return [each for each in ended if isinstance(each, int)]
+
+    assert asyncio.run(frames()) == list(range(11))
+
+
 def test_drawing_overlaps_with_readback(device: AssembledDevice) -> None:
     def draw(commands: CommandList, target: Buffer, frame: int) -> None:
         commands.fill(target, frame)

@@ -19,8 +19,8 @@ PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
-def device() -> Any:
-    with WgpuBackend().open() as opened:
+def device(backend: WgpuBackend) -> Any:
+    with backend.open() as opened:
         yield opened
 
 
@@ -129,9 +129,9 @@ def test_what_is_not_adopted(device: Any) -> None:
                 device.adopt(native, format=format)
 
 
-def test_features_and_limits_are_asked_for() -> None:
+def test_features_and_limits_are_asked_for(backend: WgpuBackend) -> None:
     options = DeviceOptions(features=["float32_filterable"], limits={"max_bind_groups": 4})
-    with WgpuBackend().open("", options) as opened:
+    with backend.open("", options) as opened:
         assert "float32-filterable" in opened.limits.features
         assert opened.native.limits["max-bind-groups"] == 4
     for wrong, says in (
@@ -139,7 +139,7 @@ def test_features_and_limits_are_asked_for() -> None:
         (DeviceOptions(limits={"no-such-limit": 1}), "no-such-limit"),
     ):
         with pytest.raises(NoDevice, match=says):
-            WgpuBackend().open("", wrong)
+            backend.open("", wrong)
 
 
 SHARED = """
@@ -157,6 +157,7 @@ with forge3d.open_device("wgpu") as device:
 """
 
 
+@pytest.mark.usefixtures("backend")
 def test_a_device_becomes_the_default_one_once() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SHARED], capture_output=True, text=True, timeout=60, check=False

@@ -26,7 +26,7 @@ from forge3d_core.errors import ForgeError, KernelError, UsageError
 from forge3d_core.formats import TextureShape
 from forge3d_core.protocols import KernelSource, TextureFormat
 from forge3d_wgpu.adapters import opengl_context
-from forge3d_wgpu.driver import WgpuDriver
+from forge3d_wgpu.driver import WgpuDriver, limits_of
 from forge3d_wgpu.kernels import CompiledKernel
 from forge3d_wgpu.lanes import Lanes
 from forge3d_wgpu.native import Bound
@@ -40,8 +40,18 @@ WRONG_FORMATS = {
     "rg8snorm": "rg8sint",
     "rgba8snorm": "rgba8sint",
     "rgb9e5ufloat": "rgba16float",
+    "stencil8": "r8uint",
+    "depth16unorm": "r16uint",
+    "depth24plus": "r32float",
+    "depth24plus-stencil8": "r32float",
+    "depth32float": "r32float",
+    "depth32float-stencil8": "r32float",
 }
-"""OpenGL ES has no rule for reading these back, and wgpu's way loses bits; each with what to use instead."""
+"""OpenGL ES has no rule for reading these back, and wgpu's way loses bits, or there is none, for depths. Each
+with what to use instead."""
+
+NOT_RENDERED: frozenset[str] = frozenset()
+"""No format: nothing is adopted or lent here, so no render pass draws."""
 
 OPENGL_STORAGE_FORMATS = frozenset(name for name in STORAGE_FORMATS if not name.startswith("rg32"))
 """Source: OpenGL ES 3.1, table 8.27, "formats of image units"."""
@@ -105,6 +115,12 @@ class OpenGlDriver(WgpuDriver):
 
     context: Any = attrs.field(factory=opengl_context)
 
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        limits = limits_of(self._native)
+        kept = tuple(name for name in limits.texture_formats if name not in WRONG_FORMATS)
+        self.info = attrs.evolve(self.info, limits=attrs.evolve(limits, texture_formats=kept))
+
     def _make_lanes(self) -> Lanes:
         return Lanes(self._native, True, guard=self._guard, deferred=True, native=self.context)
 
@@ -116,7 +132,7 @@ class OpenGlDriver(WgpuDriver):
             )
         self._lanes.check()
         with self.context:
-            texture = create_texture(self._native, shape, format, OPENGL_STORAGE_FORMATS)
+            texture = create_texture(self._native, shape, format, OPENGL_STORAGE_FORMATS, NOT_RENDERED)
         return self._keep(self._guard.watch(texture))
 
     def allocate_buffer(self, nbytes: int) -> Any:

@@ -80,15 +80,22 @@ def formats_of(features: Collection[str]) -> tuple[str, ...]:
 
 
 def create_texture(
-    device: Any, shape: TextureShape, format: TextureFormat, storage: frozenset[str] = STORAGE_FORMATS
+    device: Any,
+    shape: TextureShape,
+    format: TextureFormat,
+    storage: frozenset[str] = STORAGE_FORMATS,
+    rendered: frozenset[str] = RENDERABLE,
 ) -> Any:
-    """Return a zeroed texture; :class:`UsageError` for what the device has none of."""
+    """Return a zeroed texture; :class:`UsageError` for what the device has none of.
+
+    ``storage`` and ``rendered`` are the formats that kernels bind for writing and render passes draw to.
+    """
     if format.name not in set(wgpu.TextureFormat):
         raise UsageError(f"{format.name!r} is not a texture format that wgpu knows")
     usage, flat = USAGE, shape.depth == 1
     if format.name in storage and shape.samples == 1:
         usage |= wgpu.TextureUsage.STORAGE_BINDING
-    if format.name in RENDERABLE and flat:
+    if format.name in rendered and flat:
         usage |= wgpu.TextureUsage.RENDER_ATTACHMENT
     with NativeErrors(f"allocating a texture of {shape.width} x {shape.height} {format.name}", UsageError):
         return device.create_texture(
