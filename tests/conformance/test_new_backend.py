@@ -132,12 +132,12 @@ def test_the_files_fit_together(name: str, prefix: str, distribution: str) -> No
 
 WGPU_ALONE = {
     *("adapters.py", "guard.py", "opengl.py", "signals.py", "workgroup.py"),
-    *("groups.py", "native.py", "params.py", "recording.py"),
+    *("groups.py", "native.py", "params.py", "recording.py", "rendering.py", "sharing.py"),
 }
-"""Rooms for what only wgpu has: several APIs, interrupts in callbacks, shaders to reflect, bindings."""
+"""Rooms for what wgpu alone has: APIs, interrupts in callbacks, shaders to reflect, bindings, passes."""
 
-SPEED_ALONE = {"submission.py", "transfers.py"}
-"""Rooms that a first version has as parts of lanes.py."""
+SPEED_ALONE = {"submission.py", "transfers.py", "textures.py"}
+"""Rooms that a first version has as parts of lanes.py and memory.py."""
 
 
 def test_it_has_the_rooms_of_our_backends() -> None:
@@ -226,6 +226,7 @@ def test_the_guides_backend_adopts_nothing_and_says_so(acme: Callable[..., Path]
     assert {clause["id"]: clause["state"] for clause in end["clauses"]} == {
         "device.adopt": "unsupported",
         "device.adopt-order": "unsupported",
+        "device.kernel-close": "pass",
         "device.kernel-errors": "pass",
     }
 

@@ -176,7 +176,7 @@ def test_a_budget_of_zero(backend: str) -> None:
 def test_a_read_larger_than_the_budget_leaves_the_pool_as_it_was(backend: str) -> None:
     with forge3d.open_device(backend, budget="64 KiB") as device:
         buffer = device.create_buffer("128 KiB")
-        with device.readback_pool(max_pending_ops=2, buffer_size=4096) as pool:
+        with device.readback_pool(max_pending_ops=2, buffer_size=4096, backpressure="raise") as pool:
             with pytest.raises(forge3d.BudgetExceeded):
                 pool.read(buffer)
             assert not pool.read(buffer, nbytes=4096).wait(PATIENCE).any()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 import forge3d_core as forge3d
@@ -73,7 +74,7 @@ def test_reads_that_do_not_fit_are_refused(device: Device, pool: ReadbackPool) -
         (forge3d.UsageError, buffer, {"shape": (2, -1)}),
         (forge3d.UsageError, buffer, {"origin": (1, 0)}),
         (forge3d.UsageError, buffer, {"out": np.zeros(9, np.uint8)}),
-        (forge3d.UsageError, buffer, {"out": np.zeros(20, np.uint8)[::2]}),
+        (forge3d.UsageError, buffer, {"out": as_strided(np.zeros(1, np.uint8), (10,), (0,))}),
         (forge3d.UsageError, buffer, {"out": fixed}),
         (forge3d.UsageError, buffer, {"out": [0] * 10}),
         (forge3d.OutOfRange, texture, {"origin": (4, 0), "size": (1, 1)}),

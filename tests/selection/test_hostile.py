@@ -257,7 +257,10 @@ def test_only_what_opens_is_loaded_here(site):
 
 
 def test_every_field_of_a_device_crosses_the_border():
-    limits = Limits(1, 2, 3, 4, 5, (6, 7, 8), 9, ("wgsl",), ("upload",), False, True)
+    limits = Limits(
+        *(1, 2, 3, 4, 5, (6, 7, 8), 9, ("wgsl",), ("upload",), False, True),
+        *(("float32-filterable",), ("r32float",), 10, 11, True),
+    )
     info = DeviceInfo("one", "n", "cpu", "0", "d", -3, 4, limits, caution="c", fix="f")
     assert None not in attrs.astuple(info, recurse=False)
     assert all(getattr(info, f.name) != f.default for f in attrs.fields(DeviceInfo))
