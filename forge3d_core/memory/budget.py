@@ -102,9 +102,9 @@ class Ledger:
         self._usable()
         with self._lock:
             self._change(lambda now: now.limited(limit))
-            crossed = crossings(self._watermarks, self._figures)
+            crossed = crossings(self._watermarks, lambda: self.now)
             self._changed.notify_all()
-        report(crossed, self._figures)
+        report(crossed, lambda: self.now)
 
     def reserve(
         self,
@@ -128,7 +128,7 @@ class Ledger:
             crossed = self._obtain(entry, deadline)
             if crossed is None:
                 raise self._refused(entry)
-            report(crossed, self._figures)
+            report(crossed, lambda: self.now)
         except BaseException:
             reservation.release()  # taken already, if it is a watermark's callback that ends the program
             raise
@@ -158,6 +158,10 @@ class Ledger:
         """The figures as they are noted, without catching up with anything."""
         return self._counts.metrics
 
+    def available_bytes(self) -> int:
+        self._catch_up()
+        return self._process.available(self)
+
     @property
     def amounts(self) -> Mapping[str, MemoryAmount]:
         """What is noted by use and by heap."""
@@ -181,8 +185,8 @@ class Ledger:
         self._usable()
         with self._lock:
             self._watermarks.append(mark)
-            crossed = crossings(self._watermarks, self._figures)
-        report(crossed, self._figures)
+            crossed = crossings(self._watermarks, lambda: self.now)
+        report(crossed, lambda: self.now)
         return lambda: self._forget(self._watermarks, mark)
 
     def grant(self, entry: Entry) -> None:
@@ -201,7 +205,7 @@ class Ledger:
             if self._change(lambda now: without_entry(now, entry) if entry.held else None, entry):
                 self._held.pop(entry.owner, None)
                 entry.owner = None
-                crossings(self._watermarks, self._figures)  # falling only re-arms
+                crossings(self._watermarks, lambda: self.now)  # falling only re-arms
                 self._changed.notify_all()
 
     def end(self, error: Exception) -> None:
@@ -305,7 +309,7 @@ class Ledger:
                 lambda now: with_entry(now, entry, self._pending) if fits(now.metrics, entry) else None, entry
             ):
                 self._process.note(entry.use, entry.heap)
-                return crossings(self._watermarks, self._figures)
+                return crossings(self._watermarks, lambda: self.now)
             self._held.pop(entry.owner, None)
             return None
 
@@ -334,9 +338,6 @@ class Ledger:
     def _room(self, entry: Entry) -> bool:
         """Whether the process has room as well; the process's lock is held where it is taken."""
         return entry.heap == "device_local" or self._process.room(entry.nbytes)
-
-    def _figures(self) -> BudgetMetrics:
-        return self.now
 
     def _forget(self, listeners: list[Any], one: Any) -> None:
         if self._pid != os.getpid():

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import attrs
 
+from forge3d_core.arguments import text
 from forge3d_core.errors import BudgetError, BudgetExceeded, BudgetExhausted
 from forge3d_core.forking import renew_in_child
 from forge3d_core.lifetime.hold import Users, note, strike
@@ -160,6 +161,11 @@ class ProcessTracker:
         """Whether ``nbytes`` of host-visible memory fit now; the lock is held by one who takes them."""
         return self._host_visible() + nbytes <= self.limit
 
+    def available(self, ledger: Ledger) -> int:
+        """Return the host-visible bytes that a budget and the process have left now."""
+        now = ledger.now
+        return max(0, min(now.limit_bytes - now.host_visible_bytes, self.limit - self._host_visible()))
+
     def lacking(self, nbytes: int) -> int:
         """Return how much has to come back for ``nbytes`` to fit; 0 if they do, or never can."""
         limit = self.limit
@@ -246,6 +252,7 @@ class ProcessTracker:
     @contextlib.contextmanager
     def scope(self, name: str) -> Iterator[Scope]:
         """Watch what the process holds during a ``with`` block; scopes nest."""
+        text("a scope's name", name)
         before = self.get_metrics()
         scope = Scope(name, before, None, before.total_bytes, before.host_visible_bytes)
         with self.lock:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import Unpack
 
-from forge3d_core.arguments import flag, shown
+from forge3d_core.arguments import flag, keywords, shown
 from forge3d_core.errors import UsageError
 from forge3d_core.forking import renew_in_child
-from forge3d_core.formats import texture_bytes, texture_format
+from forge3d_core.formats import TextureShape, texture_format
 from forge3d_core.lifetime.hold import Reference
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.entry import Entry, entry_of
 from forge3d_core.memory.process import global_tracker
 from forge3d_core.memory.reservation import LedgerReservation
-from forge3d_core.protocols import Heap, TextureFormat
+from forge3d_core.protocols import Heap, TextureExtent, TextureFormat
 from forge3d_core.units import parse_bytes
 
 UNLIMITED = 1 << 62
@@ -71,8 +72,18 @@ def register_buffer(
 
 
 def register_texture(
-    width: int, height: int, format: TextureFormat | str, *, label: str = "", owner: object = None
+    width: int,
+    height: int,
+    format: TextureFormat | str,
+    *,
+    label: str = "",
+    owner: object = None,
+    **extent: Unpack[TextureExtent],
 ) -> LedgerReservation:
-    """Count a texture that forge3d did not make; see :func:`register_buffer`."""
-    nbytes = texture_bytes(width, height, texture_format(format))
+    """Count a texture that forge3d did not make; see :func:`register_buffer`.
+
+    ``depth``, ``layers``, ``mip_levels`` and ``samples`` are as for ``create_texture``.
+    """
+    keywords("register_texture", extent, TextureExtent.__annotations__)
+    nbytes = TextureShape(width, height, **extent).nbytes(texture_format(format))
     return _REGISTRY.take(entry_of(nbytes, "texture", "device_local", label=label), owner)

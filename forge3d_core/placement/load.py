@@ -6,6 +6,7 @@ import attrs
 
 from forge3d_core.presentation import Figures, counted, line
 from forge3d_core.protocols import Device
+from forge3d_core.tiling.quality import available_bytes
 from forge3d_core.units import format_bytes
 
 
@@ -19,11 +20,7 @@ class DeviceLoad(Figures):
     limit_bytes: int
     device_local_bytes: int
     memory_bytes: int | None  # of the device, where that is known
-
-    @property
-    def available_bytes(self) -> int:
-        """Host-visible bytes that its budget has left."""
-        return max(0, self.limit_bytes - self.host_visible_bytes)
+    available_bytes: int  # host-visible, that its budget and the process have left
 
     @property
     def utilization(self) -> float:
@@ -55,4 +52,5 @@ def load_of(device: Device, running: int = 0) -> DeviceLoad:
         limit_bytes=metrics.limit_bytes,
         device_local_bytes=metrics.device_local_bytes,
         memory_bytes=device.info.memory_bytes,
+        available_bytes=available_bytes(device),
     )

@@ -212,6 +212,9 @@ class DetailedBudget(BudgetTracker, Protocol):
     ) -> Reservation:
         """Take memory as :meth:`BudgetTracker.reserve` does; ``label`` is for reports alone."""
 
+    def available_bytes(self) -> int:
+        """Return the host-visible bytes that are left now, of its limit and of that of the process."""
+
     def usage(self) -> MemoryUsage:
         """Return counts, bytes and peaks by use and by heap; works after close."""
 

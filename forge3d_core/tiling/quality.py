@@ -7,18 +7,21 @@ from typing import TypeVar
 
 from forge3d_core.arguments import function
 from forge3d_core.errors import BudgetExhausted, UsageError
-from forge3d_core.protocols import Device
+from forge3d_core.protocols import DetailedBudget, Device
 from forge3d_core.units import format_bytes
 
 T = TypeVar("T")
 
 
 def available_bytes(device: Device) -> int:
-    """Return the host-visible bytes that the device's budget has left now.
+    """Return the host-visible bytes that the device's budget, and the process, have left now.
 
     Other threads may take them meanwhile: it is for choosing, and the allocation itself has the last word.
     """
-    metrics = device.budget.metrics()
+    budget = device.budget
+    if isinstance(budget, DetailedBudget):
+        return budget.available_bytes()
+    metrics = budget.metrics()
     return max(0, metrics.limit_bytes - metrics.host_visible_bytes)
 
 

@@ -19,7 +19,9 @@ from forge3d_core.memory import process, registered
 from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.entry import HEAPS, KINDS, USES
 from forge3d_core.memory.process import ProcessTracker
+from forge3d_core.placement import Fleet
 from forge3d_core.protocols import MemoryAmount
+from forge3d_core.tiling import process as process_tiles
 
 KIB = 1024
 Open = Callable[..., AssembledDevice]
@@ -130,6 +132,46 @@ def test_the_process_adds_up_its_devices_and_keeps_the_peak(open_device: Open) -
     assert after.by_heap["device_local"] == MemoryAmount(0, 0, 9 * KIB)
     other.close()
     assert global_tracker().usage().by_use["staging"].peak_bytes == 8 * KIB
+
+
+def test_what_is_left_is_of_the_device_and_of_the_process(open_device: Open) -> None:
+    one, other = open_device(budget="64 KiB"), open_device(budget="32 KiB")
+    assert [each.budget.available_bytes() for each in (one, other)] == [64 * KIB, 32 * KIB]
+    with one.budget.reserve(48 * KIB):
+        assert [each.budget.available_bytes() for each in (one, other)] == [16 * KIB, 16 * KIB]
+        assert [load.available_bytes for load in Fleet([one, other]).loads()] == [16 * KIB, 16 * KIB]
+        with pytest.raises(BudgetExhausted, match="16 KiB"):
+            Fleet([one, other]).least_loaded(20 * KIB)
+    global_tracker().set_limit(KIB)
+    assert one.budget.available_bytes() == KIB
+
+
+def test_a_plan_keeps_to_what_the_process_has_left(open_device: Open) -> None:
+    one, other = open_device(budget="16 MiB"), open_device(budget="16 MiB")
+    image = np.arange(2**20, dtype=np.uint32).reshape(1024, 1024)
+    with one.budget.reserve(12 << 20):
+        found = process_tiles(other, image, lambda commands, a, b, _tile: commands.copy(a, b))
+    assert (found == image).all()
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, -1), (4, 4, {"layers": 0}), (4, 4, {"mip_levels": 9})])
+def test_what_is_no_texture_is_not_registered(size: Any) -> None:
+    width, height, *rest = size
+    with pytest.raises(UsageError):
+        register_texture(width, height, "rgba8unorm", **(rest[0] if rest else {}))
+    with pytest.raises(TypeError, match="nothing"):
+        register_texture(4, 4, "rgba8unorm", nothing=1)  # type: ignore[call-arg]
+    assert global_tracker().get_metrics().texture_count == 0
+
+
+def test_a_registered_cube_has_all_its_faces() -> None:
+    cube = register_texture(16, 16, "rgba8unorm", layers=6, mip_levels=2)
+    assert cube.nbytes == 6 * 4 * (16 * 16 + 8 * 8)
+
+
+def test_a_scope_has_a_name() -> None:
+    with pytest.raises(WrongType), global_tracker().scope(3):  # type: ignore[arg-type]
+        pass
 
 
 def test_registered_memory_goes_with_its_owner() -> None:
