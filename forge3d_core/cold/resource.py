@@ -1,24 +1,34 @@
-"""A buffer that may be cold: its bytes compressed on the host, and no memory of the device."""
+"""What may be cold: its bytes compressed on the host, and no memory of the device."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+from forge3d_core.cold.pieces import Pieces
 from forge3d_core.errors import Closed, StateError
 from forge3d_core.presentation import line, no_copy
-from forge3d_core.protocols import Buffer
+from forge3d_core.protocols import Buffer, Texture
 from forge3d_core.units import format_bytes
+
+
+class _Memory(Protocol):
+    """A buffer or a texture."""
+
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Memory)
 
 
 class Mover(Protocol):
     """What moves the bytes of a resource: its store."""
 
-    def compressed(self, buffer: Buffer) -> tuple[bytes, ...]: ...
+    def compressed(self, pieces: Pieces[Any], content: Any) -> tuple[bytes, ...]: ...
 
-    def restored(self, nbytes: int, parts: tuple[bytes, ...]) -> Buffer: ...
+    def restored(self, pieces: Pieces[T], parts: tuple[bytes, ...]) -> T: ...
 
     def now(self) -> float: ...
 
@@ -32,22 +42,25 @@ class Mover(Protocol):
         """Count a move to the device."""
 
 
-class ColdBuffer:
-    """A buffer of a :class:`ColdStore`: on the device while it is used, and compressed on the host when not.
+class ColdResource(Generic[T]):
+    """A buffer or a texture of a :class:`ColdStore`: on the device in use, compressed on the host when not.
 
-    Thread-safety: any thread; any number of uses at once. A move holds the buffer's lock, so a use that
+    Thread-safety: any thread; any number of uses at once. A move holds the resource's lock, so a use that
     comes meanwhile waits for it.
     """
 
-    def __init__(self, mover: Mover, buffer: Buffer) -> None:
-        self.nbytes = buffer.nbytes
+    KIND = ""
+
+    def __init__(self, mover: Mover, pieces: Pieces[T], content: T) -> None:
+        self.nbytes = pieces.nbytes
+        self.pieces = pieces
         self.last_used = mover.now()
         self._mover = mover
         self._uses = 0
         self._lock = threading.RLock()
-        # The buffer, or the parts that its bytes are compressed to; neither once it is closed. One value,
+        # The memory, or the parts that its bytes are compressed to; neither once it is closed. One value,
         # so an interrupt finds it before a move or after.
-        self._content: Buffer | tuple[bytes, ...] | None = buffer
+        self._content: T | tuple[bytes, ...] | None = content
 
     @property
     def cold(self) -> bool:
@@ -71,18 +84,18 @@ class ColdBuffer:
         return sum(map(len, content)) if isinstance(content, tuple) else 0
 
     @contextlib.contextmanager
-    def use(self) -> Iterator[Buffer]:
-        """Give the buffer for a ``with`` block, brought back to the device if it is cold.
+    def use(self) -> Iterator[T]:
+        """Give the memory for a ``with`` block, brought back to the device if it is cold.
 
         Submit within the block all work that names it. What is submitted then may still run when the block
         ends: a move comes after it. Raises :class:`Closed`, and a :class:`BudgetError` where the device has
         no room for it.
         """
         with self._lock:
-            buffer = self._warm()
+            content = self._warm()
             self._uses += 1
         try:
-            yield buffer
+            yield content
         finally:
             with self._lock:
                 self._uses -= 1
@@ -102,7 +115,7 @@ class ColdBuffer:
                 return 0
             if self._uses:
                 raise StateError(f"{self!r} is in use; leave the 'with ... .use()' blocks first")
-            self._content = self._mover.compressed(content)
+            self._content = self._mover.compressed(self.pieces, content)
             content.close()
             self._mover.chilled()
             return self.nbytes
@@ -128,12 +141,12 @@ class ColdBuffer:
             if content is not None and not isinstance(content, tuple):
                 content.close()
 
-    def _warm(self) -> Buffer:
+    def _warm(self) -> T:
         content = self._content
         if content is None:
             raise self._gone()
         if isinstance(content, tuple):
-            content = self._content = self._mover.restored(self.nbytes, content)
+            content = self._content = self._mover.restored(self.pieces, content)
             self._mover.warmed()
         return content
 
@@ -145,4 +158,16 @@ class ColdBuffer:
     def __repr__(self) -> str:
         content = self._content
         state = "closed" if content is None else "cold" if isinstance(content, tuple) else "warm"
-        return line(f"cold buffer of {format_bytes(self.nbytes)}", state, f"{self._uses} uses")
+        return line(f"cold {self.KIND} of {format_bytes(self.nbytes)}", state, f"{self._uses} uses")
+
+
+class ColdBuffer(ColdResource[Buffer]):
+    """A buffer that may be cold."""
+
+    KIND = "buffer"
+
+
+class ColdTexture(ColdResource[Texture]):
+    """A texture that may be cold."""
+
+    KIND = "texture"

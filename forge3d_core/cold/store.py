@@ -1,4 +1,4 @@
-"""A store of buffers that go cold: by age, when the device has no more memory, and when asked to."""
+"""A store of what goes cold: by age, when the device has no more memory, and when asked to."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Self
+from typing import Any, Self, Unpack
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from forge3d_core.arguments import real
+from forge3d_core.arguments import keywords, real
 from forge3d_core.cold.codec import codec_of
-from forge3d_core.cold.resource import ColdBuffer
+from forge3d_core.cold.pieces import PART, BufferPieces, Pieces, TexturePieces
+from forge3d_core.cold.resource import ColdBuffer, ColdResource, ColdTexture, T
 from forge3d_core.errors import Closed
+from forge3d_core.formats import TextureShape, texture_format
 from forge3d_core.memory.reclaimers import when_short
 from forge3d_core.presentation import Figures, line, no_copy
-from forge3d_core.protocols import Buffer, Device
-from forge3d_core.units import MIB, format_bytes, parse_bytes
-
-PART = MIB
-"""Bytes that are compressed at a time; the most that a move takes beside the two sides."""
+from forge3d_core.protocols import Device, TextureExtent, TextureFormat
+from forge3d_core.units import format_bytes, parse_bytes
 
 
 @attrs.frozen
@@ -51,10 +49,10 @@ class ColdStats(Figures):
 
 
 class ColdStore:
-    """Buffers that rest in compressed host memory, the same bytes when they come back.
+    """Buffers and textures that rest in compressed host memory, the same bytes when they come back.
 
     Contract
-        A buffer is on the device while it is used, and is brought back by ``use``. It goes to the host when
+        Either is on the device while it is used, and is brought back by ``use``. It goes to the host when
         nothing has used it for ``max_age`` seconds (seen when any use ends, and by ``chill_old``), when the
         device has no more memory, those used longest ago first, and by its own ``chill``. One in use stays.
         While it is cold the device's budget counts nothing for it; what it takes on the host is the process's
@@ -76,7 +74,7 @@ class ColdStore:
         self.now = clock
         self._codec = codec_of(codec)
         self._max_age = None if max_age is None else real("max_age", max_age)
-        self._buffers: weakref.WeakSet[ColdBuffer] = weakref.WeakSet()
+        self._buffers: weakref.WeakSet[ColdResource[Any]] = weakref.WeakSet()
         self._chills = self._warmings = 0
         self._lock = threading.Lock()
         self._own = ExitStack()
@@ -89,7 +87,29 @@ class ColdStore:
         """Return a zeroed buffer of the store. Raises :class:`Closed`, and as ``create_buffer`` does."""
         if self._closed:
             raise Closed("this cold store was closed; make another")
-        made = ColdBuffer(self, self.device.create_buffer(parse_bytes(nbytes), label="cold"))
+        pieces = BufferPieces(parse_bytes(nbytes))
+        made = ColdBuffer(self, pieces, pieces.make(self.device))
+        with self._lock:
+            self._buffers.add(made)
+        return made
+
+    def create_texture(
+        self,
+        width: int,
+        height: int,
+        format: TextureFormat | str = "rgba8unorm",
+        **extent: Unpack[TextureExtent],
+    ) -> ColdTexture:
+        """Return a zeroed texture of the store, of colours, plain or compressed.
+
+        Raises :class:`Closed`, :class:`UsageError` for depths and for several samples, which copies do not
+        bring back, and as ``create_texture`` of the device does.
+        """
+        if self._closed:
+            raise Closed("this cold store was closed; make another")
+        keywords("create_texture", extent, TextureExtent.__annotations__)
+        pieces = TexturePieces(TextureShape(width, height, **extent), texture_format(format))
+        made = ColdTexture(self, pieces, pieces.make(self.device))
         with self._lock:
             self._buffers.add(made)
         return made
@@ -130,7 +150,7 @@ class ColdStore:
         )
 
     def close(self) -> None:
-        """Close all buffers of the store; idempotent."""
+        """Close all that is of the store; idempotent."""
         self._closed = True
         self._forget()
         for buffer in self._oldest():
@@ -146,35 +166,28 @@ class ColdStore:
     __reduce_ex__ = no_copy
 
     def __repr__(self) -> str:
-        return line(f"cold store of {len(self._buffers)} buffers", "closed" if self._closed else "")
+        return line(f"cold store of {len(self._buffers)} resources", "closed" if self._closed else "")
 
-    def compressed(self, buffer: Buffer) -> tuple[bytes, ...]:
-        """Return the bytes of a buffer, compressed part by part, the next being read meanwhile."""
-        offsets = range(0, buffer.nbytes, PART)
-        reads = (
-            self._pool.read(buffer, offset=offset, nbytes=min(PART, buffer.nbytes - offset))
-            for offset in offsets
-        )
+    def compressed(self, pieces: Pieces[Any], content: Any) -> tuple[bytes, ...]:
+        """Return the bytes of a resource, compressed piece by piece, the next being read meanwhile."""
+        reads = pieces.read(self._pool, content)
         parts: list[bytes] = []
-        ahead = next(reads)
-        for _ in offsets:
-            handle, following = ahead, next(reads, None)
+        ahead = next(reads, None)
+        while ahead is not None:
+            handle, ahead = ahead, next(reads, None)
             parts.append(self._codec.compress(np.ascontiguousarray(handle.wait()).data))
-            if following is not None:
-                ahead = following
         return tuple(parts)
 
-    def restored(self, nbytes: int, parts: tuple[bytes, ...]) -> Buffer:
-        """Return a buffer with the bytes that parts are compressed from; the device orders what uses it."""
-        buffer = self.device.create_buffer(nbytes, label="cold")
+    def restored(self, pieces: Pieces[T], parts: tuple[bytes, ...]) -> T:
+        """Return a resource with the bytes that parts are made of; the device orders what uses it."""
+        content = pieces.make(self.device)
         try:
             for index, part in enumerate(parts):
-                data: NDArray[np.uint8] = np.frombuffer(self._codec.decompress(part), np.uint8)
-                self._ring.upload(data, buffer, index * PART)
+                pieces.write(self._ring, content, index, self._codec.decompress(part))
         except BaseException:
-            buffer.close()
+            content.close()
             raise
-        return buffer
+        return content
 
     def settle(self) -> None:
         """Chill what is too old; called after each use."""
@@ -191,6 +204,6 @@ class ColdStore:
         with self._lock:
             self._warmings += 1
 
-    def _oldest(self) -> list[ColdBuffer]:
+    def _oldest(self) -> list[ColdResource[Any]]:
         with self._lock:
             return sorted(self._buffers, key=lambda buffer: buffer.last_used)

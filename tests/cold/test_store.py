@@ -10,6 +10,7 @@ import pytest
 from forge3d_core.cold import ColdBuffer, ColdStore, codec_of
 from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import Closed, MissingDependency, OutOfDeviceMemory, StateError, UsageError
+from forge3d_core.formats import TextureShape, texel_dtype, texture_format
 from forge3d_core.host.driver import HostDriver
 from forge3d_core.protocols import Device
 
@@ -57,6 +58,79 @@ def test_the_bytes_are_the_same_when_they_come_back(any_device: Device, nbytes: 
         stats = store.stats()
         assert (stats.chills, stats.warmings, stats.warm_bytes) == (1, 1, nbytes)
     assert device_bytes(any_device) == 0
+
+
+SHAPES = [
+    ("rgba8unorm", (5, 3), {}),
+    ("r8unorm", (700, 500), {}),
+    ("rgba16float", (33, 17), {"layers": 3, "mip_levels": 3}),
+    ("rg32float", (8, 6), {"depth": 5, "mip_levels": 2}),
+    ("rgba8unorm", (16, 16), {"layers": 6, "mip_levels": 5}),
+    ("bc1-rgba-unorm", (20, 12), {"mip_levels": 2}),
+]
+
+
+def images(texture: Any, format: str) -> list[tuple[Any, np.ndarray[Any, Any]]]:
+    """Return each level of a texture and some texels for it, slices in front."""
+    found = []
+    for level in range(texture.mip_levels):
+        part, layout = texture.view(level=level), texture_format(format)
+        dtype, channels = texel_dtype(layout)
+        across, down = layout.block
+        shape = [-(-part.height // down), -(-part.width // across), channels]
+        if texture.layers > 1 or texture.depth > 1:
+            shape.insert(0, part.layers * part.depth)
+        data = np.random.default_rng(level).integers(0, 100, shape).astype(dtype)
+        found.append((part, data if channels > 1 else data[..., 0]))
+    return found
+
+
+@pytest.mark.parametrize(("format", "size", "extent"), SHAPES)
+def test_textures_come_back_with_every_texel(
+    any_device: Device, format: str, size: tuple[int, int], extent: dict[str, int]
+) -> None:
+    if format not in any_device.limits.texture_formats:
+        pytest.skip(f"this device has no textures of {format}")
+    with (
+        ColdStore(any_device) as store,
+        any_device.staging_ring() as ring,
+        any_device.readback_pool() as pool,
+    ):
+        cold = store.create_texture(*size, format, **extent)
+        nbytes = TextureShape(*size, **extent).nbytes(texture_format(format))
+        with cold.use() as texture:
+            wanted = images(texture, format)
+            for part, data in wanted:
+                ring.upload(data, part)
+        for _ in range(2):
+            assert cold.chill() == nbytes == cold.nbytes
+            assert (cold.cold, device_bytes(any_device)) == (True, 0)
+            with cold.use() as texture:
+                assert (texture.width, texture.height) == size
+                for part, (_, data) in zip(images(texture, format), wanted, strict=True):
+                    assert (pool.read(part[0]).wait(PATIENCE) == data).all()
+        assert "cold texture of" in repr(cold)
+    assert device_bytes(any_device) == 0
+
+
+def test_textures_that_copies_do_not_bring_back(any_device: Device) -> None:
+    with ColdStore(any_device) as store:
+        for format, extent in [("depth16unorm", {}), ("rgba8unorm", {"samples": 4})]:
+            with pytest.raises(UsageError, match="cold texture"):
+                store.create_texture(16, 16, format, **extent)
+        with pytest.raises(TypeError, match="levels"):
+            store.create_texture(16, 16, levels=3)  # type: ignore[call-arg]
+        assert store.stats().warm == device_bytes(any_device) == 0
+
+
+def test_textures_go_under_pressure_as_buffers_do(any_device: Device) -> None:
+    with ColdStore(any_device) as store:
+        texture, buffer = store.create_texture(32, 32), store.create(4096)
+        with buffer.use():
+            assert store.chill(10**6) == 4096
+            assert (texture.cold, buffer.cold) == (True, False)
+    with pytest.raises(Closed):
+        store.create_texture(4, 4)
 
 
 def test_what_repeats_takes_less(any_device: Device) -> None:
