@@ -1,7 +1,7 @@
 """Replay what a program took and gave back, with a pool and without, and draw how much memory lay idle.
 
 ``python docs/pool_replay.py record`` shades a hundred terrains of different sizes with the demo and writes
-what its device's ledger counted to ``docs/performance/pool-replay.json``. ``python docs/pool_replay.py replay
+what its device's ledger counted to ``pool-replay.json`` of the suite's ``speed``. ``python docs/pool_replay.py replay
 [BACKEND] [--picture]`` replays that: a line of figures for each way, and with ``--picture`` the drawing in
 ``docs/performance``.
 """
@@ -25,6 +25,9 @@ from forge3d_core.memory.budget import Ledger
 from forge3d_core.pooling import BufferPool, BufferPoolStats
 
 FOLDER = Path(__file__).parent / "performance"
+LOG = Path(__file__).parents[1] / "conformance/src/forge3d_conformance/speed/pool-replay.json"
+"""``forge3d bench`` replays it, too."""
+
 ROUNDS = 9
 BOUND = "16 MiB"
 
@@ -166,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("record", "replay"))
     parser.add_argument("backend", nargs="?", default="host")
-    parser.add_argument("--log", type=Path, default=FOLDER / "pool-replay.json")
+    parser.add_argument("--log", type=Path, default=LOG)
     parser.add_argument("--picture", action="store_true")
     given = parser.parse_args()
     if given.what == "record":

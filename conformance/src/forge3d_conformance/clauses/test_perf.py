@@ -78,6 +78,11 @@ def test_parts_overlap_as_far_as_they_can(bench: Bench) -> None:
     hold_to_targets(bench, "perf.overlap")
 
 
+@pytest.mark.clause("pipeline.overlap")
+def test_systems_overlap_as_far_as_their_parts_can(bench: Bench) -> None:
+    hold_to_targets(bench, "pipeline.overlap")
+
+
 @pytest.mark.clause("perf.tax")
 def test_frames_cost_what_they_cost_by_hand(bench: Bench) -> None:
     hold_to_targets(bench, "perf.tax")

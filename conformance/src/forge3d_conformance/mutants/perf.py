@@ -146,6 +146,24 @@ class OverlapInTurn(Layer):
             return point
 
 
+@mutant("pipeline.overlap/in-turn", breaks="pipeline.overlap", because=MISSED)
+class SystemsInTurn(Layer):
+    """A kernel is submitted when all else is done, and a read is waited for."""
+
+    class Device(Layer.Device):
+        def submit(self, commands: Any, **options: Any) -> Any:
+            self.target.wait_idle()
+            point = self.real.submit(commands, **options)
+            self.target.wait_idle()
+            return point
+
+    class Pool(Layer.Pool):
+        def read(self, source: Any, **region: Any) -> Any:
+            handle = self.real.read(source, **region)
+            handle.point.wait()
+            return handle
+
+
 @mutant("perf.submit-cost/hesitant", breaks="perf.submit-cost", because=MISSED)
 class SubmitCostHesitant(Layer):
     """Submitting pauses."""

@@ -10,16 +10,29 @@ import attrs
 
 from forge3d_conformance.kernels import INCREMENT
 from forge3d_conformance.speed.contestant import Runner, unknown
+from forge3d_conformance.speed.ours.coordinating import COORDINATING
 from forge3d_conformance.speed.ours.demo import DEMO
 from forge3d_conformance.speed.ours.operands import Maker, Operands
 from forge3d_conformance.speed.ours.overlapping import OVERLAPPING
+from forge3d_conformance.speed.ours.pooling import POOLING
 from forge3d_conformance.speed.ours.reading import READING
 from forge3d_conformance.speed.ours.streaming import STREAMING
 from forge3d_conformance.speed.ours.submitting import SUBMITTING
+from forge3d_conformance.speed.ours.systems import SYSTEMS
 from forge3d_conformance.speed.ours.uploading import UPLOADING
 from forge3d_core.protocols import Device, KernelSource
 
-MAKERS: Mapping[str, Maker] = {**SUBMITTING, **UPLOADING, **READING, **STREAMING, **OVERLAPPING, **DEMO}
+MAKERS: Mapping[str, Maker] = {
+    **SUBMITTING,
+    **UPLOADING,
+    **READING,
+    **STREAMING,
+    **OVERLAPPING,
+    **SYSTEMS,
+    **COORDINATING,
+    **POOLING,
+    **DEMO,
+}
 
 
 class Ours:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from statistics import median
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -31,6 +32,10 @@ REPEATS = 5
 FIRST_BYTES = 1 << 20
 FIRST_TURNS = 100_000
 ALIGN = 4096
+
+
+Times = tuple[float, float, float]
+"""Of upload, compute and download."""
 
 
 def _sleep(_threads: tuple[int, int, int], _data: NDArray[np.uint32], turns: int) -> None:
@@ -75,6 +80,16 @@ class Parts:
     down: int
 
 
+class TimedParts(Protocol):
+    """What does each part alone."""
+
+    def seconds(self, parts: Parts) -> Times:
+        """Return how long each part takes alone."""
+
+
+MakeParts = Callable[[Operands, Parts], TimedParts]
+
+
 class Frames:
     """The three parts over buffers, a ring and a pool of their own."""
 
@@ -109,7 +124,7 @@ class Frames:
         for handle in coming:
             handle.lease().release()
 
-    def seconds(self, parts: Parts) -> tuple[float, float, float]:
+    def seconds(self, parts: Parts) -> Times:
         """Return how long each part takes alone."""
         return (
             self._alone(lambda: self.upload(parts.up)),
@@ -118,24 +133,38 @@ class Frames:
         )
 
     def _alone(self, part: Callable[[], object]) -> float:
-        taken = []
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            part()
-            self._device.wait_idle()
-            taken.append(time.perf_counter() - start)
-        return median(taken)
+        return median_seconds(self._device, part)
 
 
-def _parts(on: Operands, wanted: tuple[float, float, float]) -> Parts:
-    """Return the parts that take about ``wanted`` milliseconds here; measured once for a device."""
-    key = f"parts {wanted}"
+def median_seconds(device: Device, part: Callable[[], object]) -> float:
+    """Return how long ``part`` takes on an idle device."""
+    taken = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        part()
+        device.wait_idle()
+        taken.append(time.perf_counter() - start)
+    return median(taken)
+
+
+def perfect(seconds: Times) -> float:
+    """Return the least that ``FRAMES`` frames take whose parts take ``seconds`` each."""
+    return sum(seconds) + (FRAMES - 1) * max(seconds)
+
+
+def find_parts(on: Operands, wanted: Times, name: str, make: MakeParts) -> Parts:
+    """Return the parts that take about ``wanted`` milliseconds here; measured once for a device.
+
+    ``make`` makes what times parts of at most so many bytes; ``name`` tells one of them from another.
+    """
+    key = f"{name} {wanted}"
     if key not in on.shared:
         sizes = Parts(FIRST_BYTES, FIRST_TURNS, FIRST_BYTES)
         for _ in range(3):
             with ExitStack() as stack:
-                frames = Frames(attrs.evolve(on, stack=stack), max(sizes.up, sizes.down))
-                up, compute, down = frames.seconds(sizes)
+                timed = make(attrs.evolve(on, stack=stack), sizes)
+                up, compute, down = timed.seconds(sizes)
+                del timed
             sizes = Parts(
                 _scaled(sizes.up, wanted[0] * 1e-3 / up, ALIGN),
                 _scaled(sizes.turns, wanted[1] * 1e-3 / compute, 1),
@@ -150,21 +179,20 @@ def _scaled(amount: int, factor: float, step: int) -> int:
     return max(step, round(amount * min(factor, 200.0)) // step * step)
 
 
-def _overlap(wanted: tuple[float, float, float], on: Operands, _nbytes: int) -> Runner:
-    parts = _parts(on, wanted)
-    frames = Frames(on, max(parts.up, parts.down))
+def _frames(on: Operands, parts: Parts) -> Frames:
+    return Frames(on, max(parts.up, parts.down))
+
+
+def _overlap(wanted: Times, on: Operands, _nbytes: int) -> Runner:
+    parts = find_parts(on, wanted, "frames", _frames)
+    frames = _frames(on, parts)
     return Runner(lambda: frames.overlapped(parts))
 
 
-def _ideal(wanted: tuple[float, float, float], on: Operands, _nbytes: int) -> Runner:
-    parts = _parts(on, wanted)
-    frames = Frames(on, max(parts.up, parts.down))
-
-    def call() -> float:
-        seconds = frames.seconds(parts)
-        return sum(seconds) + (FRAMES - 1) * max(seconds)
-
-    return Runner(call, own_clock=True)
+def _ideal(wanted: Times, on: Operands, _nbytes: int) -> Runner:
+    parts = find_parts(on, wanted, "frames", _frames)
+    frames = _frames(on, parts)
+    return Runner(lambda: perfect(frames.seconds(parts)), own_clock=True)
 
 
 OVERLAPPING: Mapping[str, Maker] = {
