@@ -1,9 +1,9 @@
 """Replay what a program took and gave back, with a pool and without, and draw how much memory lay idle.
 
 ``python docs/pool_replay.py record`` shades a hundred terrains of different sizes with the demo and writes
-what its device's ledger counted to ``pool-replay.json`` of the suite's ``speed``. ``python docs/pool_replay.py replay
-[BACKEND] [--picture]`` replays that: a line of figures for each way, and with ``--picture`` the drawing in
-``docs/performance``.
+what its device's ledger counted to ``pool-replay.json`` of the suite's ``speed``.
+``python docs/pool_replay.py replay [BACKEND] [--picture]`` replays that: a line of figures for each way, and
+with ``--picture`` the drawing in ``docs/performance``.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ def test_the_suite_imports_protocols_and_errors(module: str) -> None:
             allowed |= {"driver", "formats"}
         if ".clauses.test_pipeline_" in module or module.endswith(".mutants.pipeline"):
             allowed |= {"pipeline"}  # which is what those test: the core's systems, over any device
-        if ".speed." in module:  # which times the demo, and does the same by hand
-            allowed |= {"demo"}
+        if ".speed." in module:  # which times the demo and the systems, and does the same by hand
+            allowed |= {"demo", "pipeline", "pooling"}
         if package == "forge3d_core" and rest:
             assert rest.split(".")[0] in allowed, f"{module} imports {name}"
 

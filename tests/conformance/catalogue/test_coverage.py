@@ -48,10 +48,10 @@ def test_a_core_clause_without_a_mutant_is_named_and_an_extended_one_is_not(
 
 
 def test_a_planned_clause_with_a_test_is_named(
-    catalogue: Catalogue, tests: Collected, mutants: Collected
+    unbuilt: Catalogue, tests: Collected, mutants: Collected
 ) -> None:
     tests["pipeline.overlap"] = {"test_states"}
-    (gap,) = gaps(catalogue, tests, mutants)
+    (gap,) = gaps(unbuilt, tests, mutants)
     assert "pipeline.overlap is planned, yet test_states tests it" in gap
 
 

@@ -168,7 +168,7 @@ def test_a_killed_run_leaves_no_pass_behind(run: Run, crooked: Callable[..., Non
         (["--backend", "host", "--clause", "perf.nothing"], 2, "matches no clause"),
         (["--backend", "host", "--clause", "fence.thruth"], 2, "did you mean fence.truth?"),
         (["--backend", "host", "--clause", "plugin.isolated"], 2, "test them with --level full"),
-        (["--backend", "host", "--clause", "pipeline.overlap"], 2, "selects planned clauses only"),
+        (["--backend", "host", "--clause", "pipeline.overlap"], 2, "test them with --level perf"),
         (["--backend", "host", "--clause", "perf.*"], 2, "test them with --level perf"),
         (["--backend", "host", "--seed", "-1"], 2, "greater than or equal to 0"),
         (["--backend", "host", "--report", ""], 2, "no directory for the report"),

@@ -14,6 +14,8 @@ from forge3d_conformance.speed.compare import compare
 from forge3d_conformance.speed.measure import OURS, measure, select_rows
 from forge3d_conformance.speed.ours import Ours
 from forge3d_conformance.speed.ours.ours import MAKERS
+from forge3d_conformance.speed.ours.overlapping import OVERLAPPING
+from forge3d_conformance.speed.ours.systems import SYSTEMS
 from forge3d_conformance.speed.payload import payload
 from forge3d_conformance.speed.peers.peers import PEERS
 from forge3d_conformance.speed.results import dump, read
@@ -28,7 +30,7 @@ def device() -> Iterator[Device]:
 
 
 OPERATIONS = sorted(MAKERS)
-LONG = {"demo", "read-among-10000", "overlap-2-5-2", "overlap-3-3-3", "ideal-2-5-2", "ideal-3-3-3"}
+LONG = {"demo", "read-among-10000", *OVERLAPPING, *SYSTEMS}
 """Operations that take seconds, which only a measurement should spend."""
 
 

@@ -1,8 +1,8 @@
 """Frames through a stream, a coordinator and a stage manager, beside what the same parts allow.
 
-As :mod:`~forge3d_conformance.speed.ours.overlapping`, with the systems above lanes, rings and pools: arrays
-in host memory of the device go up by ``upload``, a kernel makes a result of each, and reads take it to such an
-array. The buffers are made before the clock starts.
+As in :mod:`~forge3d_conformance.speed.ours.overlapping`, with the systems above lanes, rings and pools:
+arrays in host memory of the device go up by ``upload``, a kernel makes a result of each, and reads take it
+to such an array. The buffers are made before the clock starts.
 """
 
 from __future__ import annotations
