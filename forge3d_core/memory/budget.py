@@ -19,7 +19,7 @@ from forge3d_core.deadline import Deadline
 from forge3d_core.errors import BudgetError, Forked, copy_exception
 from forge3d_core.lifetime.hold import Reference
 from forge3d_core.memory import entry as entries
-from forge3d_core.memory.entry import Entry, Held, fits, with_entry, with_peaks, without_entry
+from forge3d_core.memory.entry import Entry, Held, fits, with_entry, without_entry
 from forge3d_core.memory.holdings import holdings_of
 from forge3d_core.memory.process import ProcessTracker
 from forge3d_core.memory.reclaimers import Caches, Reclaimer, ask
@@ -194,7 +194,7 @@ class Ledger:
         with self._lock:
             entry.pending = False
             self._pending.discard(entry)
-            self._change(lambda now: with_peaks(now, self._pending))
+            self._change(lambda now: entries.granted(now, entry, self._pending))
 
     def release(self, entry: Entry) -> None:
         """Give an entry back, once; in a forked child it is the parent's, like the lock."""

@@ -85,8 +85,11 @@ def fits(now: BudgetMetrics, entry: Entry) -> bool:
 
 def with_entry(now: Held, entry: Entry, pending: set[Entry]) -> Held:
     """Return the figures with one entry more; what is pending counts, and is no peak."""
-    more = _counted(now, entry, 1)
-    return more if entry.pending else with_peaks(more, pending)
+    if entry.pending:
+        return _counted(now, entry, 1)
+    if pending:
+        return with_peaks(_counted(now, entry, 1), pending)
+    return _counted(now, entry, 1, peaks=True)
 
 
 def without_entry(now: Held, entry: Entry) -> Held:
@@ -94,12 +97,17 @@ def without_entry(now: Held, entry: Entry) -> Held:
     return _counted(now, entry, -1)
 
 
+def granted(now: Held, entry: Entry, pending: set[Entry]) -> Held:
+    """Return the figures once an entry is pending no more: it may make new peaks, where it counts."""
+    return with_peaks(now, pending) if pending else _counted(now, entry, 0, peaks=True)
+
+
 def with_peaks(now: Held, pending: set[Entry]) -> Held:
     """Return the figures with the peaks that they are, less what is pending.
 
     (Of a copy, which is made in one step: a finalizer may give something back in the middle of this.)
     """
-    waiting = [entry for entry in pending.copy() if entry.held and entry.pending] if pending else []
+    waiting = [entry for entry in pending.copy() if entry.held and entry.pending]
     amounts: dict[str, MemoryAmount] = {}
     for name, one in now.amounts.items():
         nbytes = one.nbytes
@@ -107,49 +115,47 @@ def with_peaks(now: Held, pending: set[Entry]) -> Held:
             if name in (entry.use, entry.heap):
                 nbytes -= entry.nbytes
         amounts[name] = MemoryAmount(one.count, one.nbytes, nbytes) if nbytes > one.peak_bytes else one
-    m = now.metrics
-    metrics = BudgetMetrics(
-        m.buffer_count,
-        m.buffer_bytes,
-        m.texture_count,
-        m.texture_bytes,
-        m.host_visible_bytes,
-        m.device_local_bytes,
-        m.total_bytes,
-        max(m.peak_bytes, m.total_bytes - sum(entry.nbytes for entry in waiting)),
-        amounts["host_visible"].peak_bytes,
-        m.limit_bytes,
-        m.refusals,
+    total = now.metrics.total_bytes - sum(entry.nbytes for entry in waiting)
+    metrics = attrs.evolve(
+        now.metrics,
+        peak_bytes=max(now.metrics.peak_bytes, total),
+        peak_host_visible_bytes=amounts["host_visible"].peak_bytes,
     )
     return Held(metrics, amounts)
 
 
-def _counted(now: Held, entry: Entry, sign: int) -> Held:
-    # Each figure by its place: this is what a reservation costs.
-    m, nbytes = now.metrics, sign * entry.nbytes
-    textures, local = entry.kind == "texture", entry.heap == "device_local"
+def _counted(now: Held, entry: Entry, sign: int, *, peaks: bool = False) -> Held:
+    # Each figure by its place, made once: this is what a reservation costs.
+    m, amounts, size = now.metrics, now.amounts, sign * entry.nbytes
+    use, heap, total = amounts[entry.use], amounts[entry.heap], m.total_bytes + size
+    used, lies, peak = use.nbytes + size, heap.nbytes + size, m.peak_bytes
+    most, highest = use.peak_bytes, heap.peak_bytes
+    if peaks:
+        most = used if used > most else most
+        highest = lies if lies > highest else highest
+        peak = total if total > peak else peak
+    count = heap.count + sign
+    buffers = entry.kind == "buffer"
+    local = entry.heap == "device_local"
     metrics = BudgetMetrics(
-        m.buffer_count + (0 if textures else sign),
-        m.buffer_bytes + (0 if textures else nbytes),
-        m.texture_count + (sign if textures else 0),
-        m.texture_bytes + (nbytes if textures else 0),
-        m.host_visible_bytes + (0 if local else nbytes),
-        m.device_local_bytes + (nbytes if local else 0),
-        m.total_bytes + nbytes,
-        m.peak_bytes,
-        m.peak_host_visible_bytes,
+        m.buffer_count + sign if buffers else m.buffer_count,
+        m.buffer_bytes + size if buffers else m.buffer_bytes,
+        m.texture_count if buffers else m.texture_count + sign,
+        m.texture_bytes if buffers else m.texture_bytes + size,
+        m.host_visible_bytes if local else lies,
+        lies if local else m.device_local_bytes,
+        total,
+        peak,
+        m.peak_host_visible_bytes if local else highest,
         m.limit_bytes,
         m.refusals,
     )
-    use, heap = now.amounts[entry.use], now.amounts[entry.heap]
-    return Held(
-        metrics,
-        {
-            **now.amounts,
-            entry.use: MemoryAmount(use.count + sign, use.nbytes + nbytes, use.peak_bytes),
-            entry.heap: MemoryAmount(heap.count + sign, heap.nbytes + nbytes, heap.peak_bytes),
-        },
-    )
+    changed = {
+        **amounts,
+        entry.use: MemoryAmount(use.count + sign, used, most),
+        entry.heap: MemoryAmount(count, lies, highest),
+    }
+    return Held(metrics, changed)
 
 
 def refusal(now: BudgetMetrics, entry: Entry) -> BudgetError:

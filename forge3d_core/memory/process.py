@@ -149,9 +149,7 @@ class ProcessTracker:
     @property
     def limit(self) -> int:
         """Host-visible bytes that all devices together may hold."""
-        if self._limit is not None:
-            return self._limit
-        return max([ledger.limit for ledger in self._open() if ledger.shares], default=DEFAULT_LIMIT)
+        return self._standing()[1]
 
     def set_limit(self, nbytes: int | str | None) -> None:
         """Set the limit; None: as large as the largest budget. Lowered, it takes nothing away."""
@@ -159,31 +157,32 @@ class ProcessTracker:
 
     def room(self, nbytes: int) -> bool:
         """Whether ``nbytes`` of host-visible memory fit now; the lock is held by one who takes them."""
-        return self._host_visible() + nbytes <= self.limit
+        host, limit = self._standing()
+        return host + nbytes <= limit
 
     def available(self, ledger: Ledger) -> int:
         """Return the host-visible bytes that a budget and the process have left now."""
-        now = ledger.now
-        return max(0, min(now.limit_bytes - now.host_visible_bytes, self.limit - self._host_visible()))
+        now, (host, limit) = ledger.now, self._standing()
+        return max(0, min(now.limit_bytes - now.host_visible_bytes, limit - host))
 
     def lacking(self, nbytes: int) -> int:
         """Return how much has to come back for ``nbytes`` to fit; 0 if they do, or never can."""
-        limit = self.limit
-        return max(0, self._host_visible() + nbytes - limit) if nbytes <= limit else 0
+        host, limit = self._standing()
+        return max(0, host + nbytes - limit) if nbytes <= limit else 0
 
     def note(self, *changed: str) -> None:
         """Note that something was taken, of these uses and heaps; the lock is held."""
-        total, ledgers = 0, self._open()
-        held = dict.fromkeys(("host_visible", *changed), 0)
-        for ledger in ledgers:
-            total += ledger.now.total_bytes
-            amounts = ledger.amounts
-            for name in held:
-                held[name] += amounts[name].nbytes
-        self._peak, host = max(self._peak, total), held["host_visible"]
-        for name, nbytes in held.items():
+        ledgers = self._open()
+        for name in changed:
+            nbytes = sum([ledger.amounts[name].nbytes for ledger in ledgers])
             if nbytes > self._peaks[name]:
                 self._peaks[name] = nbytes
+        total = sum([ledger.now.total_bytes for ledger in ledgers])
+        if total > self._peak:
+            self._peak = total
+        if not self._scopes:
+            return
+        host = sum([ledger.now.host_visible_bytes for ledger in ledgers])
         for scope in self._scopes:
             scope.peak_bytes = max(scope.peak_bytes, total)
             scope.peak_host_visible_bytes = max(scope.peak_host_visible_bytes, host)
@@ -272,7 +271,20 @@ class ProcessTracker:
         return [ledger for ledger in found if ledger is not None]
 
     def _host_visible(self) -> int:
-        return sum(ledger.now.host_visible_bytes for ledger in self._open())
+        return self._standing()[0]
+
+    def _standing(self) -> tuple[int, int]:
+        """Return the host-visible bytes of all devices, and the limit."""
+        host = largest = sharing = 0
+        for reference in self._ledgers.copy():
+            if (ledger := reference()) is not None:
+                now = ledger.now
+                host += now.host_visible_bytes
+                if ledger.shares:
+                    sharing, largest = 1, max(largest, now.limit_bytes)
+        if self._limit is not None:
+            return host, self._limit
+        return host, largest if sharing else DEFAULT_LIMIT
 
 
 _TRACKER = ProcessTracker()

@@ -17,7 +17,7 @@ from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import BudgetExhausted, OutOfDeviceMemory, UsageError, WrongType
 from forge3d_core.memory import process, registered
 from forge3d_core.memory.budget import Ledger
-from forge3d_core.memory.entry import HEAPS, KINDS, USES
+from forge3d_core.memory.entry import HEAPS, KINDS, USES, entry_of
 from forge3d_core.memory.process import ProcessTracker
 from forge3d_core.placement import Fleet
 from forge3d_core.protocols import MemoryAmount
@@ -203,3 +203,31 @@ def test_what_can_be_no_owner_and_no_label() -> None:
         register_buffer(16, label=3)  # type: ignore[arg-type]
     assert global_tracker().get_metrics().total_bytes == 0
     assert attrs.asdict(global_tracker().usage().by_use["buffer"])["count"] == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["take", "wait", "grant", "drop"]), st.integers(0, 9)), max_size=40)
+)
+def test_what_waits_for_the_driver_counts_and_is_a_peak_once_granted(steps: list[tuple[str, int]]) -> None:
+    ledger, peaks = Ledger(10**6), dict.fromkeys((*USES, *HEAPS), 0)
+    granted: list[Any] = []
+    waiting: list[Any] = []
+    for step, number in steps:
+        kind, heap, nbytes = KINDS[number % 2], HEAPS[number // 2 % 2], 1 + 3 * number
+        if step == "take":
+            granted.append(ledger.reserve(nbytes, kind=kind, heap=heap))
+        elif step == "wait":
+            waiting.append(ledger.take(entry_of(nbytes, kind, heap, pending=True)))
+        elif step == "grant" and waiting:
+            granted.append(waiting.pop(number % len(waiting)))
+            granted[-1].grant()
+        elif held := granted + waiting:
+            one = held[number % len(held)]
+            one.release()
+            (granted if one in granted else waiting).remove(one)
+        amounts = {**ledger.usage().by_use, **ledger.usage().by_heap}
+        for name, amount in amounts.items():
+            mine = [one for one in granted if name in (one.kind, one.heap)]
+            peaks[name] = max(peaks[name], sum(one.nbytes for one in mine))
+            mine += [one for one in waiting if name in (one.kind, one.heap)]
+            assert amount == MemoryAmount(len(mine), sum(one.nbytes for one in mine), peaks[name])
