@@ -81,8 +81,7 @@ class Allocator:
 
     def buffer(self, nbytes: int, label: str = "") -> Owned:
         """Return zeroed device memory. Raises :class:`TooLarge` or a :class:`BudgetError`."""
-        limit = self.driver.info.limits.max_buffer_size if self.driver.info.limits else nbytes
-        if nbytes > limit:
+        if nbytes > (limit := self.driver.info.limits.max_buffer_size if self.driver.info.limits else nbytes):
             raise TooLarge(
                 f"a buffer of {format_bytes(nbytes)} is more than the {format_bytes(limit)} that "
                 f"{self.driver.info.name} allows; split it"
@@ -167,8 +166,9 @@ class Allocator:
 
     @property
     def adopted_bytes(self) -> int:
-        """The bytes of all memory that is adopted, each once."""
-        return sum(nbytes for _, nbytes in list(self._adopted))
+        """The bytes of all memory that is adopted and not closed again, each once."""
+        owned = set(self._owners.values())
+        return sum(one.key[1] for one in self._adopted.valuerefs() if one() in owned)
 
     @property
     def holdings(self) -> list[object]:

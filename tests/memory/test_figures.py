@@ -37,8 +37,6 @@ def test_adopted_memory_is_named_and_counted_once(open_device: Callable[..., Ass
     one.close()
     assert memory_figures(device).adopted_bytes == 4096
     other.close()
-    del one, other
-    device.budget.metrics()
     assert memory_figures(device).adopted_bytes == 0
 
 
