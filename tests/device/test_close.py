@@ -147,7 +147,7 @@ def test_opening_and_closing_leaves_nothing_behind() -> None:
                 assert told.wait(20)
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("forge3d"):
-            thread.join(1.0)
+            thread.join(20)
     assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("forge3d")]
 
 
