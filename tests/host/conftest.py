@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,3 +106,18 @@ def make() -> Iterator[Callable[[str], Rig]]:
 def rig(make: Callable[[str], Rig], request: pytest.FixtureRequest) -> Rig:
     """A rig of each temper: plain, adversarial, and with the alignment of a stricter API."""
     return make(request.param)
+
+
+_earlier: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _note_earlier_threads() -> None:
+    """Tell the lanes of this test from those that other tests in this process left to end by themselves."""
+    _earlier.clear()
+    _earlier.update(threading.enumerate())
+
+
+def threads_of_lanes() -> set[str]:
+    threads = set(threading.enumerate()) - _earlier
+    return {thread.name for thread in threads if thread.name.startswith("forge3d-host-")}

@@ -130,3 +130,37 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSitePa
     for module in set(sys.modules) - before:
         if Path(getattr(sys.modules[module], "__file__", None) or "/").is_relative_to(folder):
             del sys.modules[module]
+
+
+def registry_of(*backends):
+    registry = Registry(discovery=tuple)
+    for backend in backends:
+        registry.register(backend)
+    return registry
+
+
+def refusing(backend, error):
+    def refuse(*_args):
+        raise error
+
+    backend.open = refuse
+    return backend
+
+
+@pytest.fixture
+def say(tmp_path, monkeypatch, site):
+    """Return a function that makes one source name a backend and returns what the argument says then."""
+
+    def say(source, key, value):
+        if source == "environment":
+            monkeypatch.setenv(f"FORGE3D_{key.upper()}", value)
+        elif source == "project":
+            (site.folder / "forge3d.toml").write_text(f'{key} = "{value}"\n', "utf-8")
+        elif source == "user":
+            user = tmp_path / "config" / "forge3d"
+            user.mkdir(parents=True, exist_ok=True)
+            monkeypatch.setattr("forge3d_core.config.layers.user_config_file", lambda: user / "config.toml")
+            (user / "config.toml").write_text(f'{key} = "{value}"\n', "utf-8")
+        return {key: value} if source == "argument" else {}
+
+    return say

@@ -14,9 +14,9 @@ from forge3d_core.protocols import DeviceOptions
 from forge3d_cuda.errors import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
-    from conftest import Runtime
-
     from forge3d_cuda.driver import CudaDriver
+
+    from .runtime import Runtime
 
 NBYTES = 8192
 

@@ -15,9 +15,9 @@ from forge3d_core.errors import DeviceLost, KernelError
 from forge3d_cuda.kernels import CompiledKernel, Entry
 
 if TYPE_CHECKING:
-    from conftest import Runtime
-
     from forge3d_cuda.driver import CudaDriver
+
+    from .runtime import Runtime
 
 MOST = (1 << 16, 1 << 16, 1 << 16)
 STREAMS = {"launchKernel": 8, "memcpyAsync": 4, "memsetAsync": 3}

@@ -12,9 +12,9 @@ from forge3d_core.driver import Download, Fill
 from forge3d_core.errors import DeviceLost
 
 if TYPE_CHECKING:
-    from conftest import Runtime
-
     from forge3d_cuda.driver import CudaDriver
+
+    from .runtime import Runtime
 
 NBYTES = 4096
 

@@ -12,9 +12,9 @@ from forge3d_core.device import assemble
 from forge3d_core.protocols import DeviceOptions
 
 if TYPE_CHECKING:
-    from conftest import Runtime
-
     from forge3d_cuda.driver import CudaDriver
+
+    from .runtime import Runtime
 
 GIVING_BACK = ["freeAsync", "freeHost", "streamDestroy", "eventDestroy", "memPoolDestroy"]
 

@@ -17,9 +17,9 @@ from forge3d_cuda.kernels import CompiledKernel, Entry
 from forge3d_cuda.lanes import Lanes
 
 if TYPE_CHECKING:
-    from conftest import Runtime
-
     from forge3d_cuda.driver import CudaDriver
+
+    from .runtime import Runtime
 
 NBYTES = 4096
 LIMITS = Limits(max_buffer_size=GIB, max_groups=(1 << 16, 1 << 16, 1 << 16))

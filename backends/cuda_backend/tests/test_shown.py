@@ -10,7 +10,7 @@ import pytest
 from forge3d_cuda.memory import DevicePool
 
 if TYPE_CHECKING:
-    from conftest import Runtime
+    from .runtime import Runtime
 
 DESTROY = ["streamDestroy", "eventDestroy", "memPoolDestroy"]
 
