@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from forge3d_core.errors import copy_exception
+from forge3d_core.errors import StateError, copy_exception
 
 Waiting = asyncio.Future[None]
 
@@ -95,7 +95,7 @@ class Outcome(Protocol):
 
 
 def outcome() -> Outcome:
-    """Return what the calling coroutine may wait for. Raises ``RuntimeError`` outside asyncio and trio."""
+    """Return what the calling coroutine may wait for. Raises :class:`StateError` outside asyncio and trio."""
     trio = _trio()
     return _OfAsyncio() if trio is None else _OfTrio(trio)
 
@@ -104,7 +104,7 @@ class _OfAsyncio:
     __slots__ = ("_box", "_future")
 
     def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         self._future: Waiting = loop.create_future()
         self._box = mailbox_of(loop)
 
@@ -145,7 +145,7 @@ class Bell(Protocol):
 
 
 def bell() -> Bell:
-    """Return a bell for the calling coroutine. Raises ``RuntimeError`` outside asyncio and trio."""
+    """Return a bell for the calling coroutine. Raises :class:`StateError` outside asyncio and trio."""
     trio = _trio()
     return _AsyncioBell() if trio is None else _TrioBell(trio)
 
@@ -154,7 +154,7 @@ class _AsyncioBell:
     __slots__ = ("_event", "_loop")
 
     def __init__(self) -> None:
-        self._loop, self._event = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._event = _running_loop(), asyncio.Event()
 
     def ring(self) -> bool:
         try:
@@ -236,13 +236,24 @@ async def in_thread(call: Callable[[], T]) -> T:
     return future.result()
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    raise StateError(
+        "this coroutine runs neither under asyncio nor under trio, so nothing can wake it; await it in a "
+        "task of one of the two, or use the call without async, such as wait() or read()"
+    )
+
+
 def _trio() -> Any | None:
-    """Return trio's module if it runs the calling coroutine."""
+    """Return trio's module if it runs the calling coroutine: a task of asyncio's may run beside a guest."""
     trio: Any = sys.modules.get("trio")
     if trio is None or not hasattr(trio, "lowlevel"):
         return None
     try:
-        trio.lowlevel.current_trio_token()
+        trio.lowlevel.current_task()
     except RuntimeError:
         return None
     return trio

@@ -55,6 +55,7 @@ from forge3d_core.protocols.pool import (
     ReadbackStats,
 )
 from forge3d_core.protocols.readback import (
+    AsyncReadbackStream,
     BatchingPool,
     Lease,
     ReadArguments,
@@ -83,6 +84,7 @@ __all__ = [
     "ApiVersion",
     "AsyncDevice",
     "AsyncReadbackConfig",
+    "AsyncReadbackStream",
     "AsyncRing",
     "Backend",
     "Backpressure",

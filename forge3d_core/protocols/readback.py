@@ -104,7 +104,10 @@ class ReadbackHandle(Protocol):
 
     def lease(self, timeout: float | None = None) -> Lease:
         """Return a zero-copy view once complete. Not after ``wait``, which has moved the bytes out:
-        then the lease shows that owned array."""
+        then the lease shows that owned array.
+
+        A coroutine awaits ``point`` before, and then ``lease(0)`` does not wait.
+        """
 
     def cancel(self) -> None:
         """Give up the bytes; ``wait`` then raises :class:`Cancelled`. Idempotent; too late is fine.
@@ -146,6 +149,17 @@ class ReadbackStream(Protocol):
 
     def close(self) -> None:
         """Cancel what is in flight; idempotent. ``latest`` then returns None."""
+
+
+@runtime_checkable
+class AsyncReadbackStream(ReadbackStream, Protocol):
+    """A stream for coroutines. Streams of devices that the core assembles are; others need not be."""
+
+    async def latest_async(self) -> NDArray[Any] | None:
+        """Like ``latest``, but what is larger than 64 KiB is moved out of its block beside the loop.
+
+        It does not wait for the device either. Cancelled, it leaves the frame to the next call.
+        """
 
 
 @runtime_checkable

@@ -23,9 +23,9 @@ class StreamHost(Protocol):
     def drop_frame(self) -> None: ...
 
 
-@presents(protocols.ReadbackStream)
+@presents(protocols.AsyncReadbackStream)
 class Stream:
-    """See :class:`forge3d_core.protocols.ReadbackStream`."""
+    """See :class:`forge3d_core.protocols.AsyncReadbackStream`."""
 
     def __init__(self, pool: StreamHost, request: ReadRequest) -> None:
         self._pool = pool
@@ -61,6 +61,18 @@ class Stream:
         if not self._frames or not self._frames[0].is_complete:
             return None
         return self._frames.popleft().wait()
+
+    async def latest_async(self) -> NDArray[Any] | None:
+        self._pass_over()
+        if not self._frames or not self._frames[0].is_complete:
+            return None
+        frame = self._frames.popleft()
+        try:
+            return await frame.take_async()
+        except BaseException:
+            if not self._closed:
+                self._frames.appendleft(frame)  # for the next call
+            raise
 
     def close(self) -> None:
         self._closed = True
