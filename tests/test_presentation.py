@@ -24,7 +24,7 @@ from tests.fork import complaints_of_a_child
 
 LONG = "a label\n\x1b[31m" * 50
 KINDS = {
-    "device": protocols.TracedDevice,
+    "device": protocols.StreamingDevice,
     "lane": protocols.Lane,
     "timeline": protocols.Timeline,
     "point": protocols.FencePoint,
@@ -37,7 +37,7 @@ KINDS = {
     "pool": protocols.BatchingPool,
     "handle": protocols.ReadbackHandle,
     "lease": protocols.Lease,
-    "stream": protocols.ReadbackStream,
+    "stream": protocols.AsyncReadbackStream,
     "budget": protocols.DetailedBudget,
     "reservation": protocols.Reservation,
 }

@@ -47,6 +47,7 @@ from forge3d_core.memory.budget import Ledger
 from forge3d_core.memory.process import global_tracker
 from forge3d_core.memory.resources import DeviceBuffer
 from forge3d_core.memory.textures import DeviceTexture
+from forge3d_core.pipeline.stream import Streaming
 from forge3d_core.presentation import line, presents, table
 from forge3d_core.protocols import (
     AsyncReadbackConfig,
@@ -82,8 +83,8 @@ def assemble(driver: Driver, options: DeviceOptions | None = None) -> AssembledD
         raise
 
 
-@presents(protocols.TracedDevice)
-class AssembledDevice(AsyncWith, Traceable):
+@presents(protocols.StreamingDevice)
+class AssembledDevice(AsyncWith, Traceable, Streaming):
     """See :class:`forge3d_core.protocols.Device`."""
 
     def __init__(self, driver: Driver, options: DeviceOptions) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack, cast
 
 import attrs
 import numpy as np
@@ -21,13 +21,13 @@ from forge3d_core.protocols import (
     Buffer,
     CommandList,
     Device,
+    Into,
     Kernel,
     ReadbackHandle,
+    StreamOptions,
+    Work,
 )
 from forge3d_core.units import KIB, MIB
-
-Work = Callable[[CommandList, Buffer, Buffer, int], object]
-Into = Callable[[int], NDArray[Any]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 DEFAULT_DEPTH = 3
 """One frame comes, one is worked on, one leaves."""
@@ -282,6 +282,19 @@ def stream(
     in_place = not callable(work) and len(work.source.bindings) == 1
     plan = _Plan(record, in_place, at_least(1, "depth", depth), result, into, progress)
     return FrameStream(device, frames, plan)
+
+
+class Streaming:
+    """A device that streams frames: ``device.stream(...)`` is :func:`stream`."""
+
+    def stream(
+        self,
+        frames: Iterable[ArrayLike] | AsyncIterable[ArrayLike],
+        work: Kernel | Work,
+        **how: Unpack[StreamOptions],
+    ) -> FrameStream:
+        """See :class:`forge3d_core.protocols.StreamingDevice`."""
+        return stream(cast(Device, self), frames, work, **how)
 
 
 def _recorder(work: Kernel | Work, threads: int | tuple[int, ...] | None, params: Sequence[float]) -> Work:

@@ -28,6 +28,7 @@ from forge3d_core.protocols.device import (
     Limits,
 )
 from forge3d_core.protocols.fence import FencePoint, Timeline
+from forge3d_core.protocols.frames import FrameResults, Into, StreamingDevice, StreamOptions, Work
 from forge3d_core.protocols.kernel import (
     Access,
     Binding,
@@ -103,9 +104,11 @@ __all__ = [
     "DeviceKind",
     "DeviceOptions",
     "FencePoint",
+    "FrameResults",
     "Heap",
     "Holding",
     "HostArrayDevice",
+    "Into",
     "Kernel",
     "KernelSource",
     "Lane",
@@ -132,6 +135,8 @@ __all__ = [
     "ShapedTexture",
     "StagingRing",
     "StagingSlice",
+    "StreamOptions",
+    "StreamingDevice",
     "Texture",
     "TextureDevice",
     "TextureExtent",
@@ -141,4 +146,5 @@ __all__ = [
     "TracedDevice",
     "WantedRead",
     "WantedUpload",
+    "Work",
 ]

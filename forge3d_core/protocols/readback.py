@@ -153,7 +153,10 @@ class ReadbackStream(Protocol):
 
 @runtime_checkable
 class AsyncReadbackStream(ReadbackStream, Protocol):
-    """A stream for coroutines. Streams of devices that the core assembles are; others need not be."""
+    """Frames of one source, of which only the latest matters; for coroutines as well.
+
+    Streams of devices that the core assembles are; others need not be.
+    """
 
     async def latest_async(self) -> NDArray[Any] | None:
         """Like ``latest``, but what is larger than 64 KiB is moved out of its block beside the loop.

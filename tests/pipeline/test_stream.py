@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from forge3d_core.device.device import AssembledDevice
 from forge3d_core.errors import KernelError, UsageError
 from forge3d_core.pipeline import stream
-from forge3d_core.protocols import Buffer, CommandList, Kernel
+from forge3d_core.protocols import Buffer, CommandList, Kernel, StreamingDevice
 
 WORDS = 64
 
@@ -27,6 +27,12 @@ def test_results_come_in_the_order_of_their_frames(device: AssembledDevice, doub
     assert [int(result[0]) for result in results] == [2 * number for number in range(50)]
     assert all((result == result[0]).all() for result in results)
     assert done == list(range(1, 51))
+
+
+def test_a_device_streams(device: AssembledDevice, double: Kernel) -> None:
+    assert isinstance(device, StreamingDevice)
+    with device.stream(frames(9), double, depth=2) as results:
+        assert [int(result[0]) for result in results] == [2 * number for number in range(9)]
 
 
 def test_a_kernel_of_one_buffer_works_in_place(device: AssembledDevice, add: Kernel) -> None:
