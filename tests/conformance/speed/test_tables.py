@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from forge3d_conformance.errors import ReportError
+from forge3d_conformance.report import Aim
 from forge3d_conformance.speed.results import read
 from forge3d_conformance.speed.tables import BEGIN, END, with_tables
 
@@ -30,6 +31,14 @@ def test_a_row_stands_beside_its_own_past() -> None:
     then, today = ({row.key: row for row in report.rows}[key] for report in (before, now))
     line = f"| upload | 4,096 | cupy/set | {then.ratio:.2f} | {today.ratio:.2f} | ≤ 1.3 |"
     assert line in text
+
+
+def test_a_table_says_how_many_targets_are_met() -> None:
+    text = with_tables(f"{BEGIN}\n{END}\n", RESULTS)
+    aims = [row.aim for row in read(RESULTS / "host.json").rows if row.aim is not None]
+    met, missed = aims.count(Aim.MET), aims.count(Aim.MISSED)
+    doubtful = len(aims) - met - missed
+    assert f"{len(aims)} targets: {met} met, {missed} missed, {doubtful} inconclusive." in text
 
 
 def test_a_document_without_room_for_tables_is_refused() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from forge3d_conformance.errors import ReportError
+from forge3d_conformance.report import Aim
 from forge3d_conformance.speed.results import Measured, SpeedReport, read
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -41,6 +43,10 @@ def _tables(folder: Path) -> Iterator[str]:
 def _table(title: str, now: SpeedReport, before: SpeedReport | None) -> Iterator[str]:
     ratios = {row.key: row.ratio for row in before.rows} if before else {}
     yield f"### {title}\n"
+    aims = Counter(row.aim for row in now.rows if row.aim is not None)
+    told = ", ".join(f"{aims[aim]} {aim.value}" for aim in Aim)
+    every = f"{now.seconds_per_row:g} s for each operation and size"
+    yield f"{sum(aims.values())} targets: {told}. Measured {every}.\n"
     yield "| ours | bytes | beside | before | now | wanted | |\n|---|--:|---|--:|--:|---|---|"
     for row in sorted(now.rows, key=lambda row: (row.clause, row.size, row.ours, row.raw)):
         then = f"{ratios[row.key]:.2f}" if row.key in ratios else ""
