@@ -15,6 +15,7 @@ from forge3d_conformance.report import this_platform
 from forge3d_conformance.speed.calls import CallCount
 from forge3d_conformance.speed.html import need_matplotlib, render
 from forge3d_conformance.speed.html.curves import UP, judged, latency, throughput, towards
+from forge3d_conformance.speed.html.plots import amount
 from forge3d_conformance.speed.results import Measured, Missing, SpeedReport
 from forge3d_core.errors import MissingDependency
 
@@ -101,3 +102,18 @@ def test_the_command_writes_a_page(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, [*quick, "--html", str(tmp_path / "page")])
     assert ended.exit_code in (0, 1), ended.output
     assert "<svg" in (tmp_path / "page" / "bench-host.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (4096, "4 KiB"),
+        (1 << 30, "1 GiB"),
+        (16_000_000, "16 MB"),
+        (1e10, "10 GB"),
+        (2e9, "2 GB"),
+        (100, "100 B"),
+    ],
+)
+def test_an_amount_is_told_in_round_numbers(value: float, told: str) -> None:
+    assert amount(value) == told
