@@ -8,6 +8,7 @@ import pytest
 
 from forge3d_conformance.errors import ReportError
 from forge3d_conformance.report import Aim
+from forge3d_conformance.speed.__main__ import performance
 from forge3d_conformance.speed.results import read
 from forge3d_conformance.speed.tables import BEGIN, END, with_tables
 
@@ -44,3 +45,14 @@ def test_a_table_says_how_many_targets_are_met() -> None:
 def test_a_document_without_room_for_tables_is_refused() -> None:
     with pytest.raises(ReportError, match="no <!-- tables"):
         with_tables("nothing here", RESULTS)
+
+
+def test_a_newer_result_is_taken_in(tmp_path: Path) -> None:
+    document, folder = tmp_path / "performance.md", tmp_path / "performance"
+    folder.mkdir()
+    document.write_text(f"{BEGIN}\n{END}\n", "utf-8")
+    performance(document, take=[f"host={RESULTS / 'host.json'}"])
+    assert read(folder / "host.json") == read(RESULTS / "host.json")
+    assert "### host, two cores" in document.read_text("utf-8")
+    with pytest.raises(ReportError, match="the document shows"):
+        performance(document, take=["toaster=host.json"])

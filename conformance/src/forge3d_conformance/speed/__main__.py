@@ -1,6 +1,7 @@
 """Write the tables of ``docs/performance.md`` from the results beside it, or check that they are up to date.
 
-``python -m forge3d_conformance.speed [--check] [PATH]``; exit status 1 when the two differ.
+``python -m forge3d_conformance.speed [--check] [--take NAME=FILE] [PATH]`` exits with 1 when the two differ.
+``--take cuda-h200=bench-cuda.json`` puts a newer result in place of the one of that name first.
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ from typing import Annotated
 
 import typer
 
-from forge3d_conformance.speed.tables import with_tables
+from forge3d_conformance.errors import ReportError
+from forge3d_conformance.speed.results import dump, read
+from forge3d_conformance.speed.tables import RESULTS, with_tables
 
 
 def performance(
     path: Annotated[Path, typer.Argument(help="The document.")] = Path("docs/performance.md"),
     check: Annotated[bool, typer.Option("--check", help="Only compare; fail when different.")] = False,
+    take: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Take this result in first; may be repeated."),
+    ] = None,
 ) -> None:
     """Write the document's tables from the results in the folder of its name, or compare them."""
+    for each in take or ():
+        name, _, result = each.partition("=")
+        if name not in RESULTS:
+            raise ReportError(f"--take {each}: the document shows {', '.join(RESULTS)}")
+        (path.with_suffix("") / f"{name}.json").write_text(dump(read(Path(result))), "utf-8")
     document = path.read_text("utf-8")
     text = with_tables(document, path.with_suffix(""))
     if not check:
