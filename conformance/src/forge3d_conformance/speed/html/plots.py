@@ -100,7 +100,7 @@ def _latency(picture: Picture) -> Any:
         name, seconds = picture.limit
         axes.axhline(seconds, color=LIMIT, linestyle="--", linewidth=1.2)
         axes.annotate(
-            f"{name}, one at a time: {seconds * 1e6:.3g} µs",
+            f"{name}, one at a time: {seconds * 1e6:,.{0 if seconds >= 1e-4 else 1}f} µs",
             (0.01, seconds),
             xycoords=("axes fraction", "data"),
             xytext=(0, 4),
