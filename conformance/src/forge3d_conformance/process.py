@@ -74,13 +74,14 @@ class SuiteProcess:
 def suite_process(arguments: Sequence[str], directory: Path, name: str = "") -> Iterator[SuiteProcess]:
     """Start pytest over the clauses with these arguments of the plugin; files of its own go to ``directory``.
 
-    The working directory's pytest configuration, its conftest.py and installed pytest plugins take no part.
+    The working directory's pytest configuration, its conftest.py and what is installed of plugins for pytest
+    and hypothesis take no part.
     A process whose parent is killed ends by itself.
     """
     package = files("forge3d_conformance")
     events, output = directory / f"events{name}", directory / f"output{name}"
     environment = {name: value for name, value in os.environ.items() if name not in STRAY_OPTIONS}
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = environment["HYPOTHESIS_NO_PLUGINS"] = "1"
     with lifeline() as held, EventReader(events) as reader, output.open("wb") as sink:
         command = [
             *(sys.executable, "-P", "-m", "pytest", "--pyargs", "forge3d_conformance.clauses"),
