@@ -132,6 +132,7 @@ def run(catalogue: Catalogue, inventory: Inventory) -> Callable[..., Report]:
             catalogue,
             found.values(),
             suite_digest=inventory.digest,
+            digests={id: inventory.digest_of(catalogue[id]) for id in found},
             mutants=mutants,
             performance=performance,
         )

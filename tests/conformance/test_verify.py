@@ -24,7 +24,7 @@ from forge3d_conformance.report import (
     tally,
 )
 from forge3d_conformance.report.canonical import canonical, digest
-from forge3d_conformance.verify import verify
+from forge3d_conformance.verify import UTC_SECONDS, verify
 
 
 def _forged(report: Report, change: Callable[[dict[str, Any]], object]) -> bytes:
@@ -83,10 +83,12 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "totals": (lambda d: d["totals"].update({"pass": d["totals"]["pass"] + 1}), "totals sum to"),
     "hidden totals": (lambda d: d["totals"].pop("fail"), "totals say"),
     "order": (lambda d: d["clauses"].reverse(), "repeated or out of order"),
-    "catalogue": (lambda d: d.update(catalogue_version="0.9"), "made with catalogue 0.9"),
-    "rules": (lambda d: d.update(catalogue_digest="0" * 64), "made with catalogue"),
+    "catalogue": (lambda d: d.update(catalogue_version="0.9"), "and catalogue 0.9"),
     "future": (lambda d: d.update(started=TOMORROW, finished=TOMORROW), "by this machine's clock"),
     "hasty": (lambda d: _relabel(d, "ring.wraps", seconds=86_400.0), "the tests took 86400 s"),
+    "a bit hasty": (lambda d: _relabel(d, "ring.wraps", seconds=8.0), "the tests took 8 s, and the run"),
+    "in thousands": (lambda d: d.update(jobs=1000), "256 processes at most, not 1000"),
+    "other tests": (lambda d: _relabel(d, "ring.wraps", digest="0"), "with other tests than this suite's"),
     "unfinished": (lambda d: d.update(finished=None), "its end is None"),
     "mutant": (lambda d: d["mutants"][0].update(clause="ring.warps"), "names ring.warps"),
     "twice": (lambda d: d["mutants"].append(d["mutants"][0]), "stands there twice"),
@@ -124,6 +126,15 @@ def test_a_planned_clause_never_counts_as_passed(
     assert "pipeline.overlap is planned, and the report calls it pass" in defects
 
 
+def _of_today(report: Report, catalogue: Catalogue, suite: Inventory) -> Report:
+    """Return the report as if it had been made with that suite."""
+    clauses = tuple(
+        attrs.evolve(result, digest=result.digest and suite.digest_of(catalogue[result.id]))
+        for result in report.clauses
+    )
+    return attrs.evolve(report, clauses=clauses, suite_digest=suite.digest)
+
+
 def _all(document: dict[str, Any], key: str, **changes: Any) -> None:
     for entry in document[key]:
         if entry.get("state", "pass") == "pass":
@@ -140,8 +151,7 @@ INVENTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no cases": (lambda d: _all(d, "clauses", examples=0), "nothing was looked at"),
     "selection": (lambda d: d.update(selection="fence.*"), "no test of it runs in the selection 'fence.*'"),
     "level": (lambda d: d.update(level="full"), "the results prove incomplete"),
-    "suite": (lambda d: d.update(suite_version="99.0"), "made with forge3d-conformance 99.0"),
-    "tests of another suite": (lambda d: d.update(suite_digest="0"), "with other tests and mutants"),
+    "suite": (lambda d: d.update(suite_version="99.0"), "made with forge3d-conformance 99.0 and"),
     "end": (lambda d: d.update(finished="yesterday"), "a time is UTC"),
     "backwards": (lambda d: d.update(finished="2001-01-01T00:00:00Z"), "before it began"),
     "no such mutant": (lambda d: _all(d, "mutants", id="invented"), "no such mutants"),
@@ -173,7 +183,7 @@ def test_evidence_that_this_suite_cannot_have_given_is_not_believed(
     suite = Inventory({**inventory.tests, first: tests}, inventory.mutants)
     cases = ("test_it", "test_it_in_two_cases[one]", "test_it_in_two_cases[two]")
     clauses = tuple(attrs.evolve(c, tests=cases) if c.id == first else c for c in report.clauses)
-    report = attrs.evolve(report, clauses=clauses, suite_digest=suite.digest)
+    report = _of_today(attrs.evolve(report, clauses=clauses), catalogue, suite)
     assert verify(dump(report), catalogue, suite).conformant
     change, why = INVENTED[name]
     verification = verify(_forged(report, change), catalogue, suite)
@@ -187,8 +197,67 @@ def test_a_test_that_nobody_could_run_is_not_missed(
     tests = (ClauseTest("test_it"), ClauseTest("test_it_lost", requires=("lose",)))
     suite = Inventory({**inventory.tests, "ring.wraps": tests}, inventory.mutants)
     for lacking, sound in ((("lose",), True), ((), False)):
-        report = attrs.evolve(run(lacking=lacking), suite_digest=suite.digest)
+        report = _of_today(run(lacking=lacking), catalogue, suite)
         assert verify(dump(report), catalogue, suite).sound is sound
+
+
+def test_a_report_goes_stale_where_a_test_has_changed_and_nowhere_else(
+    catalogue: Catalogue,
+    inventory: Inventory,
+    run: Callable[..., Report],
+    self_test: Callable[..., tuple[MutantResult, ...]],
+) -> None:
+    changed = Inventory(
+        {**inventory.tests, "ring.wraps": (ClauseTest("test_it", code="2"),)}, inventory.mutants
+    )
+    for states in ({}, {"ring.wraps": State.FAIL}):  # which may be mended: it was another test's word
+        verification = verify(dump(run(states, mutants=self_test())), catalogue, changed)
+        assert verification.sound
+        assert verification.stale == ("ring.wraps",)
+        assert verification.judgement is not None
+        assert verification.judgement.verdict is Verdict.INCOMPLETE
+        assert len(verification.judgement.reasons) == 1
+    verification = verify(dump(run({"ring.stats": State.FAIL})), catalogue, changed)
+    assert verification.judgement is not None
+    assert verification.judgement.verdict is Verdict.NONCONFORMANT
+
+
+def test_a_report_of_fewer_clauses_or_mutants_is_believed_for_what_it_has(
+    catalogue: Catalogue,
+    inventory: Inventory,
+    run: Callable[..., Report],
+    self_test: Callable[..., tuple[MutantResult, ...]],
+) -> None:
+    report = run(mutants=self_test())
+    then = attrs.evolve(catalogue, clauses=tuple(c for c in catalogue if c.id != "ring.wraps"))
+    clauses = tuple(c for c in report.clauses if c.id != "ring.wraps")
+    older = attrs.evolve(
+        report,
+        clauses=clauses,
+        mutants=report.mutants[1:],
+        totals=tally(clauses),
+        catalogue_digest=then.digest,
+    )
+    verification = verify(dump(older), catalogue, inventory)
+    assert verification.sound
+    assert verification.stale == ("ring.wraps",)
+    fewer = attrs.evolve(report, mutants=report.mutants[:-1], suite_digest="another")
+    verification = verify(dump(fewer), catalogue, inventory)
+    assert verification.sound
+    assert verification.judgement is not None
+    (reason,) = verification.judgement.reasons
+    assert "mutant lost/asleep of device.lost was not run: it came after this report" in reason
+
+
+def test_workers_may_take_so_much_longer_together(
+    catalogue: Catalogue, inventory: Inventory, run: Callable[..., Report], result: Callable[..., Any]
+) -> None:
+    long = {"ring.wraps": result(catalogue["ring.wraps"], State.PASS, seconds=7.0)}
+    report = run(results=long)
+    ended = datetime.strptime(report.started, UTC_SECONDS) + timedelta(seconds=3)
+    report = attrs.evolve(report, finished=ended.strftime(UTC_SECONDS))
+    assert not verify(dump(report), catalogue, inventory).sound
+    assert verify(dump(attrs.evolve(report, jobs=2)), catalogue, inventory).sound
 
 
 @given(data=st.data())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 
@@ -13,8 +13,10 @@ from forge3d_conformance.mutants import Mutant
 from forge3d_conformance.report import ClauseResult, MutantResult, Outcome, Report, State
 
 
-def evidence_defects(report: Report, catalogue: Catalogue, inventory: Inventory) -> Iterator[str]:
-    """Say what is wrong with a report's tests and mutants, one sentence each."""
+def evidence_defects(
+    report: Report, catalogue: Catalogue, inventory: Inventory, stale: Collection[str] = ()
+) -> Iterator[str]:
+    """Say what is wrong with a report's tests and mutants, one sentence each; ``stale`` clauses have none."""
     binding = {clause.id: clause for clause in catalogue.binding(report.level, report.selection)}
     for result in report.clauses:
         if result.id in binding:
@@ -24,7 +26,8 @@ def evidence_defects(report: Report, catalogue: Catalogue, inventory: Inventory)
                 f"{result.id} is {result.state.value}, and no test of it runs in the selection "
                 f"{report.selection!r} at level {report.level}"
             )
-    ours = {mutant.name: mutant for clause in binding for mutant in inventory.mutants.get(clause, ())}
+    speaking = [clause for clause in binding if clause not in stale]
+    ours = {mutant.name: mutant for clause in speaking for mutant in inventory.mutants.get(clause, ())}
     found = {result.id: result for result in report.mutants}
     if strange := sorted(found.keys() - ours.keys()):
         yield f"this suite has no such mutants for what was tested: {', '.join(strange)}"

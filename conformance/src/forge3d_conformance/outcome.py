@@ -92,6 +92,8 @@ def conclude(run: ClauseSession) -> RunOutcome:
             run.catalogue,
             clauses,
             suite_digest=run.suite.digest,
+            digests={result.id: run.suite.digest_of(run.catalogue[result.id]) for result in clauses},
+            jobs=run.jobs,
             mutants=mutants,
             performance=performance,
         )

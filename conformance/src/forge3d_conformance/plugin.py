@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 MAX_JOBS = 256
+"""Processes that a run may be shared out to."""
 
 
 def _seed(text: str) -> int:

@@ -52,6 +52,7 @@ class ClauseSession:
     events: Path | None
     example: Example | None = None
     exact: str = ""  # a glob: the mutants that match lie under every test, not their clauses' alone
+    jobs: int = 1  # how many processes have shared the tests
     ended: bool = True  # False where a worker came to no end: then this run does not either
     suite: Inventory = attrs.field(init=False, default=Inventory({}, {}))
     expected: dict[str, list[str]] = attrs.field(factory=dict)

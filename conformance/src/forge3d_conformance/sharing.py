@@ -41,6 +41,7 @@ class SharedLoop:
         jobs = min(self.jobs or sensible_jobs(run.target.info.kind, parts), parts)
         if jobs < 2 or run.level == "perf":  # what is measured is alone on its machine
             return None
+        run.jobs = jobs
         arguments = ["--backend", run.target.spec, "--level", run.level, "--clause", run.selection]
         arguments += ["--seed", str(run.seed), *(["--self-test"] if run.self_test else [])]
         arguments += ["--exact", run.exact] if run.exact else []

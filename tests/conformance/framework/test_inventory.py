@@ -25,7 +25,7 @@ def test_the_cases_of_a_test_are_counted() -> None:
     assert cases["test_a_block_in_flight_waits_for_other_lanes_too"] == 1
 
 
-def test_the_digest_is_of_names_and_needs() -> None:
+def test_the_digest_is_of_tests_with_their_code_and_needs() -> None:
     suite = inventory.take()
     assert suite.digest == inventory.take().digest
     (clause, tests), *_ = suite.tests.items()
@@ -33,3 +33,19 @@ def test_the_digest_is_of_names_and_needs() -> None:
     needier = attrs.evolve(tests[0], requires=("lose",))
     other = inventory.Inventory({**suite.tests, clause: (needier, *tests[1:])}, suite.mutants)
     assert len({suite.digest, fewer.digest, other.digest}) == 3
+
+
+def test_each_clause_has_a_digest_of_its_own_tests() -> None:
+    suite, catalogue = inventory.take(), load()
+    digests = {clause.id: suite.digest_of(clause) for clause in catalogue}
+    assert len(set(digests.values())) == len(catalogue)
+    (test, *more) = suite.tests["ring.wraps"]
+    other = inventory.Inventory(
+        {**suite.tests, "ring.wraps": (attrs.evolve(test, code="other"), *more)}, suite.mutants
+    )
+    changed = [clause.id for clause in catalogue if other.digest_of(clause) != digests[clause.id]]
+    assert changed == ["ring.wraps"]
+    needier = attrs.evolve(catalogue["ring.stats"], requires=("lose",))
+    assert suite.digest_of(needier) != digests["ring.stats"]
+    reworded = attrs.evolve(catalogue["ring.stats"], text="The same in other words.")
+    assert suite.digest_of(reworded) == digests["ring.stats"]

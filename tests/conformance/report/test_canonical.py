@@ -101,8 +101,9 @@ def _rewritten(report: Report, change: Callable[[dict[str, Any]], object]) -> by
 @pytest.mark.parametrize(
     "change",
     [
-        lambda d: d.update(schema="forge3d-conformance-report/3"),
-        lambda d: d.update(schema="forge3d-conformance-report/1"),
+        lambda d: d.update(schema="forge3d-conformance-report/4"),
+        lambda d: d.update(schema="forge3d-conformance-report/2"),
+        lambda d: d.update(jobs=0),
         lambda d: d.update(capabilities=None),
         lambda d: d.pop("suite_digest"),
         lambda d: d["clauses"][0].pop("retries"),

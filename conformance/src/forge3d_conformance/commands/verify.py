@@ -66,7 +66,12 @@ def _show(out: Console, path: Path, verification: Verification) -> None:
         for defect in verification.defects:
             out.print(f"    {escape(defect)}")
         return
-    out.print("  schema, digest, catalogue, tests, mutants, sums and verdict agree")
+    if verification.stale:
+        out.print(
+            f"  schema, digest and sums agree; {len(verification.stale)} clauses are stale", soft_wrap=True
+        )
+    else:
+        out.print("  schema, digest, catalogue, tests, mutants, sums and verdict agree")
     colour = "green" if verification.conformant else "red"
     mark = "✓" if verification.conformant else "✕"
     told = f"  [bold {colour}]{mark} {verification.judgement.verdict.value}[/]"
@@ -118,6 +123,7 @@ def _data(path: Path, verification: Verification) -> dict[str, Any]:
         "verdict": judgement.verdict.value if judgement and verification.sound else None,
         "reasons": list(judgement.reasons) if judgement else [],
         "exceptions": list(judgement.exceptions) if judgement else [],
+        "stale": list(verification.stale),
         "totals": report.totals if report else None,
         "mutants": (
             {outcome.value: len(report.mutants_with(outcome)) for outcome in Outcome} if report else None

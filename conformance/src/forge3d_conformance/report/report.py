@@ -16,7 +16,7 @@ from forge3d_conformance.report.states import Outcome, Phase, State, Verdict
 MAX_SELECTION = 4096
 """Characters of a selection: each of its globs is matched against every clause."""
 
-SCHEMA = "forge3d-conformance-report/2"
+SCHEMA = "forge3d-conformance-report/3"
 
 
 @attrs.frozen
@@ -25,6 +25,7 @@ class Report:
 
     ``capabilities`` are what the device, its subject and the platform have of the catalogue's, and
     ``suite_digest`` is of the tests and mutants that there were to run, and None until the run has finished.
+    ``jobs`` is in how many processes they ran.
     """
 
     suite_version: str
@@ -45,6 +46,7 @@ class Report:
     verdict: Verdict
     capabilities: tuple[str, ...]
     suite_digest: str | None = None
+    jobs: int = attrs.field(default=1, validator=attrs.validators.ge(1))
     schema: str = attrs.field(default=SCHEMA, validator=attrs.validators.in_((SCHEMA,)))
 
     def __attrs_post_init__(self) -> None:

@@ -30,8 +30,8 @@ class ClauseResult:
     each earlier attempt said; ``examples``: how many cases or assertions they tried.
     ``message``: what went wrong; ``repro``: one command that repeats just this. ``reason``: why it is
     unsupported, known to fail, inconclusive or not run; ``key``: the declaration that makes it a known
-    failure. Raises :class:`ReportError` where a state lacks its evidence: a pass without a test, a
-    failure without a message, anything else without a reason.
+    failure; ``digest``: of its tests as they were then. Raises :class:`ReportError` where a state lacks
+    its evidence: a pass without a test, a failure without a message, anything else without a reason.
     """
 
     id: str
@@ -45,6 +45,7 @@ class ClauseResult:
     reason: str | None = None
     key: str | None = None
     retries: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    digest: str | None = None
 
     def __attrs_post_init__(self) -> None:
         if not self.retries.keys() <= set(self.tests) or not all(self.retries.values()):
