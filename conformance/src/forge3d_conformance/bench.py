@@ -75,6 +75,7 @@ class Bench:
     performance: list[PerfResult] = attrs.field(factory=list)
     example: Example | None = None
     examples: int = 0
+    cuts: list[str] = attrs.field(factory=list)
     layer: Layer | None = attrs.field(init=False)
     backend: Backend = attrs.field(init=False)
     random: np.random.Generator = attrs.field(init=False)
@@ -117,7 +118,8 @@ class Bench:
 
     def breakable(self, **options: Any) -> tuple[Device, FaultyDriver]:
         """Open a device over the driver of the one under test, and return what breaks the driver, too."""
-        driver = FaultyDriver(unwrap(self.open()).driver)
+        inner = unwrap(self.open())
+        driver = FaultyDriver(inner.driver, inner)
         device: Device = assemble(cast(Any, driver), DeviceOptions(**options))
         self._open.append(device)
         return (self.layer.wrap("Device", device) if self.layer else device), driver
@@ -179,6 +181,17 @@ class Bench:
     def scale(self, core: T, full: T) -> T:
         """Return how much to try at this level; under a mutant as little as at core level."""
         return full if self.level == "full" and self.mutant is None else core
+
+    def affordable(self, rounds: int, submissions: int, seconds: float) -> int:
+        """Return as many of ``rounds`` as a device of this pace does in that time, and note what is left out.
+
+        ``submissions`` are those of a round that wait for one another.
+        """
+        pace = self.target.pace * submissions
+        fitting = rounds if rounds * pace <= seconds else max(2, int(seconds / pace))
+        if fitting < rounds:
+            self.cuts.append(f"{fitting} of {rounds} rounds, as a submission takes {self.target.pace:.3f} s")
+        return fitting
 
     def check(self, condition: object, message: str) -> None:
         """Raise :class:`ClauseViolation` unless ``condition``; the message says what was seen."""
@@ -317,6 +330,7 @@ class Bench:
             warnings.simplefilter("ignore", ResourceWarning)
             self.close()
         self.performance.clear()
+        self.cuts.clear()
         self.__attrs_post_init__()
 
     def close(self) -> None:

@@ -21,16 +21,22 @@ class FaultyDriver:
     """
 
     driver: Any
+    device: Any = None  # whose driver that is
     _call: str = ""
     _lane: str = ""
     _error: Exception | None = None
     _lanes: dict[int, str] = attrs.field(factory=dict)  # of the tokens, by their id
     allocations: int = 0  # that were asked for since the last :meth:`refuse`
     _refused: int | None = None
+    _lingers: float = 0.0
 
     def fail(self, call: str, lane: str, error: Exception) -> None:
         """Have ``call`` raise ``error`` from now on wherever it concerns work of ``lane``."""
         self._call, self._lane, self._error = call, lane, error
+
+    def linger(self, seconds: float) -> None:
+        """Have every wait for work that is not done last so long, if the work does."""
+        self._lingers = seconds
 
     def refuse(self, number: int | None) -> None:
         """Refuse allocation ``number``, counted from 0 and from now, and all after it; None: none."""
@@ -71,7 +77,7 @@ class FaultyDriver:
         lane = self._lanes.get(id(token), "")
         self._meet("query", lane)  # a wait is a query that takes its time
         self._meet("wait", lane)
-        return bool(self.driver.wait(token, seconds))
+        return bool(self.driver.wait(token, max(seconds, self._lingers)))
 
     def retire(self, token: Any) -> None:
         self._meet("retire", self._lanes.get(id(token), ""))

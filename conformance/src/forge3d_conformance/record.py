@@ -96,7 +96,8 @@ def clause_result(
         message = f"declared a known failure ({known[0].reason}), and it passed; drop the declaration"
     elif by_ending["pass"]:
         state = State.PASS
-        reason = "; ".join(dict.fromkeys(r.reason or "" for r in by_ending["unsupported"])) or None
+        told = (*by_ending["pass"], *by_ending["unsupported"])
+        reason = "; ".join(dict.fromkeys(record.reason for record in told if record.reason)) or None
     else:
         state, reason = State.UNSUPPORTED, by_ending["unsupported"][0].reason
     return ClauseResult(

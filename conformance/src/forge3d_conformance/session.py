@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shlex
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from forge3d_core.errors import ForgeError
 TEST_SECONDS = 120
 """After this long a test is stopped and has failed."""
 
+RUN_SECONDS = {"core": 900.0, "full": 5400.0, "perf": 3600.0}
+"""After this long no further test is begun at that level, but for mutants: a run ends also where each wait hangs."""
+
 
 class SetupError(ForgeError):
     """The run cannot begin; the message says why."""
@@ -61,6 +65,7 @@ class ClauseSession:
     begun: Report = attrs.field(init=False)
     outcome: RunOutcome | None = attrs.field(init=False, default=None)
     _binding: frozenset[str] = attrs.field(init=False, default=frozenset())
+    _since: float = attrs.field(init=False, factory=time.monotonic)
     _profile: str = attrs.field(init=False, factory=hypothesis.settings.get_current_profile_name)
 
     @classmethod
@@ -210,6 +215,9 @@ class ClauseSession:
         self._settle(item, "forge3d-mutant" if mutant else f"forge3d-{self.level}")
         if mutant and settled(mutant, trial.clause, self.records):
             pytest.skip(ALREADY)
+        if mutant is None and time.monotonic() - self._since > RUN_SECONDS[self.level]:
+            trial.cut(f"{trial.name} was not begun: the run had taken {RUN_SECONDS[self.level]:.0f} s")
+            pytest.skip("the run has taken its time")
         if reason := self._why_unsupported(trial):
             trial.unsupported(reason, self._lacking(trial))
             pytest.skip(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -37,6 +38,10 @@ KERNEL_CAPABILITIES = {"bindings": ("weave",), "fail": ("fail",), "kernels": ("s
 """What a device is capable of that speaks a language in which these kernels are written or lent."""
 
 
+TRIES, TRY_SECONDS = 3, 5.0
+"""Submissions that are timed, and how long one is waited for."""
+
+
 @attrs.frozen(eq=False)
 class Target:
     """One backend, one of its devices, and what it lends the suite."""
@@ -52,6 +57,8 @@ class Target:
     capabilities: frozenset[str]
     formats: tuple[str, ...]
     """The plain colour formats of which it makes textures."""
+    pace: float = 0.0
+    """Seconds that it takes to submit next to nothing and to wait for it, at best."""
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -70,7 +77,7 @@ def find_target(spec: str) -> Target:
     subject = find_subject(name, candidate.distribution)
     try:
         with backend.open(selector, DeviceOptions()) as device:
-            info, limits = device.info, device.limits
+            info, limits, pace = device.info, device.limits, _pace(device)
             capabilities = set(subject.capabilities)
             roles = {device.lanes[role].name for role in LANE_ROLES}
             if limits.concurrent_lanes and len(roles) == len(LANE_ROLES):
@@ -108,8 +115,32 @@ def find_target(spec: str) -> Target:
     except Exception as error:
         raise NoDevice(f"{spec} does not open: {type(error).__name__}: {error}", backend=name) from error
     return Target(
-        spec, name, selector, str(candidate), backend, subject, info, limits, frozenset(capabilities), formats
+        spec,
+        name,
+        selector,
+        str(candidate),
+        backend,
+        subject,
+        info,
+        limits,
+        frozenset(capabilities),
+        formats,
+        pace,
     )
+
+
+def _pace(device: Device) -> float:
+    """Return the least that one of a few small submissions takes; 0 where none does what it should."""
+    taken = []
+    try:
+        with device.create_buffer(64) as buffer:
+            for _ in range(TRIES):
+                started = time.monotonic()
+                device.submit(device.command_list().fill(buffer, 0)).wait(TRY_SECONDS)
+                taken.append(time.monotonic() - started)
+    except Exception:  # a failure is for the clauses to tell
+        return 0.0
+    return min(taken)
 
 
 def _makes(make: Callable[[], Any], protocol: type) -> bool:

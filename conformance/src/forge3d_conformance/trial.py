@@ -84,6 +84,10 @@ class ClauseRun:
         """Note that the test cannot run here, why, and what it lacks."""
         self.record = self._ended("unsupported", reason=reason, lacking=lacking)
 
+    def cut(self, reason: str) -> None:
+        """Note that the test was not begun, and why: nothing is known."""
+        self.record = self._ended("inconclusive", reason=reason)
+
     def judge(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> Record | None:
         """Note how the test ended and return it, if this phase decides it."""
         record = self._judged(call, report)
@@ -93,7 +97,9 @@ class ClauseRun:
 
     def _judged(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> Record | None:
         if call.excinfo is None:
-            return self._ended("pass", seconds=call.duration) if report.when == "call" else None
+            cuts = "; ".join(self.bench.cuts) if self.bench else ""
+            passed = report.when == "call"
+            return self._ended("pass", seconds=call.duration, reason=cuts or None) if passed else None
         error = call.excinfo.value
         if report.skipped and report.when == "setup" and (self.record or str(error) == ALREADY):
             return None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import forge3d_conformance.fixtures
-import forge3d_conformance.session  # noqa: F401
+import forge3d_conformance.session
 from forge3d_conformance import inventory
 from forge3d_conformance.inventory import ClauseTest, Inventory
 from forge3d_conformance.report.store import read
@@ -383,3 +383,51 @@ def test_it(bench):
     result.stdout.fnmatch_lines(["not a success: the report could not be written to out: *"])
     assert "Traceback" not in result.stdout.str()
     assert read(pytester.path / "away").totals["pass"] == 0
+
+
+def test_no_test_is_begun_when_the_run_has_taken_its_time(
+    ran: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(forge3d_conformance.session.RUN_SECONDS, "core", 0.2)
+    result = ran(
+        """
+import time
+
+@pytest.mark.clause("fence.timeout")
+def test_first(bench):
+    bench.check(True, "so it is")
+    time.sleep(0.3)  # all that the run has
+
+@pytest.mark.clause("fence.truth")
+def test_second(bench):
+    raise AssertionError("it was begun")
+""",
+        "--report",
+        "out",
+    )
+    assert result.ret == 1
+    (truth,) = [r for r in read(pytester.path / "out").clauses if r.id == "fence.truth"]
+    assert truth.state.value == "inconclusive"
+    assert truth.reason == "test_second was not begun: the run had taken 0 s"
+
+
+def test_what_a_slow_device_was_spared_stands_beside_the_pass(ran: Run, pytester: pytest.Pytester) -> None:
+    ran(
+        """
+import attrs
+
+@pytest.mark.clause("fence.truth")
+def test_it(bench):
+    assert bench.affordable(60, 10, 1.0) == 60
+    bench.target = attrs.evolve(bench.target, pace=0.05)
+    assert bench.affordable(60, 10, 1.0) == 2
+    assert bench.affordable(60, 1, 1.0) == 20
+    bench.check(True, "so it is")
+""",
+        "--report",
+        "out",
+    )
+    (truth,) = [r for r in read(pytester.path / "out").clauses if r.id == "fence.truth"]
+    assert truth.state.value == "pass"
+    assert truth.reason is not None
+    assert "2 of 60 rounds, as a submission takes 0.050 s; 20 of 60 rounds" in truth.reason

@@ -116,6 +116,9 @@ ENDS = {
     ),
 }
 
+AWAITED, SECONDS = 12, 40.0
+"""Submissions of a round that come one after the other, and how long all rounds may take."""
+
 GROWS, EACH = 3 << 20, 16 << 10
 """Bytes by which a process may grow over half of the rounds, and by as many for each of them."""
 
@@ -140,8 +143,9 @@ def grown(bench: Bench, counts: list[dict[str, int]], rounds: int, what: str) ->
 
 @pytest.mark.clause("device.steady")
 def test_a_device_at_work_grows_no_further(bench: Bench) -> None:
-    rounds = bench.scale(60, 1000)
-    program = STEADY.replace("{warm}", "200").replace("{rounds}", str(rounds))
+    rounds = bench.affordable(bench.scale(60, 1000), AWAITED, SECONDS / 2)
+    warm = bench.affordable(200, AWAITED, SECONDS / 2)
+    program = STEADY.replace("{warm}", str(warm)).replace("{rounds}", str(rounds))
     counts = told(bench, bench.child(program))
     grown(bench, counts, rounds, "rounds of work on one device")
     first, middle, last = (one["Python objects"] for one in counts)

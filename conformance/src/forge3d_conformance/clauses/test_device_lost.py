@@ -102,6 +102,45 @@ def told(bench: Bench, name: str, waiter: Future[tuple[BaseException | None, flo
     return when
 
 
+LONG = 0.1
+"""Seconds that work at least takes which runs when the device is lost."""
+
+
+@pytest.mark.clause("device.lost", requires=("lose",))
+def test_what_runs_when_the_device_is_lost_is_not_done(bench: Bench) -> None:
+    """No hold: the device is in the middle of it. It may still come to its end, but no sooner than alone."""
+    device = bench.open()
+    nbytes = min(4 << 20, device.limits.max_buffer_size)
+    buffer = device.create_buffer(nbytes)
+
+    def work(count: int) -> FencePoint:
+        commands = device.command_list()
+        for value in range(count):
+            commands.fill(buffer, value % 256)
+        return device.submit(commands)
+
+    def seconds(count: int) -> float:
+        started = time.monotonic()
+        bench.wait(work(count))
+        return time.monotonic() - started
+
+    count = 32
+    while (alone := seconds(count)) < LONG and count < 1 << 14:
+        count *= 2
+    alone = min(alone, seconds(count), seconds(count))
+    point = work(count)
+    started = time.monotonic()
+    waiter = bench.thread(timed(lambda: point.wait(bench.patience)))
+    threading.Event().wait(alone / 4)  # let it begin
+    bench.lose(device)
+    error, when = bench.result(waiter, "a wait for work that ran when the device was lost")
+    bench.check(
+        isinstance(error, DeviceLost) or (error is None and when - started > alone / 2),
+        f"work of {alone:.2f} s that ran when the device was lost ended after {when - started:.2f} s with "
+        f"{error!r} instead of DeviceLost",
+    )
+
+
 @pytest.mark.clause("device.lost")
 def test_every_later_call_is_told_at_once(bench: Bench) -> None:
     device = bench.open()

@@ -174,8 +174,9 @@ def test_an_upload_waits_for_the_reader_on_another_lane(bench: Bench) -> None:
 def test_texels_are_put_in_order_as_bytes_are(bench: Bench) -> None:
     device = bench.open()
     texture, busy = device.create_texture(16, 4), filled(bench, device, 0)
-    ring = device.staging_ring(ring_count=2, buffer_size=4 * BLOCK)
-    pool = device.readback_pool(max_pending_ops=2, buffer_size=4 * BLOCK)
+    room = 4 * max(BLOCK, device.limits.row_pitch_alignment)
+    ring = device.staging_ring(ring_count=2, buffer_size=room)
+    pool = device.readback_pool(max_pending_ops=2, buffer_size=room)
     one, two, three = (np.full((4, 16, 4), value, np.uint8) for value in (1, 2, 3))
     bench.wait(ring.upload(one, texture))
     with bench.hold(device, "download", 0.2) as hold:

@@ -143,6 +143,25 @@ def test_a_submission_takes_as_long_beside_those_who_wait(bench: Bench) -> None:
         )
 
 
+@pytest.mark.clause("device.nonblocking", requires=("hold", "driver"))
+def test_nothing_waits_for_a_lock_that_a_wait_of_the_driver_holds(bench: Bench) -> None:
+    """The core waits in small pieces, which hide such a lock; here one wait lasts for all of the hold."""
+    device, driver = bench.breakable()
+    busy = device.create_buffer(BYTES)
+    lane = bench.lanes[0]
+    driver.linger(5 * SECONDS)
+    with bench.hold(device, lane, SECONDS) as hold:
+        point = fill(device, busy, 1, lane)
+        waiter = bench.thread(point.wait, bench.patience)
+        threading.Event().wait(0.02)
+        for other in bench.lanes:
+            free = hold.promptly(device.create_buffer, BYTES)
+            later = hold.promptly(fill, device, free, 2, other)
+            hold.promptly(lambda later=later: later.done)
+            hold.promptly(lambda: point.done)
+    bench.result(waiter, "a wait for what was held")
+
+
 @pytest.mark.clause("fence.callbacks")
 def test_a_callback_may_call_anything(bench: Bench) -> None:
     """No lock is held: what another thread asks of the device comes back while the callback waits for it.

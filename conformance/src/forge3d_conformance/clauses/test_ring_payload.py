@@ -236,7 +236,7 @@ def test_rows_arrive_where_they_belong(bench: Bench, data: st.DataObject) -> Non
     with bench.open() as device:
         texture, wanted = _texture(bench, device, format, width, height)
         alignment = device.limits.row_pitch_alignment
-        ring = device.staging_ring(buffer_size=32 * 1024)
+        ring = device.staging_ring(buffer_size=max(32 * 1024, 20 * (70 * 16 + 3 * alignment)))
         how = data.draw(st.sampled_from(("upload", "rows", "rows with a pitch")), "how")
         if how == "upload":
             bench.wait(ring.upload(texels, texture, origin=origin, timeout=bench.patience))

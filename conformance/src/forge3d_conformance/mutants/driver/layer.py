@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from forge3d_conformance.faulty import FaultyDriver
 from forge3d_conformance.mutants.registry import mutant
 from forge3d_conformance.mutants.wrap import Layer
 from forge3d_core import assemble
@@ -41,8 +42,9 @@ class MutantDriver:
 
 def beneath(device: Any) -> Any:
     """Return the device whose driver a defect lies over, which is what a subject knows; or ``device``."""
-    driver = getattr(device, "driver", None)
-    return driver.device if isinstance(driver, MutantDriver) else device
+    while isinstance(driver := getattr(device, "driver", None), (MutantDriver, FaultyDriver)):
+        device = driver.device
+    return device
 
 
 class DriverLayer(Layer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,6 +105,45 @@ class QueryWaits(MutantDriver):
 
     def query(self, token: Any) -> bool:
         return bool(self.driver.wait(token, ENDLESS))
+
+
+class Locking(MutantDriver):
+    """Holds a lock while it waits."""
+
+    def __init__(self, device: Any) -> None:
+        super().__init__(device)
+        self.lock = threading.Lock()
+
+    def wait(self, token: Any, seconds: float) -> bool:
+        with self.lock:
+            return bool(self.driver.wait(token, seconds))
+
+
+@driver_mutant("wait-locks-submit", breaks="device.nonblocking", because=LATE)
+class WaitLocksSubmit(Locking):
+    """A wait holds the lock that submitting takes."""
+
+    def submit(self, lane: str, commands: Sequence[Any], after: Sequence[Any]) -> Any:
+        with self.lock:
+            return self.driver.submit(lane, commands, after)
+
+
+@driver_mutant("wait-locks-query", breaks="device.nonblocking", because=LATE)
+class WaitLocksQuery(Locking):
+    """A wait holds the lock that asking takes."""
+
+    def query(self, token: Any) -> bool:
+        with self.lock:
+            return bool(self.driver.query(token))
+
+
+@driver_mutant("wait-locks-allocate", breaks="device.nonblocking", because=LATE)
+class WaitLocksAllocate(Locking):
+    """A wait holds the lock that allocating takes."""
+
+    def allocate_buffer(self, nbytes: int) -> Any:
+        with self.lock:
+            return self.driver.allocate_buffer(nbytes)
 
 
 @driver_mutant("adopt-waits", breaks="device.nonblocking", because=LATE, requires=("adopt",))
