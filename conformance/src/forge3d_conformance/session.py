@@ -35,7 +35,7 @@ TEST_SECONDS = 120
 """After this long a test is stopped and has failed."""
 
 RUN_SECONDS = {"core": 900.0, "full": 5400.0, "perf": 3600.0}
-"""After this long no test is begun at that level, but for mutants: a run ends where each wait hangs."""
+"""After this long no further test is begun at that level, but for mutants: a run ends though waits hang."""
 
 
 class SetupError(ForgeError):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from forge3d_conformance.bench import Bench
-from forge3d_conformance.waiting import PROMPT
 from forge3d_core.errors import FenceTimeout, ForgeError, UsageError
 from forge3d_core.pipeline import AsyncCoordinator, BufferState, TripleBuffer, TripleSlot
 from forge3d_core.protocols import Device
@@ -147,9 +146,9 @@ def test_poll_waits_for_no_lane(bench: Bench) -> None:
         queue = queuer(bench, device, coordinator)
         early = queue("compute", [])
         coordinator.wait(early, bench.patience)
-        with bench.hold(device, "compute", 3 * PROMPT) as hold:
+        with bench.hold(device, "compute") as hold:
             late = queue("compute", [])
-            told = hold.observe(bench.within, PROMPT, "poll on a held lane", coordinator.poll)
+            told = hold.promptly(coordinator.poll)
             numbers = [completion.op_id for completion in told]
             bench.check(numbers == [early], f"poll reports {numbers}; {early} has ended and {late} is held")
         coordinator.synchronize_all(bench.patience)

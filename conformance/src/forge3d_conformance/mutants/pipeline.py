@@ -173,7 +173,7 @@ class Waits(AsyncCoordinator):
         return super().poll()
 
 
-@mutant("pipeline.poll-waits", breaks="pipeline.poll", because="did not come back", requires=("hold",))
+@mutant("pipeline.poll-waits", breaks="pipeline.poll", because="did not return while", requires=("hold",))
 class PollWaits(Layer):
     """A poll waits for what is in flight."""
 
