@@ -19,3 +19,7 @@ class EmptySelection(UsageError):
 
 class ReportError(ForgeError, ValueError):
     """A report cannot be made, read or believed; the message says why."""
+
+
+class SetupError(ForgeError):
+    """The run cannot begin; the message says why."""

@@ -64,8 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from forge3d_conformance import fixtures
     from forge3d_conformance.control import listen
+    from forge3d_conformance.errors import SetupError
     from forge3d_conformance.lifeline import end_with
-    from forge3d_conformance.session import ClauseSession, SetupError
+    from forge3d_conformance.session import ClauseSession
     from forge3d_conformance.sharing import SharedLoop
 
     lifeline = config.getoption("--lifeline")

@@ -15,7 +15,7 @@ import pytest
 
 from forge3d_conformance import inventory, profiles
 from forge3d_conformance.catalogue import Catalogue, RunLevel, load, refuse_nothing
-from forge3d_conformance.errors import ReportError
+from forge3d_conformance.errors import ReportError, SetupError
 from forge3d_conformance.events import Event, tell
 from forge3d_conformance.exactness import matching, settled, strays
 from forge3d_conformance.inventory import Inventory
@@ -28,18 +28,11 @@ from forge3d_conformance.report.canonical import digest_of
 from forge3d_conformance.report.store import JSON
 from forge3d_conformance.subject import excuse
 from forge3d_conformance.target import Target, find_target
-from forge3d_conformance.trial import ALREADY, SOUND, ClauseRun
+from forge3d_conformance.trial import ALREADY, RUN_SECONDS, SOUND, ClauseRun
 from forge3d_core.errors import ForgeError
 
 TEST_SECONDS = 120
 """After this long a test is stopped and has failed."""
-
-RUN_SECONDS = {"core": 900.0, "full": 5400.0, "perf": 3600.0}
-"""After this long no further test is begun at that level, but for mutants: a run ends though waits hang."""
-
-
-class SetupError(ForgeError):
-    """The run cannot begin; the message says why."""
 
 
 @attrs.define(eq=False)

@@ -19,6 +19,9 @@ from forge3d_conformance.violation import Inconclusive, Tardy, described, leaves
 ATTEMPTS = 3
 """How often a test is tried whose conditions did not hold or which was late, mutant or not."""
 
+RUN_SECONDS = {"core": 900.0, "full": 5400.0, "perf": 3600.0}
+"""After this long no further test is begun at that level, but for mutants: a run ends though waits hang."""
+
 SOUND = "sound"
 """The case of a test without a mutant, under self-test."""
 
