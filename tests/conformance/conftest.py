@@ -130,9 +130,8 @@ def run(catalogue: Catalogue, inventory: Inventory) -> Callable[..., Report]:
         return finish(
             begun,
             catalogue,
-            found.values(),
+            [attrs.evolve(each, digest=inventory.digest_of(catalogue[each.id])) for each in found.values()],
             suite_digest=inventory.digest,
-            digests={id: inventory.digest_of(catalogue[id]) for id in found},
             mutants=mutants,
             performance=performance,
         )

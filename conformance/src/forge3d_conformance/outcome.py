@@ -88,12 +88,10 @@ def conclude(run: ClauseSession) -> RunOutcome:
     idle = tuple(_idle_capabilities(run, clauses))
     try:
         report = finish(
-            run.begun,
+            attrs.evolve(run.begun, jobs=run.jobs),
             run.catalogue,
-            clauses,
+            [attrs.evolve(each, digest=run.suite.digest_of(run.catalogue[each.id])) for each in clauses],
             suite_digest=run.suite.digest,
-            digests={result.id: run.suite.digest_of(run.catalogue[result.id]) for result in clauses},
-            jobs=run.jobs,
             mutants=mutants,
             performance=performance,
         )

@@ -289,14 +289,8 @@ class ClauseSession:
             strays=[attrs.asdict(stray) for stray in strays(self.mutants.values(), self.records)],
             unspoken=list(self.catalogue.unspoken(self.level)),
             whole=not outcome.judgement.left_out if outcome.judgement else False,
-            clauses=[
-                {"id": r.id, "state": r.state, "message": r.message, "reason": r.reason, "repro": r.repro}
-                for r in outcome.clauses
-            ],
-            mutants=[
-                {"id": r.id, "clause": r.clause, "outcome": r.outcome, "reason": r.reason}
-                for r in outcome.mutants
-            ],
+            clauses=[_some(r, "id", "state", "message", "reason", "repro") for r in outcome.clauses],
+            mutants=[_some(r, "id", "clause", "outcome", "reason") for r in outcome.mutants],
         )
 
     def _leave(self, outcome: RunOutcome) -> RunOutcome:
@@ -350,3 +344,7 @@ class ClauseSession:
     def _tell(self, **event: Any) -> None:
         if self.events is not None:
             tell(self.events, event)
+
+
+def _some(value: object, *names: str) -> dict[str, object]:
+    return {name: getattr(value, name) for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -70,16 +70,13 @@ def finish(
     results: Iterable[ClauseResult],
     *,
     suite_digest: str,
-    digests: Mapping[str, str] | None = None,
-    jobs: int = 1,
     mutants: Iterable[MutantResult] = (),
     performance: Iterable[PerfResult] = (),
 ) -> Report:
     """Return the report of the finished run.
 
-    ``suite_digest`` is of the tests and mutants that there were to run, ``digests`` of each clause's, and
-    ``jobs`` says in how many processes they ran. ``results`` are of the clauses that had one; the rest
-    become *not run*, with the reason. Paths and host names are taken out of all text. Raises
+    ``suite_digest`` is of the tests and mutants that there were to run. ``results`` are of the clauses that
+    had one; the rest become *not run*, with the reason. Paths and host names are taken out of all text. Raises
     :class:`ReportError` for a result of a clause that the catalogue lacks or has only planned, for two
     results of one clause, and for a run of no clause.
     """
@@ -90,7 +87,7 @@ def finish(
             "proves nothing: widen the selection or see why every test was skipped"
         )
     clauses = tuple(
-        _dated(found[clause.id], digests or {})
+        found[clause.id]
         if clause.id in found
         else _unrun(clause, _why_unrun(clause, begun.level, begun.selection, catalogue))
         for clause in catalogue
@@ -108,7 +105,6 @@ def finish(
         performance=performance,
         totals=tally(clauses),
         suite_digest=suite_digest,
-        jobs=jobs,
     )
     return attrs.evolve(report, verdict=judge(catalogue, report).verdict)
 
@@ -127,10 +123,6 @@ def _by_id(catalogue: Catalogue, results: Iterable[ClauseResult]) -> dict[str, C
         result = _public(result, "message", "repro", "reason", "key")
         found[result.id] = attrs.evolve(result, retries=retries)
     return found
-
-
-def _dated(result: ClauseResult, digests: Mapping[str, str]) -> ClauseResult:
-    return attrs.evolve(result, digest=digests.get(result.id))
 
 
 def _unrun(clause: Clause, reason: str) -> ClauseResult:
