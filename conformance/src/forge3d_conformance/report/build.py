@@ -76,8 +76,8 @@ def finish(
     """Return the report of the finished run.
 
     ``suite_digest`` is of the tests and mutants that there were to run. ``results`` are of the clauses that
-    had one; the rest become *not run*, with the reason. Paths and host names are taken out of all text. Raises
-    :class:`ReportError` for a result of a clause that the catalogue lacks or has only planned, for two
+    had one; the rest become *not run*, with the reason. Paths and host names are taken out of all text.
+    Raises :class:`ReportError` for a result of a clause that the catalogue lacks or has only planned, for two
     results of one clause, and for a run of no clause.
     """
     found = _by_id(catalogue, results)
