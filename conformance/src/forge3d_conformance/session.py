@@ -196,7 +196,8 @@ class ClauseSession:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Leave no device to the next test: a driver has room for so many that are not collected yet."""
         result = yield
-        gc.collect()
+        if (trial := ClauseRun.of(item)) is None or trial.record:  # most mutants' tests are skipped at once
+            gc.collect()
         return result
 
     @pytest.hookimpl(tryfirst=True)
@@ -274,10 +275,8 @@ class ClauseSession:
             return
         self.outcome = outcome = self._leave(conclude(self))
         if exitstatus == pytest.ExitCode.OK and not outcome.holds:
-            tested = outcome.report is not None
-            session.exitstatus = (
-                pytest.ExitCode.TESTS_FAILED if tested else pytest.ExitCode.NO_TESTS_COLLECTED
-            )
+            code = pytest.ExitCode
+            session.exitstatus = code.TESTS_FAILED if outcome.report is not None else code.NO_TESTS_COLLECTED
         self._tell(
             event="end",
             exit=int(session.exitstatus),
