@@ -16,7 +16,7 @@ from forge3d_core.units import KIB, MIB
 LARGE = 32 * MIB
 """What decides the size of chunks and the number of workers: many chunks for each of them."""
 
-SMALL = 4 * MIB
+SMALL = 3 * MIB
 """What decides for how little a worker is woken."""
 
 ROUNDS = 3

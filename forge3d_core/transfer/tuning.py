@@ -9,6 +9,9 @@ from forge3d_core.units import KIB, MIB, align_up
 
 STEP = 64 * KIB
 
+ONE_EACH = 16 * MIB
+"""Up to so much each thread does one part: before it had a second one the others would be through."""
+
 
 @attrs.frozen
 class Cut:
@@ -30,7 +33,7 @@ class Tuning:
     """
 
     threshold: int = 256 * KIB
-    share: int = 4 * MIB
+    share: int = 3 * MIB
     smallest: int = 2 * MIB
     largest: int = 8 * MIB
     depth: int = 2
@@ -39,10 +42,12 @@ class Tuning:
     def cut(self, nbytes: int, room: int) -> Cut:
         """Return how a transfer of ``nbytes`` is best cut whose chunks together should take ``room`` bytes.
 
-        Every thread gets several parts of equal size. Where room is short threads go first, and then bytes.
+        Every thread gets parts of equal size, several if there is much. Where room is short threads go first,
+        and then bytes.
         """
-        threads = min(self.helpers + 1, nbytes // self.share + 1, room // (self.depth * self.smallest))
-        chunks = self.depth * max(threads, 1)
+        depth = self.depth if nbytes > ONE_EACH else 1
+        threads = min(self.helpers + 1, nbytes // self.share + 1, room // (depth * self.smallest))
+        chunks = depth * max(threads, 1)
         even = align_up(-(-nbytes // chunks), STEP)
         chunk = max(STEP, min(max(self.smallest, even), self.largest, room // chunks // STEP * STEP))
         return Cut(chunk, min(chunks, -(-nbytes // chunk)), max(threads, 1) - 1)

@@ -220,12 +220,13 @@ device = bench.open()
 buffer = device.create_buffer(4096)
 ring = device.staging_ring(ring_count=2, buffer_size=4096)
 pool = device.readback_pool(max_pending_ops=2, buffer_size=4096)
-holds = []
+hold = None
 if "hold" in bench.capabilities:
     # The operating system ends a process only when its kernels have ended: what cannot be stopped is short.
-    holds.append(bench.hold(device, "compute", 0.5))
-    if not holds[0].bounded:
-        holds.append(bench.hold(device, "compute", 3.0))
+    hold = bench.hold(device, "compute", 0.5)
+    if not hold.bounded:
+        hold.release()
+        hold = bench.hold(device, "compute", 3.0)
 slot = ring.allocate(16)
 point = device.submit(device.command_list().fill(buffer, 1))
 point.on_done(lambda _point, _error: None)
