@@ -220,13 +220,8 @@ device = bench.open()
 buffer = device.create_buffer(4096)
 ring = device.staging_ring(ring_count=2, buffer_size=4096)
 pool = device.readback_pool(max_pending_ops=2, buffer_size=4096)
-hold = None
-if "hold" in bench.capabilities:
-    # The operating system ends a process only when its kernels have ended: what cannot be stopped is short.
-    hold = bench.hold(device, "compute", 0.5)
-    if not hold.bounded:
-        hold.release()
-        hold = bench.hold(device, "compute", 3.0)
+# Half a second where nothing can stop it: a process ends only when its kernels have ended.
+hold = bench.hold(device, "compute", 0.5) if "hold" in bench.capabilities else None
 slot = ring.allocate(16)
 point = device.submit(device.command_list().fill(buffer, 1))
 point.on_done(lambda _point, _error: None)

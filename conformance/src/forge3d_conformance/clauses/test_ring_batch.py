@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +16,7 @@ BLOCK, ROOM = 1024, 5000
 
 
 def _ring(device: Device, count: int = 3) -> BatchingRing:
-    ring = device.staging_ring(ring_count=count, buffer_size=BLOCK)
-    assert isinstance(ring, BatchingRing)
-    return ring
+    return cast(BatchingRing, device.staging_ring(ring_count=count, buffer_size=BLOCK))
 
 
 @pytest.mark.clause("ring.batch")
