@@ -212,7 +212,7 @@ print(json.dumps({"answers": answers, "intact": intact, "working": not worker.is
 """
 
 EXIT = """
-import sys, threading, time
+import gc, sys, threading, time
 import numpy as np
 from forge3d_conformance.child import bench
 
@@ -220,6 +220,7 @@ device = bench.open()
 buffer = device.create_buffer(4096)
 ring = device.staging_ring(ring_count=2, buffer_size=4096)
 pool = device.readback_pool(max_pending_ops=2, buffer_size=4096)
+gc.collect()  # an earlier device's memory: to free it may wait for a kernel that runs
 # Half a second where nothing can stop it: a process ends only when its kernels have ended.
 hold = bench.hold(device, "compute", 0.5) if "hold" in bench.capabilities else None
 slot = ring.allocate(16)
