@@ -16,7 +16,7 @@ from forge3d_core.config.settings import Settings
 
 ROOT = Path(forge3d_core.__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
-PAGES = ["guide.md", "large-data.md"]
+PAGES = ["guide.md", "large-data.md", "tracing.md"]
 
 
 def blocks(language: str, page: str = GUIDE) -> list[str]:

@@ -304,3 +304,33 @@ def test_it_is_the_protocol(device: AssembledDevice) -> None:
     assert isinstance(device.trace(), protocols.Trace)
     with pytest.raises(errors.StateError, match="not been started"):
         device.trace().document()
+
+
+class Ranged(HostDriver):
+    """A driver whose API has a profiler of its own."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def push_range(self, name: str) -> None:
+        self.open.append(name)
+        self.seen.append(name)
+
+    def pop_range(self) -> None:
+        self.open.pop()
+
+
+def test_the_profiler_of_the_api_shows_what_is_traced() -> None:
+    driver = Ranged(HostMachine(), owned=True)
+    with assemble(driver) as device:
+        device.submit(device.command_list()).wait(20)
+        assert driver.seen == []
+        with device.trace():
+            device.submit(device.command_list()).wait(20)
+        assert any(name.startswith("submit compute 2") for name in driver.seen)
+        count = len(driver.seen)
+        device.submit(device.command_list()).wait(20)
+        assert len(driver.seen) == count
+    assert driver.open == []

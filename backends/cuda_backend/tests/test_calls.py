@@ -204,3 +204,14 @@ def test_a_launch_passes_addresses_and_numbers_as_the_kernel_declares_them(
     launched = steady.runtime.called("launchKernel")[-1]
     assert launched[:9] == [7, 2, 3, 1, 64, 1, 1, 0, stream]
     assert launched[10] == 0
+
+
+def test_ranges_go_to_nvtx() -> None:
+    from forge3d_cuda.driver import CudaDriver
+
+    pushed: list[Any] = []
+    nvtx = SimpleNamespace(RangePush=pushed.append, RangePop=lambda: pushed.append(None))
+    driver: Any = SimpleNamespace(_cupy=SimpleNamespace(cuda=SimpleNamespace(nvtx=nvtx)))
+    CudaDriver.push_range(driver, "upload")
+    CudaDriver.pop_range(driver)
+    assert pushed == ["upload", None]

@@ -129,6 +129,14 @@ class CudaDriver:
         with self._current():
             native.entry.release()
 
+    def push_range(self, name: str) -> None:
+        """Begin an NVTX range of the calling thread."""
+        self._cupy.cuda.nvtx.RangePush(name)
+
+    def pop_range(self) -> None:
+        """End the innermost."""
+        self._cupy.cuda.nvtx.RangePop()
+
     def submit(self, lane: str, commands: Sequence[Command], after: Sequence[Submission]) -> Submission:
         if self._threads.ready():
             return self._lanes.submit(lane, commands, after)
