@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import gc
 import threading
 from typing import Any, Self
@@ -132,6 +134,7 @@ class CudaSubject:
     def __init__(self) -> None:
         self._holding: list[SpinningLane] = []  # keeps each flag until its kernel has seen it
         self._stillness = Stillness()
+        atexit.register(_stay, self)
 
     def hold(self, device: Any, lane: str, seconds: float) -> SpinningLane:
         import cupy
@@ -201,3 +204,8 @@ class OutOfMemory:
     def hostAlloc(self, size: int, flags: int) -> int:
         self._staging._runtime = self._runtime
         raise self._runtime.CUDARuntimeError(OUT_OF_MEMORY)
+
+
+def _stay(subject: CudaSubject) -> None:
+    """Keep the flags as the interpreter ends: to free page-locked memory waits for every kernel."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(subject))
